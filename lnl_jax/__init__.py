@@ -1,0 +1,3 @@
+"""Learning from imperfect labels in JAX."""
+
+__version__ = "0.1.0"

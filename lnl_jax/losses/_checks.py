@@ -1,0 +1,226 @@
+"""What every classification loss does first and last: read its arguments, mark what has no loss.
+
+Shapes in this folder: ``[...]`` is the batch shape, ``K`` the number of classes.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The arguments of a loss, classes last, in the dtype of the computation.
+
+    Attributes:
+        logits: ``[..., K]``, float32 or wider; masked classes hold ``-inf``.
+        labels: integers ``[...]``, or distributions ``[..., K]``.
+        included: classes that take part, ``[..., K]``, or None where all do.
+        count: how many take part, ``[...]``, or the scalar ``K``.
+        invalid: where the label is no class, or a masked one, ``[...]``.
+        impossible: where the label has mass on a class that scores ``-inf``, ``[...]``.
+        empty: where every class is masked, ``[...]``, or None.
+        dtype: the dtype of the caller's logits.
+    """
+
+    logits: Array
+    labels: Array
+    included: Array | None
+    count: Array
+    invalid: Array
+    impossible: Array
+    empty: Array | None
+    dtype: np.dtype = dataclasses.field(metadata={"static": True})
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return self.logits.shape[:-1]
+
+    @property
+    def soft(self) -> bool:
+        return self.labels.ndim == self.logits.ndim
+
+    @property
+    def log_count(self) -> Array:
+        return jnp.log(self.count)
+
+
+def read_scores(logits: Array, labels: Array, axis: int, where: Array | None) -> Scores:
+    """Checks `logits`, `labels` and `where` and brings them into one form.
+
+    Raises:
+        ValueError: if an argument has a shape or a dtype that fits no form of call.
+    """
+    logits = read_logits(logits, axis)
+    labels = _read_labels(jnp.asarray(labels), logits.shape, axis)
+    where = _read_mask(where, logits.shape)
+    dtype = logits.dtype
+    logits = jnp.moveaxis(logits, axis, -1).astype(computation_dtype(dtype))
+    if labels.ndim == logits.ndim:
+        labels = jnp.moveaxis(labels, axis, -1).astype(logits.dtype)
+    included, empty = None, None
+    count = jnp.asarray(logits.shape[-1], logits.dtype)
+    if where is not None:
+        where = jnp.moveaxis(where, axis, -1)
+        empty = ~where.any(-1)
+        # An empty row goes on as if all of it were there, so that nothing in it divides by zero.
+        included = where | empty[..., None]
+        count = included.sum(-1).astype(logits.dtype)
+        logits = jnp.where(empty[..., None], 0, jnp.where(where, logits, -jnp.inf))
+    labels, invalid, impossible = _inspect_labels(labels, logits, where)
+    return Scores(logits, labels, included, count, invalid, impossible, empty, dtype)
+
+
+def _inspect_labels(
+    labels: Array, logits: Array, where: Array | None
+) -> tuple[Array, Array, Array]:
+    """Labels that are safe to index and multiply with; which are no label; which score -inf."""
+    if labels.ndim == logits.ndim:
+        impossible = ((labels > 0) & (logits == -jnp.inf)).any(-1)
+        if where is None:
+            return labels, jnp.zeros_like(impossible), impossible
+        invalid = ((labels > 0) & ~where).any(-1)
+        return jnp.where(where, labels, 0), invalid, impossible
+    invalid = (labels < 0) | (labels >= logits.shape[-1])
+    labels = jnp.where(invalid, 0, labels)
+    at_label = labels[..., None]
+    impossible = jnp.take_along_axis(logits, at_label, -1)[..., 0] == -jnp.inf
+    if where is not None:
+        invalid |= ~jnp.take_along_axis(where, at_label, -1)[..., 0]
+    return labels, invalid, impossible
+
+
+def finish(losses: Array, scores: Scores) -> Array:
+    """NaN where the label is no class, 0 where every class is masked, in the caller's dtype."""
+    losses = jnp.where(scores.invalid, jnp.nan, losses)
+    if scores.empty is not None:
+        losses = jnp.where(scores.empty, 0, losses)
+    return losses.astype(scores.dtype)
+
+
+def read_logits(logits: Array, axis: int) -> Array:
+    logits = jnp.asarray(logits)
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
+    if logits.ndim == 0:
+        raise ValueError("logits must have a class axis, got a scalar.")
+    if not -logits.ndim <= axis < logits.ndim:
+        raise ValueError(f"axis must be an axis of logits of shape {logits.shape}, got {axis}.")
+    return logits
+
+
+def computation_dtype(dtype: np.dtype) -> np.dtype:
+    """At least float32: half precision is for storage, not for sums and exponentials."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def _read_labels(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
+    batch_shape = _without_axis(shape, axis)
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == batch_shape:
+        return labels.astype(jnp.int32)
+    if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == shape:
+        return labels
+    repair = ""
+    if labels.shape == shape and labels.dtype.kind in "biu":
+        repair = " Cast one-hot labels to float."
+    elif labels.shape == batch_shape:
+        repair = " Cast class numbers to int32."
+    elif labels.shape == (*batch_shape, 1):
+        repair = " Drop the last axis: labels[..., 0]."
+    raise ValueError(
+        f"labels must be integers of shape {batch_shape} or a floating distribution of shape "
+        f"{shape}, as logits have; got {labels.dtype} of shape {labels.shape}.{repair}"
+    )
+
+
+def _read_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != bool:
+        raise ValueError(f"where must be boolean, got {where.dtype}; compare it with 0.")
+    try:
+        return jnp.broadcast_to(where, shape)
+    except ValueError:
+        raise ValueError(
+            f"where must broadcast to the shape of logits, {shape}; got {where.shape}. It masks "
+            "classes: to leave out examples, mask the reduction."
+        ) from None
+
+
+def _without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    axis %= len(shape)
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def read_hyperparameter(
+    name: str,
+    value: ArrayLike,
+    scores: Scores,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+) -> Array:
+    """A scalar, or one value per example, ``[...]``, in the dtype of the computation.
+
+    Python and NumPy numbers out of range raise; a JAX value cannot be looked at while it is
+    traced, so it turns into NaN, which the loss then shows.
+
+    Raises:
+        ValueError: for a number out of range or a shape that is neither of the two.
+    """
+    if np.shape(value) not in ((), scores.batch_shape):
+        raise ValueError(
+            f"{name} must be a scalar or have one value per example, shape {scores.batch_shape}; "
+            f"got shape {np.shape(value)}."
+        )
+    if not isinstance(value, jax.Array):
+        check_range(name, value, above=above, at_least=at_least, at_most=at_most)
+        return jnp.asarray(value, scores.logits.dtype)
+    value = value.astype(scores.logits.dtype)
+    return jnp.where((value > above) & (value >= at_least) & (value <= at_most), value, jnp.nan)
+
+
+def check_range(
+    name: str,
+    value: ArrayLike,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+) -> None:
+    """Raises ValueError unless ``above < value``, ``at_least <= value <= at_most``."""
+    numbers = np.asarray(value)
+    if ((numbers > above) & (numbers >= at_least) & (numbers <= at_most)).all():
+        return
+    bounds = [
+        text
+        for text, given in (
+            (f"above {above:g}", above > -math.inf),
+            (f"at least {at_least:g}", at_least > -math.inf),
+            (f"at most {at_most:g}", at_most < math.inf),
+        )
+        if given
+    ]
+    raise ValueError(f"{name} must be {' and '.join(bounds) or 'a number'}, got {value}.")
+
+
+def along_classes(per_example: Array) -> Array:
+    """Makes a scalar or ``[...]`` broadcast against ``[..., K]``."""
+    return per_example if per_example.ndim == 0 else per_example[..., None]
+
+
+def label_score(scores: Scores) -> Array:
+    r"""``<y, f>`` per example, ``[...]``, without a one-hot array."""
+    if not scores.soft:
+        return jnp.take_along_axis(scores.logits, scores.labels[..., None], -1)[..., 0]
+    # A class without mass may score -inf, and 0 * -inf is NaN.
+    finite = scores.logits > -jnp.inf
+    return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(-1)

@@ -1,0 +1,116 @@
+"""Normalisations of the logits that the caller applies before a loss, differentiated through."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lnl_jax.losses._checks import check_range, computation_dtype, read_logits
+
+
+def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
+    r"""Positive scores with mean 1: :math:`\mathrm{softplus}(f) / \mathrm{mean}_k f`.
+
+    .. math::
+        g_j = \frac{\log(1 + e^{f_j})}{\frac{1}{K} \sum_k \log(1 + e^{f_k})}
+
+    Differences between such scores lie in ``[-K, K]`` whatever the network's scale, which gives a
+    temperature the same meaning throughout training. Computed as a softmax of
+    :math:`\log \mathrm{softplus}(f)`, so it is finite where every softplus underflows.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        axis: the axis of the classes.
+
+    Returns:
+        :math:`g`, in the shape and dtype of `logits`.
+
+    Raises:
+        ValueError: if `logits` is not floating or has no such axis.
+
+    Example:
+        >>> softplus_mean_normalize(jnp.array([[2.0, 0.0, -2.0]])).tolist()
+        [[2.165, 0.706, 0.129]]
+
+    References:
+        Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification:
+        Consistency, Robustness and Adaptivity" (ICML 2023); the official code of LDR-KL.
+    """
+    scores = _widened(logits, axis)
+    mean_one = jax.nn.softmax(_log_softplus(scores), axis=axis) * scores.shape[axis]
+    return mean_one.astype(logits.dtype)
+
+
+def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
+    r"""Scores with mean absolute value 1: :math:`f / \mathrm{mean}_k |f_k|`.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        axis: the axis of the classes.
+
+    Returns:
+        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so.
+
+    Raises:
+        ValueError: if `logits` is not floating or has no such axis.
+
+    Example:
+        >>> l1_mean_normalize(jnp.array([[2.0, 0.0, -4.0]])).tolist()
+        [[1.0, 0.0, -2.0]]
+
+    References:
+        Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification:
+        Consistency, Robustness and Adaptivity" (ICML 2023); the official code of ALDR-KL.
+    """
+    scores = _widened(logits, axis)
+    mean = jnp.abs(scores).mean(axis, keepdims=True)
+    return (scores / jnp.where(mean == 0, 1, mean)).astype(logits.dtype)
+
+
+def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) -> Array:
+    r"""Scores of Euclidean norm :math:`1 / \tau`: :math:`f / (\tau \|f\|_2)`.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        temperature: :math:`\tau > 0`, a scalar.
+        axis: the axis of the classes.
+
+    Returns:
+        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so.
+
+    Raises:
+        ValueError: if `logits` is not floating or has no such axis, or `temperature` is not a
+            positive scalar.
+
+    Example:
+        >>> logit_normalize(jnp.array([[3.0, 0.0, -4.0]]), temperature=0.1).tolist()
+        [[6.00, 0.00, -8.00]]
+
+    References:
+        Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization" (ICML 2022),
+        the LogitNorm loss.
+    """
+    scores = _widened(logits, axis)
+    if jnp.shape(temperature):
+        raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
+    if isinstance(temperature, jax.Array):
+        temperature = jnp.where(temperature > 0, temperature, jnp.nan).astype(scores.dtype)
+    else:
+        check_range("temperature", temperature, above=0)
+    # Scaled by the largest first: the squares of scores above 1e19 overflow.
+    largest = jax.lax.stop_gradient(jnp.abs(scores).max(axis, keepdims=True))
+    zero = largest == 0
+    scaled = scores / jnp.where(zero, 1, largest)
+    norm = jnp.sqrt(jnp.where(zero, 1, (scaled**2).sum(axis, keepdims=True)))
+    return (scaled / norm / temperature).astype(logits.dtype)
+
+
+def _widened(logits: Array, axis: int) -> Array:
+    logits = read_logits(logits, axis)
+    return logits.astype(computation_dtype(logits.dtype))
+
+
+def _log_softplus(scores: Array) -> Array:
+    """For very negative scores softplus is the exponential, and its logarithm the score."""
+    low = scores < -50
+    return jnp.where(low, scores, jnp.log(jax.nn.softplus(jnp.where(low, 0, scores))))

@@ -1,0 +1,194 @@
+"""Checkpoints of any pytree of arrays: save in the background, restore bitwise, survive a kill.
+
+A pytree is stored as a flat dict from leaf path to array, so what Orbax cannot express (named
+tuples, static fields, empty tuples, arrays without elements) comes from the `like` of the restore.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import CheckpointManager
+
+PyTree = Any
+
+
+def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> CheckpointManager:
+    """Opens a folder of checkpoints, creating it where needed.
+
+    Leave it with `manager.close()`, which waits for the save in progress.
+
+    Args:
+      directory: the folder.
+      keep: how many of the newest checkpoints stay on disk.
+
+    Returns:
+      An Orbax `CheckpointManager`.
+    """
+    import orbax.checkpoint as ocp
+
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+        cleanup_tmp_directories=True,  # what a killed save left behind
+        enable_background_delete=True,
+        save_root_metadata=False,
+        # One rename makes the checkpoint visible, so a kill leaves the whole of it or nothing.
+        atomicity_options=ocp.options.AtomicityOptions(
+            mode=ocp.options.AtomicityMode.ATOMIC_RENAME
+        ),
+    )
+    # Named handlers let a manager read what another process wrote before it saves anything itself.
+    handlers = {"state": ocp.StandardCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
+    path = pathlib.Path(directory).absolute()
+    return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+
+
+def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -> None:
+    """Saves a state in the background; the caller may donate or overwrite its arrays at once.
+
+    An error of the previous background save is raised here, or by `manager.wait_until_finished()`.
+
+    Args:
+      manager: from `open_checkpoints`.
+      step: larger than every step saved before.
+      state: a pytree whose leaves are arrays, typed PRNG keys or Python numbers.
+      metadata: JSON values kept with the state.
+
+    Raises:
+      ValueError: if a leaf is neither, or the step is not larger than the last one.
+    """
+    import orbax.checkpoint as ocp
+
+    latest = manager.latest_step()
+    if latest is not None and step <= latest:
+        raise ValueError(f"step {step} is not after the last saved step {latest}.")
+    leaves = _named_leaves(state)
+    described = {name: _describe(name, leaf) for name, leaf in leaves.items()}
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(_stored(leaves)),
+            metadata=ocp.args.JsonSave({"leaves": described, "user": metadata}),
+        ),
+        force=True,
+    )
+
+
+def latest_metadata(manager: CheckpointManager) -> dict | None:
+    """The metadata of the newest checkpoint, or None where there is no checkpoint."""
+    step = manager.latest_step()
+    return None if step is None else _read_json(manager, step)["user"]
+
+
+def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTree, dict] | None:
+    """Restores the newest checkpoint in the form of `like`.
+
+    Args:
+      manager: from `open_checkpoints`.
+      like: a pytree of the structure, shapes and dtypes of the saved one: the freshly initialised
+        state, or `jax.ShapeDtypeStruct`s. Its shardings decide where the arrays go; where it has
+        none, they go back where they were.
+
+    Returns:
+      The step, the state (bitwise the saved one) and the metadata; None where nothing was saved.
+
+    Raises:
+      ValueError: if the saved leaves are not those of `like`.
+    """
+    import orbax.checkpoint as ocp
+
+    step = manager.latest_step()
+    if step is None:
+        return None
+    json = _read_json(manager, step)
+    leaves = _named_leaves(like)
+    _check_same(json["leaves"], leaves, manager.directory)
+    targets = {name: _target(leaf) for name, leaf in _stored(leaves).items()}
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
+    restored = manager.restore(step, args=args)["state"]
+    values = [
+        _in_the_form_of(leaf, restored[name]) if name in restored else _without_elements(leaf)
+        for name, leaf in leaves.items()
+    ]
+    return step, jax.tree.unflatten(jax.tree.structure(like), values), json["user"]
+
+
+def _read_json(manager: CheckpointManager, step: int) -> dict:
+    import orbax.checkpoint as ocp
+
+    args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+    return manager.restore(step, args=args)["metadata"]
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path) or "state": leaf for path, leaf in paths}
+
+
+def _describe(name: str, leaf: Any) -> str:
+    """The type of a leaf as text, such as `float32[3,4]`."""
+    if isinstance(leaf, bool | int | float | complex):
+        return type(leaf).__name__
+    if (
+        not hasattr(leaf, "shape")
+        or not hasattr(leaf, "dtype")
+        or getattr(leaf.dtype, "kind", "V") in "OSU"
+    ):
+        raise ValueError(
+            f"leaf {name} is a {type(leaf).__name__}; a checkpoint holds arrays, keys and numbers."
+        )
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def _stored(leaves: dict[str, Any]) -> dict[str, Any]:
+    """The leaves that Orbax is given: it refuses arrays without elements and NumPy scalars."""
+    stored = {name: leaf for name, leaf in leaves.items() if np.prod(np.shape(leaf)) > 0}
+    return {
+        name: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
+        for name, leaf in stored.items()
+    }
+
+
+def _target(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return leaf
+
+
+def _in_the_form_of(leaf: Any, value: Any) -> Any:
+    if isinstance(leaf, np.generic):
+        return value[()]
+    # Orbax commits what it restores to devices. A state that was free to follow the batch onto a
+    # mesh must stay free, or a resumed run would fail where a fresh one works.
+    if isinstance(leaf, jax.Array) and not leaf.committed:
+        return _uncommitted(value)
+    return value
+
+
+def _without_elements(leaf: Any) -> Any:
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+
+def _uncommitted(value: jax.Array) -> jax.Array:
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = _uncommitted(jax.random.key_data(value))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    return jnp.asarray(np.asarray(value))
+
+
+def _check_same(saved: dict[str, str], leaves: dict[str, Any], directory: Any) -> None:
+    wanted = {name: _describe(name, leaf) for name, leaf in leaves.items()}
+    if saved == wanted:
+        return
+    name = next(n for n in (*wanted, *saved) if saved.get(n) != wanted.get(n))
+    raise ValueError(
+        f"the checkpoint in {directory} does not fit the present state: leaf {name} is "
+        f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; restore it with "
+        "the code and settings that saved it, or delete the folder to start over."
+    )

@@ -1,0 +1,203 @@
+import functools
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import jax
+import pytest
+
+from experiments import command_line
+from experiments.command_line import UsageError
+
+
+def ldr(logits, labels, *, margin: float = 0.1, temperature: jax.typing.ArrayLike = 1.0, axis=-1):
+    """LDR-KL."""
+
+
+def ranked(logits, labels, *, top_k: int, weight: float | None = None, where=None):
+    """Ranked."""
+
+
+def mean(x):
+    """Mean."""
+
+
+LOSSES = {"ldr": ldr, "ldr_wide": functools.partial(ldr, margin=2.0), "ranked": ranked}
+
+
+def toy(
+    *,
+    epochs: int = 40,
+    noise_rate: float = 0.4,
+    name: str = "a",
+    balanced: bool = False,
+    width: int | None = None,
+    rates: tuple[float, ...] = (0.1, 0.2),
+    sizes: tuple[int, ...] = (),
+    methods: tuple[str, ...] = ("x", "y"),
+    loss: Annotated[Callable, LOSSES] = ldr,
+    normalize: Annotated[Callable | None, {"mean": mean}] = None,
+    data_dir: str | None = None,
+    resume: tuple = (),
+):
+    """A toy study, Table 3.
+
+    It takes a second.
+
+    Args:
+      epochs: passes over
+        the data, 100% of it.
+      noise_rate: share of wrong labels.
+
+    Yields:
+      rows.
+    """
+
+
+def bind(line):
+    return command_line.bind(toy, command_line.pairs(line.split()))
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("--epochs 3", "epochs", 3),
+        ("--epochs=-3", "epochs", -3),
+        ("--noise_rate -1e-3", "noise_rate", -1e-3),
+        ("--noise_rate 1", "noise_rate", 1.0),
+        ("--name 1", "name", "1"),
+        ("--name=a=b", "name", "a=b"),
+        ("--balanced true", "balanced", True),
+        ("--width 3", "width", 3),
+        ("--rates -1,2.5", "rates", (-1.0, 2.5)),
+        ("--rates 3", "rates", (3.0,)),
+        ("--sizes 1,2", "sizes", (1, 2)),
+        ("--methods u,v", "methods", ("u", "v")),
+    ],
+)
+def test_a_value_takes_the_type_of_its_argument(line, name, value):
+    call = bind(line)
+    assert repr(call.arguments[name]) == repr(value)  # 1 == 1.0 == True
+    assert call.overrides == {name: value}
+
+
+def test_without_words_every_argument_has_its_default():
+    call = bind("")
+    assert call.overrides == {}
+    assert call.arguments["loss"] is ldr
+    assert call.arguments["normalize"] is None
+    assert "data_dir" not in call.arguments
+    assert "resume" not in call.arguments
+    assert call.config["loss"] == "ldr"
+    assert call.config["loss.temperature"] == 1.0
+
+
+def test_an_override_equal_to_the_default_is_none():
+    line = "--epochs 40 --noise_rate 0.4 --width none --rates 0.1,0.2 --loss ldr --loss.margin 0.1"
+    assert bind(line).overrides == {}
+
+
+def test_a_choice_brings_its_own_keywords():
+    call = bind("--loss ldr_wide --loss.temperature 10")
+    assert call.arguments["loss"].func is ldr
+    assert call.arguments["loss"].keywords == {"margin": 2.0, "temperature": 10.0}
+    assert call.overrides == {"loss": "ldr_wide", "loss.temperature": 10.0}
+    assert call.config["loss.margin"] == 2.0
+    assert bind("--loss.temperature 10").overrides == {"loss.temperature": 10.0}
+    assert bind("--normalize mean").arguments["normalize"] is mean
+    assert bind("--loss ranked --loss.top_k 3 --loss.weight none").overrides == {
+        "loss": "ranked",
+        "loss.top_k": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        ("--epoch 3", ["toy has no argument --epoch", "did you mean epochs"]),
+        ("--zzzzz 3", ["there is epochs, noise_rate, name"]),
+        ("--epochs 1.5", ["--epochs takes int", "'1.5'", "float"]),
+        ("--epochs true", ["--epochs takes int", "'true'", "bool"]),
+        ("--noise_rate high", ["--noise_rate takes float", "'high'", "str"]),
+        ("--balanced 1", ["--balanced takes true or false", "'1'", "int"]),
+        ("--width wide", ["--width takes int or none", "'wide'", "str"]),
+        ("--epochs none", ["--epochs takes int", "'none'", "str"]),
+        ("--sizes 1,2.5", ["--sizes takes comma-separated ints", "'2.5'", "float"]),
+        ("--loss lrd", ["'lrd'", "did you mean ldr"]),
+        ("--loss none", ["'none'", "there is ldr, ldr_wide, ranked"]),
+        ("--loss.temprature 3", ["ldr has no such keyword", "did you mean temperature?"]),
+        ("--loss ranked --loss.margin 3", ["ranked has no such keyword", "there is top_k, weight"]),
+        ("--loss.axis 0", ["ldr has no such keyword", "margin, temperature"]),
+        ("--loss ranked --loss.where 0", ["ranked has no such keyword"]),
+        ("--loss.logits 0", ["ldr has no such keyword"]),
+        ("--loss.margin wide", ["--loss.margin takes float", "'wide'", "str"]),
+        ("--loss ranked --loss.top_k 1.5", ["--loss.top_k takes int", "float"]),
+        ("--normalize.scale 3", ["--normalize.scale needs --normalize NAME", "mean"]),
+        ("--epochs.x 3", ["--epochs is int", "--epochs.x"]),
+        ("--resume 3", ["toy has no argument --resume"]),
+        ("--epochs", ["--epochs needs a value"]),
+        ("--epochs --name a", ["--epochs needs a value"]),
+        ("--epochs 3 --epochs=4", ["--epochs is given twice"]),
+        ("epochs 3", ["expected --name value, got 'epochs'"]),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_repair(line, texts):
+    with pytest.raises(UsageError) as error:
+        bind(line)
+    assert "\n" not in str(error.value)
+    for text in texts:
+        assert text in str(error.value)
+
+
+def test_values_of_a_sweep_are_checked_like_words():
+    point = {"rates": (0.5, 1.0), "width": None, "balanced": True, "loss.margin": 1e-7}
+    call = command_line.bind(toy, point)
+    assert call.overrides == {"rates": (0.5, 1.0), "balanced": True, "loss.margin": 1e-7}
+    with pytest.raises(UsageError, match="--epochs takes int"):
+        command_line.bind(toy, {"epochs": 0.5})
+
+
+def test_a_required_argument_is_asked_for():
+    def needy(*, seed: int):
+        pass
+
+    with pytest.raises(UsageError, match="--seed is needed: int"):
+        command_line.bind(needy, {})
+    assert command_line.bind(needy, {"seed": 1}).overrides == {"seed": 1}
+
+
+def test_a_signature_that_no_command_line_can_express_is_a_bug_of_the_experiment():
+    class Settings(NamedTuple):
+        x: int
+
+    def typed(*, settings: Settings = Settings(1)):  # noqa: B008
+        pass
+
+    def choosing(*, loss: Annotated[Callable, LOSSES] = mean):
+        pass
+
+    for experiment in (typed, choosing):
+        with pytest.raises(TypeError):
+            command_line.bind(experiment, {})
+
+
+def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = command_line.describe("toy", toy)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "A toy study, Table 3." in lines
+    assert "--epochs int passes over the data, 100% of it. (default: 40)" in lines
+    assert "--noise_rate float share of wrong labels. (default: 0.4)" in lines
+    assert "--rates comma-separated floats (default: 0.1,0.2)" in lines
+    assert "--loss NAME (default: ldr)" in lines
+    assert "ranked Ranked." in lines
+    assert "--loss.top_k int (required)" in lines
+    assert "rows." in lines
+    assert "Args:" not in lines
+    assert "--data_dir" not in text
+
+
+def test_the_frame_leaves_the_words_of_the_experiment_alone():
+    line = "--exp toy --noise_rate -1e-3 --force --rates=-1,2 --loss.margin 3 --results_dir out"
+    options, words, _ = command_line.parse_frame(line.split())
+    assert (options.exp, options.force, options.results_dir) == ("toy", True, "out")
+    assert words == ["--noise_rate", "-1e-3", "--rates=-1,2", "--loss.margin", "3"]

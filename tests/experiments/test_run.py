@@ -1,0 +1,326 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import EXPERIMENTS, SWEEPS, interrupts, progress, results, run
+from experiments.outputs import Resume
+from lnl_jax.train import checkpoint
+from tests.experiments import toys
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs a command line on the toys: (exit code, standard output, standard error)."""
+    monkeypatch.setitem(EXPERIMENTS, "descent", toys.descent)
+    monkeypatch.setitem(SWEEPS, "seeds", ("descent", toys.seeds))
+    monkeypatch.setattr(toys, "wait", lambda seconds: None)
+
+    def run_command(line):
+        code = run.main([*line.split(), "--results_dir", str(tmp_path)])
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+def rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def final_state(path):
+    manager = checkpoint.open_checkpoints(path / "checkpoints")
+    like = {"x": jnp.zeros(4), "key": jax.random.key(0)}
+    _, state, metadata = checkpoint.restore_latest(manager, like)
+    manager.close()
+    return np.asarray(state["x"]), np.asarray(jax.random.key_data(state["key"])), metadata["rows"]
+
+
+def test_a_run_writes_its_folder_and_says_its_numbers(command, tmp_path):
+    code, out, err = command("--exp descent --epochs 3 --loss absolute --loss.power 2")
+    path = tmp_path / "descent/epochs=3,loss=absolute,loss.power=2"
+    assert (code, err) == (0, "")
+    names = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.npz"}
+    assert {file.name for file in path.iterdir()} == names | {"first.csv", "final.csv"}
+    # The same loss by another name, and the same numbers without run.py.
+    direct = [row for row in toys.descent(epochs=3) if isinstance(row, dict)]
+    assert [row["loss"] for row in rows(path)] == [float(row["loss"]) for row in direct]
+    assert f"loss {progress.number(rows(path)[-1]['loss'])}" in out
+    assert "method" in out
+    assert "epoch 3/3" in out
+
+
+def test_a_finished_run_is_shown_and_not_repeated(command, tmp_path):
+    command("--exp descent --epochs 2")
+    before = (tmp_path / "descent/epochs=2/summary.json").stat().st_mtime_ns
+    code, out, err = command("--exp descent --epochs 2")
+    summary = tmp_path / "descent/epochs=2/summary.json"
+    assert (code, err) == (0, "")
+    assert "finished earlier" in out
+    last = json.loads(summary.read_text())["last"]["loss"]
+    assert f"loss {progress.number(last)}" in out
+    assert summary.stat().st_mtime_ns == before
+    code, out, _ = command("--exp descent --epochs 2 --force")
+    assert code == 0
+    assert "finished earlier" not in out
+    assert summary.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_resumes_to_the_same_end(command, tmp_path, how):
+    line = "--exp descent --epochs 60 --pause 0.05"
+    assert command(line)[0] == 0
+    whole, parts = tmp_path / "whole", tmp_path / "descent/epochs=60,pause=0.05"
+    parts.rename(whole)
+    process = subprocess.Popen(
+        [sys.executable, toys.__file__, *line.split(), "--results_dir", str(tmp_path)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.time() + 30
+    while not (parts / "metrics.jsonl").exists() or len(rows(parts)) < 30:
+        assert process.poll() is None
+        assert time.time() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, err = process.communicate()
+    finished = len(rows(parts))
+    assert finished < 60
+    assert not (parts / "summary.json").exists()
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        assert err.startswith("interrupted")
+        assert err.count("\n") == 1
+        assert final_state(parts)[2] == finished
+
+    code, out, err = command(line)
+    assert (code, err) == (0, "")
+    assert "resuming after epoch" in out
+    restart = int(out.split("resuming after epoch ")[1].split()[0])
+    assert restart == finished or (how == signal.SIGKILL and 1 <= restart < finished)
+    assert (parts / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    for actual, expected in zip(final_state(parts), final_state(whole), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    actual, expected = results.read_summary(parts), results.read_summary(whole)
+    assert actual | {"seconds": 0} == expected | {"seconds": 0}
+    for name in ("curve.npz", "first.csv", "final.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_sweep_runs_its_points_and_goes_on_after_a_failure(command, tmp_path, monkeypatch):
+    code, out, _ = command("--sweep seeds --epochs 2")
+    assert code == 0
+    names = {path.name for path in (tmp_path / "descent").iterdir()}
+    assert names == {"epochs=2", "epochs=2,seed=1"}
+    assert "[2/2]" in out
+
+    def diverging(*, seed: int = 0, epochs: int = 1):
+        if seed == 0:
+            raise FloatingPointError("the loss is NaN")
+        yield {"epoch": epochs}
+
+    monkeypatch.setitem(EXPERIMENTS, "descent", diverging)
+    code, out, err = command("--sweep seeds")
+    assert code == 1
+    assert err == "error: the loss is NaN\nerror: 1 of 2 runs failed\n"
+    assert (tmp_path / "descent/epochs=3,seed=1/summary.json").exists()
+
+
+def test_a_sweep_is_checked_before_its_first_run(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(SWEEPS, "bad", ("descent", lambda: iter([{"seed": 1}, {"sed": 2}])))
+    code, _, err = command("--sweep bad")
+    assert code == 2
+    assert "did you mean seed" in err
+    assert not (tmp_path / "descent").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("", "give --exp NAME"),
+        ("--exp", "expected one argument"),
+        ("--exp descend", "did you mean descent?"),
+        ("--exp zzz", "there is descent"),
+        ("--sweep seed", "did you mean seeds?"),
+        ("--exp descent --epohs 3", "did you mean epochs"),
+        ("--exp descent --epochs 0.5", "--epochs takes int"),
+        ("--exp descent --list", "not allowed with"),
+        ("--exp descent --data_dir sets", "descent reads no data"),
+        ("--exp descent 3", "expected --name value"),
+    ],
+)
+def test_a_usage_error_is_one_line(command, tmp_path, line, text):
+    code, out, err = command(line)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert text in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError, FloatingPointError, FileNotFoundError])
+def test_an_error_of_the_experiment_is_one_line(command, monkeypatch, error):
+    def failing(*, epochs: int = 2):
+        yield {"epoch": 1}
+        raise error("no such\n  thing")
+
+    monkeypatch.setitem(EXPERIMENTS, "failing", failing)
+    code, _, err = command("--exp failing")
+    assert (code, err) == (1, "error: no such thing\n")
+    code, _, err = command("--exp failing --debug")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(command, tmp_path, monkeypatch):
+    write = results._append_line
+
+    def full(file, line):
+        if '"epoch": 3' in line:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "_append_line", full)
+        code, _, err = command("--exp descent --epochs 4")
+    assert code == 1
+    assert err.startswith("error: the disk is full")
+    assert err.count("\n") == 1
+    assert len(rows(tmp_path / "descent/epochs=4")) == 2
+    code, out, _ = command("--exp descent --epochs 4")
+    assert code == 0
+    assert "resuming after epoch 2" in out
+
+
+def test_a_full_disk_that_tensorstore_meets_is_an_os_error():
+    with pytest.raises(OSError, match="No space left") as error, results._full_disk_as_os_error():
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [...]")
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(ValueError, match="shapes"), results._full_disk_as_os_error():
+        raise ValueError("shapes differ")
+
+
+def test_a_signal_waits_for_the_end_of_a_write():
+    steps = []
+
+    def write_and_go_on():
+        with interrupts.stoppable() as undisturbed:
+            with undisturbed():
+                signal.raise_signal(signal.SIGTERM)
+                steps.append("written")
+            steps.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_go_on()
+    assert steps == ["written"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_an_interrupt_that_a_library_swallowed_still_stops_the_run():
+    with interrupts.stoppable() as undisturbed:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), undisturbed():
+            pass
+
+
+def test_the_data_folder_goes_to_experiments_that_take_it(command, tmp_path, monkeypatch):
+    def reading(*, epochs: int = 1, data_dir: str | None = None, resume: Resume = Resume()):  # noqa: B008
+        yield {"epoch": epochs, "data_dir": data_dir}
+
+    monkeypatch.setitem(EXPERIMENTS, "reading", reading)
+    assert command("--exp reading --data_dir sets")[0] == 0
+    (row,) = rows(tmp_path / "reading/default")
+    assert row["data_dir"] == "sets"
+    assert json.loads((tmp_path / "reading/default/config.json").read_text())["data_dir"] == "sets"
+
+
+def test_list_and_help_say_what_there_is(command):
+    code, out, _ = command("--list")
+    assert code == 0
+    assert "Shrinks four noisy numbers, Table 3 of Nobody (2024)." in out
+    assert "Two seeds." in out
+    code, out, _ = command("--exp descent --help")
+    assert code == 0
+    assert "how often the numbers shrink" in out
+    code, out, _ = command("--help")
+    assert code == 0
+    assert "--sweep NAME" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        (123456789, "123456789"),
+        (0.5, "0.5000"),
+        (57483.2, "57480"),
+        (1234.4, "1234"),
+        (1.23456e-7, "1.235e-07"),
+        (1.23456e12, "1.235e+12"),
+        (float("nan"), "nan"),
+        (None, ""),
+        ("mean", "mean"),
+        (True, "True"),
+    ],
+)
+def test_numbers_have_four_significant_digits(value, text):
+    assert progress.number(value) == text
+
+
+def show(rows_before, rows_now, *, terminal, epochs, width=120):
+    console = Console(force_terminal=terminal, width=width, record=True, file=open(os.devnull, "w"))
+    with console.file, progress.progress(console, "toy", epochs, rows_before) as update:
+        for row in rows_now:
+            update(row)
+    return console.export_text()
+
+
+def epochs_of(start, end):
+    return [
+        {"epoch": e, "loss": 1 / e, "accuracy": 0.5, "examples": 100 * e}
+        for e in range(start, end + 1)
+    ]
+
+
+def test_lines_are_sparse_where_there_is_no_terminal():
+    text = show([], epochs_of(1, 100), terminal=False, epochs=100)
+    shown = [int(line.split("epoch ")[1].split("/")[0]) for line in text.splitlines()]
+    assert shown == [1, *range(10, 101, 10)]
+    assert "loss 0.01000  accuracy 0.5000" in text.splitlines()[-1]
+    assert "examples/s" in text
+    assert len(show([], [{"loss": 1.0}] * 100, terminal=False, epochs=None).splitlines()) == 11
+
+
+def test_the_bar_starts_where_the_earlier_session_ended():
+    text = show(epochs_of(1, 50), [], terminal=True, epochs=100)
+    assert "epoch 50/100" in text
+    assert "━" * 15 + "╺" in text
+    assert "epoch 51/100" in show(epochs_of(1, 50), epochs_of(51, 51), terminal=True, epochs=100)
+
+
+def test_a_narrow_terminal_keeps_the_bar_and_cuts_the_end():
+    text = show([], epochs_of(1, 50), terminal=True, epochs=100, width=60)
+    assert len(text.splitlines()) == 1
+    assert "toy ━━━━━╺━━━━ epoch 50/100  0:00:00 left" in text
+    assert "examples/s" not in text
+
+
+def test_speed_and_time_left_count_from_the_first_row_of_the_session():
+    describe = progress._describer(10)
+    assert "examples/s" not in describe({"epoch": 4, "examples": 400}, 100.0)
+    text = describe({"epoch": 6, "examples": 600, "loss": 0.5, "method": "ldr"}, 104.0)
+    assert text == "0:00:08 left  ldr  loss 0.5000  50.00 examples/s"
+    # The next method starts from its own first epoch.
+    assert "left" not in describe({"epoch": 1, "examples": 100}, 105.0)
+    assert "100.0 examples/s" in describe({"epoch": 2, "examples": 200}, 106.0)

@@ -1,0 +1,213 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lnl_jax.train import checkpoint
+
+
+class Moments(NamedTuple):
+    mean: Any
+    count: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Table:
+    values: Any
+    rule: str = dataclasses.field(metadata={"static": True})
+
+
+def make_state(scale=1.0):
+    """Everything a train state may hold; `scale` tells two states apart."""
+    return {
+        "params": {"a.b/c": scale * jnp.arange(6.0).reshape(2, 3) / 7, "empty": jnp.zeros((0, 3))},
+        "moments": (Moments(scale * jnp.ones(3, jnp.bfloat16), jnp.int32(4)), ()),
+        "tables": {"t": Table(scale * jnp.array([0.1, jnp.nan, -0.0]), "mean")},
+        "keys": (jax.random.key(int(scale)), jax.random.split(jax.random.key(3, impl="rbg"), 2)),
+        "host": {"rows": np.arange(4, dtype=np.uint8), "rate": np.float32(scale), "epoch": 7},
+        "nothing": None,
+    }
+
+
+def raw(leaf):
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return str(jax.random.key_impl(leaf)), np.asarray(jax.random.key_data(leaf)).tobytes()
+    return str(np.asarray(leaf).dtype), np.shape(leaf), np.asarray(leaf).tobytes()
+
+
+def assert_same(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert raw(a) == raw(b)
+        assert isinstance(a, jax.Array) == isinstance(b, jax.Array)
+
+
+@pytest.fixture
+def manager(tmp_path):
+    manager = checkpoint.open_checkpoints(tmp_path / "checkpoints")
+    yield manager
+    manager.close()
+
+
+def reopen(manager):
+    manager.close()
+    return checkpoint.open_checkpoints(manager.directory)
+
+
+def test_restored_state_is_bitwise_the_saved_one(manager):
+    state = make_state(3.0)
+    checkpoint.save(manager, 1, state, {"rows": 5})
+    manager = reopen(manager)
+    step, restored, metadata = checkpoint.restore_latest(manager, make_state())
+    assert (step, metadata) == (1, {"rows": 5})
+    assert checkpoint.latest_metadata(manager) == {"rows": 5}
+    assert_same(restored, state)
+    assert restored["tables"]["t"].rule == "mean"
+    manager.close()
+
+
+def test_an_empty_folder_restores_nothing(manager):
+    assert checkpoint.latest_metadata(manager) is None
+    assert checkpoint.restore_latest(manager, make_state()) is None
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    manager = checkpoint.open_checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoint.save(manager, step, {"x": jnp.full(2, step)}, {"rows": step})
+    manager = reopen(manager)
+    assert manager.all_steps() == [2, 3]
+    assert checkpoint.restore_latest(manager, {"x": jnp.zeros(2, int)})[1]["x"].tolist() == [3, 3]
+    manager.close()
+
+
+def test_arrays_may_be_donated_or_overwritten_while_the_save_runs(manager):
+    donate = jax.jit(lambda tree: jax.tree.map(lambda x: 0 * x - 1, tree), donate_argnums=0)
+    state = {"device": jnp.arange(1 << 20), "host": np.arange(1 << 20)}
+    checkpoint.save(manager, 1, state, {})
+    state["host"][:] = -1
+    state["device"] = donate(state["device"])
+    manager.wait_until_finished()
+    restored = checkpoint.restore_latest(manager, state)[1]
+    np.testing.assert_array_equal(restored["device"], np.arange(1 << 20))
+    np.testing.assert_array_equal(restored["host"], np.arange(1 << 20))
+
+
+def test_shardings_are_those_of_the_present_state(manager):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.NamedSharding(mesh, jax.P("data"))
+    replicated = jax.NamedSharding(mesh, jax.P())
+    x, key = jnp.arange(8.0), jax.random.key(5)
+    saved = {
+        "split": jax.device_put(x, sharded),
+        "joined": jax.device_put(x, sharded),
+        "key": jax.device_put(key, replicated),
+        "free": key,
+    }
+    checkpoint.save(manager, 1, saved, {})
+    manager.wait_until_finished()
+    like = {
+        "split": jax.ShapeDtypeStruct((8,), jnp.float32, sharding=sharded),
+        "joined": x,
+        "key": jax.device_put(key, sharded.update(spec=jax.P())),
+        "free": key,
+    }
+    restored = checkpoint.restore_latest(manager, like)[1]
+    assert_same(restored, saved)
+    assert restored["split"].sharding == sharded
+    assert restored["key"].sharding == replicated
+    assert restored["joined"].sharding == x.sharding
+    # What was free to follow other arrays onto a mesh still is.
+    assert not restored["joined"].committed
+    assert not restored["free"].committed
+    assert (restored["joined"] + restored["split"]).sharding == sharded
+
+
+def _without(state):
+    del state["params"]["a.b/c"]
+
+
+def _reshaped(state):
+    state["params"]["a.b/c"] = jnp.zeros((3, 2))
+
+
+def _retyped(state):
+    state["params"]["a.b/c"] = jnp.zeros((2, 3), jnp.bfloat16)
+
+
+def _longer(state):
+    state["tables"]["u"] = jnp.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        (_without, ["['params']['a.b/c']", "float32[2,3] there", "absent here"]),
+        (_reshaped, ["['params']['a.b/c']", "float32[2,3] there", "float32[3,2] here"]),
+        (_retyped, ["['params']['a.b/c']", "float32[2,3] there", "bfloat16[2,3] here"]),
+        (_longer, ["['tables']['u']", "absent there", "float32[2] here"]),
+    ],
+)
+def test_a_state_of_another_form_is_refused(manager, change, texts):
+    checkpoint.save(manager, 1, make_state(), {})
+    manager.wait_until_finished()
+    like = make_state()
+    change(like)
+    with pytest.raises(ValueError, match="does not fit") as error:
+        checkpoint.restore_latest(manager, like)
+    for text in [str(manager.directory), "delete the folder", *texts]:
+        assert text in str(error.value)
+
+
+def test_what_is_no_array_and_a_step_that_goes_back_are_refused(manager):
+    with pytest.raises(ValueError, match=r"\['name'\] is a str"):
+        checkpoint.save(manager, 1, {"name": "adam"}, {})
+    checkpoint.save(manager, 2, {"x": jnp.ones(1)}, {})
+    with pytest.raises(ValueError, match="step 2 is not after"):
+        checkpoint.save(manager, 2, {"x": jnp.ones(1)}, {})
+
+
+SAVES_FOR_EVER = textwrap.dedent("""
+    import sys, jax, jax.numpy as jnp
+    from lnl_jax.train import checkpoint
+    manager = checkpoint.open_checkpoints(sys.argv[1])
+    latest = checkpoint.restore_latest(manager, {"x": jnp.zeros(1 << 22)})
+    step = latest[0] + 1 if latest else 1
+    while True:
+        checkpoint.save(manager, step, {"x": jnp.full(1 << 22, step, float)}, {"rows": step})
+        print(step, flush=True)
+        step += 1
+""")
+
+
+def test_a_kill_during_a_save_leaves_the_previous_one(tmp_path):
+    like = {"x": jnp.zeros(1 << 22)}
+    for _ in range(2):  # the second process starts from what the first one left behind
+        command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        started = [int(process.stdout.readline()) for _ in range(3)][-1]
+        # `save` waits for the one before it, so step `started` is now being written.
+        deadline = time.time() + 5
+        while not list(tmp_path.glob("*tmp*")) and time.time() < deadline:
+            pass
+        process.send_signal(signal.SIGKILL)
+        started = max([started, *map(int, process.stdout.read().split())])
+        process.wait()
+        process.stdout.close()
+        assert list(tmp_path.glob("*tmp*")), "the kill came between two saves"
+        manager = checkpoint.open_checkpoints(tmp_path)
+        step, restored, metadata = checkpoint.restore_latest(manager, like)
+        manager.close()
+        assert started - 1 <= step <= started
+        assert metadata == {"rows": step}
+        np.testing.assert_array_equal(restored["x"], np.full(1 << 22, step, np.float32))
+        assert not list(tmp_path.glob("*tmp*"))
