@@ -3,8 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.ldr_digits import ldr_digits, noise_rates
+
 # name on the command line -> experiment: a keyword-only generator function.
-EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {}
+EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {"ldr_digits": ldr_digits}
 
 # name on the command line -> (name of the experiment, function that yields override dicts).
-SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {}
+SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
+    "ldr_digits_noise": ("ldr_digits", noise_rates),
+}

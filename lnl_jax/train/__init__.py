@@ -1,0 +1,37 @@
+"""Training as functions: a step, tables of per-example state, epochs; no loss and no model."""
+
+from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
+from lnl_jax.train.loop import (
+    dispatch_steps,
+    evaluate,
+    fit,
+    gather_batches,
+    run_steps,
+    scan_steps,
+)
+from lnl_jax.train.sharding import data_mesh, replicate, shard_batch
+from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
+from lnl_jax.train.tables import Table, segment_last, segment_mean
+
+__all__ = [
+    "Table",
+    "TrainState",
+    "data_mesh",
+    "dispatch_steps",
+    "evaluate",
+    "fit",
+    "gather_batches",
+    "init_state",
+    "latest_metadata",
+    "make_eval_step",
+    "make_train_step",
+    "open_checkpoints",
+    "replicate",
+    "restore_latest",
+    "run_steps",
+    "save",
+    "scan_steps",
+    "segment_last",
+    "segment_mean",
+    "shard_batch",
+]

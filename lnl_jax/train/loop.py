@@ -1,0 +1,205 @@
+"""Epochs: how the steps of one are run, and a generator over many."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lnl_jax.metrics import merge
+
+PyTree = Any
+Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
+RunEpoch = Callable[[PyTree, Any], tuple[PyTree, dict]]
+
+
+def gather_batches(step: Step, dataset: Mapping) -> Step:
+    """Turns a step on batches into one on positions of a data set that is on the device.
+
+    Gathering inside the compiled step is what makes small models fast: nothing crosses from the
+    host but the positions.
+
+    Args:
+        step: ``step(state, batch) -> (state, metrics)``.
+        dataset: arrays with leading dimension N, ``index`` among them.
+
+    Returns:
+        ``step(state, rows) -> (state, metrics)`` for ``rows`` with ``position`` and ``mask``,
+        ``[B]``, one step of `lnl_jax.data.epoch_plan`. It is a `jax.tree_util.Partial`: a compiled
+        function takes the data set as an argument, not as a constant.
+    """
+    return jax.tree_util.Partial(_step_at, jax.tree_util.Partial(step), dict(dataset))
+
+
+def _step_at(step: Step, dataset: dict, state: PyTree, rows: Mapping) -> tuple[PyTree, dict]:
+    batch = {name: values[rows["position"]] for name, values in dataset.items()}
+    return step(state, batch | {"mask": rows["mask"]})
+
+
+def scan_steps(step: Step) -> RunEpoch:
+    """Runs an epoch as one compiled `jax.lax.scan`: no Python between the steps.
+
+    Args:
+        step: ``step(state, batch) -> (state, metrics)``.
+
+    Returns:
+        ``run(state, batches) -> (state, metrics)`` for arrays with a leading axis of steps; the
+        metrics have it too. The state is donated.
+    """
+    return jax.tree_util.Partial(_scan, jax.tree_util.Partial(step))
+
+
+@functools.partial(jax.jit, donate_argnums=1)
+def _scan(step: Step, state: PyTree, batches: Mapping) -> tuple[PyTree, dict]:
+    return jax.lax.scan(step, state, batches)
+
+
+def dispatch_steps(step: Step) -> RunEpoch:
+    """Runs an epoch step by step from Python, without waiting for any of them.
+
+    Args:
+        step: ``step(state, batch) -> (state, metrics)``.
+
+    Returns:
+        ``run(state, batches) -> (state, metrics)`` as `scan_steps` makes it. Here `batches` may
+        also be any iterable of batches, such as a data loader. The state is donated.
+    """
+
+    def run(state: PyTree, batches: Mapping | Iterable[Mapping]) -> tuple[PyTree, dict]:
+        history = []
+        for batch in _unstacked(batches):
+            state, metrics = _dispatch(jax.tree_util.Partial(step), state, batch)
+            history.append(metrics)
+        return state, jax.tree.map(lambda *values: np.stack(values), *jax.device_get(history))
+
+    return run
+
+
+@functools.partial(jax.jit, donate_argnums=1)
+def _dispatch(step: Step, state: PyTree, batch: Mapping) -> tuple[PyTree, dict]:
+    return step(state, batch)
+
+
+def _unstacked(batches: Mapping | Iterable[Mapping]) -> Iterator[Mapping]:
+    if not isinstance(batches, Mapping):
+        yield from batches
+        return
+    for index in range(len(jax.tree.leaves(dict(batches))[0])):
+        yield {name: values[index] for name, values in batches.items()}
+
+
+def run_steps(step: Step) -> RunEpoch:
+    """`scan_steps`, or `dispatch_steps` where that is faster: convolutions on CPU.
+
+    XLA on CPU runs the gradient of a convolution some 30 times slower inside a loop than outside
+    (jax-ml/jax#12868). The step is traced once to see whether it has one.
+
+    Args:
+        step: ``step(state, batch) -> (state, metrics)``.
+
+    Returns:
+        ``run(state, batches) -> (state, metrics)`` for arrays with a leading axis of steps.
+    """
+    scanned, dispatched = scan_steps(step), dispatch_steps(step)
+    chosen: list[RunEpoch] = []
+
+    def run(state: PyTree, batches: Mapping) -> tuple[PyTree, dict]:
+        if not chosen:
+            first = next(_unstacked(batches))
+            slow = jax.default_backend() == "cpu" and has_convolution(step, state, first)
+            chosen.append(dispatched if slow else scanned)
+        return chosen[0](state, batches)
+
+    return run
+
+
+def has_convolution(function: Callable, *args: Any) -> bool:
+    """Whether a function, traced with these arguments, contains a convolution.
+
+    Args:
+        function: any JAX function.
+        *args: its arguments; only shapes and dtypes matter.
+
+    Returns:
+        True if it does, at any depth of nested functions and control flow.
+    """
+    return "convolution" in jax.jit(function).lower(*args).as_text()
+
+
+def fit(
+    run_epoch: RunEpoch,
+    state: PyTree,
+    batches: Callable[[int], Any],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+) -> Iterator[tuple[dict[str, Any], PyTree]]:
+    """Trains, and yields after every epoch.
+
+    It goes on from ``state.step``, so that a restored state continues where it was saved.
+
+    Args:
+        run_epoch: ``run_epoch(state, batches) -> (state, metrics)``, from `run_steps` or the like.
+        state: a `TrainState`, or one of a vmapped step, whose runs are at the same step.
+        batches: the batches of an epoch, numbered from 0. Make them from the number alone, and an
+            interrupted training sees what an uninterrupted one does.
+        epochs: how many in all, those before a restore included.
+        steps_per_epoch: how many steps an epoch has.
+
+    Yields:
+        A row, ``{"epoch": from 1, "examples": seen so far, "loss": ..., other metrics}``, with the
+        means over the epoch's examples (NumPy arrays with one entry per run, for a vmapped step),
+        and the state. The state is consumed by the next epoch: save or copy what must outlive it.
+
+    Raises:
+        FloatingPointError: as soon as an epoch had a loss that is not finite; names the step, and
+            the run if there are several.
+    """
+    # The first epoch consumes a copy: the caller's state stays usable.
+    state = jax.tree.map(jnp.copy, state)
+    start = int(np.max(state.step)) // steps_per_epoch
+    examples = None
+    for epoch in range(start, epochs):
+        state, metrics = run_epoch(state, batches(epoch))
+        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        _check_finite(metrics["loss"], epoch * steps_per_epoch, epoch)
+        count = metrics.pop("count")
+        weight = count / count.sum(0)
+        # Every run and every epoch sees as many examples, also those of an earlier session.
+        seen = int(count.sum(0).max())
+        examples = seen * (start + 1) if examples is None else examples + seen
+        row = {"epoch": epoch + 1, "examples": examples}
+        yield row | {name: (values * weight).sum(0) for name, values in metrics.items()}, state
+
+
+def _check_finite(losses: np.ndarray, first_step: int, epoch: int) -> None:
+    bad = np.argwhere(~np.isfinite(losses))
+    if not len(bad):
+        return
+    step, *run = bad[0].tolist()
+    which = f", run {run}" if run else ""
+    raise FloatingPointError(
+        f"the loss is {losses[tuple(bad[0])]} at step {first_step + step} (epoch {epoch + 1}, "
+        f"batch {step + 1}{which}); lower the learning rate, or look at that batch."
+    )
+
+
+def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> PyTree:
+    """Adds up the metrics of all batches and divides once.
+
+    Args:
+        eval_step: from `make_eval_step`, compiled.
+        state: a `TrainState`.
+        batches: dicts with ``mask``, such as `lnl_jax.data.batches` yields.
+
+    Returns:
+        The pytree of the metrics' values, as NumPy arrays.
+    """
+    totals = functools.reduce(merge, (eval_step(state, batch) for batch in batches))
+    return jax.tree.map(
+        lambda average: np.asarray(average.value),
+        totals,
+        is_leaf=lambda node: hasattr(node, "value"),
+    )

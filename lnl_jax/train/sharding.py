@@ -1,0 +1,63 @@
+"""Data parallelism under `jax.jit`: the step sees the whole batch, the arrays are split."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+PyTree = Any
+DATA_AXIS = "data"
+
+
+def data_mesh(num_devices: int | None = None) -> Mesh:
+    """A mesh of one axis, ``"data"``.
+
+    Args:
+        num_devices: the first so many of `jax.devices()`; None takes all of them.
+
+    Returns:
+        The mesh, its axis of type Auto: the compiler then places the collectives.
+
+    Raises:
+        ValueError: if there are fewer devices.
+    """
+    devices = jax.devices()
+    if num_devices is not None and not 1 <= num_devices <= len(devices):
+        raise ValueError(f"num_devices must be from 1 to {len(devices)}, got {num_devices}.")
+    return Mesh(np.asarray(devices[:num_devices]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Splits the leading axis of every array over the devices of the mesh.
+
+    Args:
+        batch: a pytree of arrays ``[B, ...]``.
+        mesh: from `data_mesh`.
+
+    Returns:
+        The same arrays, split.
+
+    Raises:
+        ValueError: if B is not a multiple of the number of devices; pad the batch and mask.
+    """
+    for leaf in jax.tree.leaves(batch):
+        if len(leaf) % mesh.size:
+            raise ValueError(
+                f"the batch has {len(leaf)} examples, not a multiple of {mesh.size} devices; pad "
+                "it, with mask false for the padding."
+            )
+    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts a copy of every array, such as a `TrainState`, on each device of the mesh.
+
+    Args:
+        tree: a pytree of arrays.
+        mesh: from `data_mesh`.
+
+    Returns:
+        The same arrays, replicated.
+    """
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,121 @@
+"""State per training example: tables with a row for each, gathered and scattered by index."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+PyTree = Any
+Combine = Callable[[Array, Array, int], Array]
+
+
+def segment_mean(rows: Array, segments: Array, num_segments: int) -> Array:
+    """The mean of the rows of each segment: a rule for examples drawn twice in one batch.
+
+    Args:
+        rows: ``[B, ...]``.
+        segments: the segment of each row, integers of shape ``[B]``.
+        num_segments: how many there are.
+
+    Returns:
+        ``[num_segments, ...]``; 0 where a segment has no rows.
+
+    Example:
+        >>> segment_mean(jnp.array([1.0, 3.0, 5.0]), jnp.array([0, 0, 1]), 2).tolist()
+        [2.0, 5.0]
+    """
+    count = jax.ops.segment_sum(jnp.ones(len(segments), rows.dtype), segments, num_segments)
+    total = jax.ops.segment_sum(rows, segments, num_segments)
+    return total / jnp.maximum(count, 1).reshape(count.shape + (1,) * (rows.ndim - 1))
+
+
+def segment_last(rows: Array, segments: Array, num_segments: int) -> Array:
+    """The last row of each segment in the order of the batch: a later visit replaces an earlier.
+
+    Args:
+        rows: ``[B, ...]``.
+        segments: the segment of each row, integers of shape ``[B]``.
+        num_segments: how many there are.
+
+    Returns:
+        ``[num_segments, ...]``; arbitrary where a segment has no rows.
+
+    Example:
+        >>> segment_last(jnp.array([1.0, 3.0, 5.0]), jnp.array([0, 0, 1]), 2).tolist()
+        [3.0, 5.0]
+    """
+    last = jax.ops.segment_max(jnp.arange(len(segments)), segments, num_segments)
+    return rows[jnp.clip(last, 0)]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One row per training example, and what becomes of an example that a batch holds twice.
+
+    Attributes:
+        values: a pytree of arrays ``[N, ...]``, row i for the example whose ``index`` is i.
+        combine: the rule for duplicates, ``(rows, segments, num_segments) -> rows`` like
+            `jax.ops.segment_max`; rows of one example share a segment.
+
+    Example:
+        >>> table = Table(jnp.full(4, 10.0))
+        >>> new = scatter(table, jnp.array([1, 1]), jnp.array([2.0, 4.0]), jnp.array([True, True]))
+        >>> new.values.tolist()
+        [10.0, 3.0, 10.0, 10.0]
+    """
+
+    values: PyTree
+    combine: Combine = dataclasses.field(default=segment_mean, metadata={"static": True})
+
+
+def gather(tables: PyTree, index: Array) -> PyTree:
+    """The rows of these examples, in the place of each `Table` of a pytree.
+
+    Args:
+        tables: a pytree of `Table`.
+        index: rows of the training set, integers of shape ``[B]``. One beyond a table gives NaN.
+
+    Returns:
+        The pytree with ``[B, ...]`` arrays, as the table's values are structured.
+    """
+
+    def read(table: Table) -> PyTree:
+        return jax.tree.map(lambda values: values.at[index].get(mode="fill"), table.values)
+
+    return jax.tree.map(read, tables, is_leaf=_is_table)
+
+
+def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
+    """The tables with these examples' rows replaced.
+
+    Args:
+        tables: a pytree of `Table`.
+        index: rows of the training set, integers of shape ``[B]``.
+        rows: what `gather` gave, with new values.
+        mask: boolean, ``[B]``; padding is dropped.
+
+    Returns:
+        The new tables; examples that occur more than once have their rows combined.
+    """
+
+    def write(table: Table, new: PyTree) -> Table:
+        size = len(jax.tree.leaves(table.values)[0])
+        # Padding shares one index beyond the table, where the write is dropped.
+        kept = jnp.where(mask, index, size)
+        unique, segments = jnp.unique(kept, size=len(index), fill_value=size, return_inverse=True)
+
+        def put(values: Array, rows: Array) -> Array:
+            combined = table.combine(rows.astype(values.dtype), segments, len(index))
+            return values.at[unique].set(combined, mode="drop")
+
+        return dataclasses.replace(table, values=jax.tree.map(put, table.values, new))
+
+    return jax.tree.map(write, tables, rows, is_leaf=_is_table)
+
+
+def _is_table(node: Any) -> bool:
+    return isinstance(node, Table)

@@ -1,0 +1,217 @@
+"""LDR-KL and LDR-k: limits, closed forms, and the maximum found by exhaustion."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import special
+
+from lnl_jax.losses import ldr_kl
+from tests.losses.cases import divergence_from_uniform
+
+EXAMPLES, CLASSES = 8, 6
+
+
+@pytest.fixture
+def scores(rng):
+    """NumPy logits, integer labels and distributions."""
+    logits = 2 * rng.normal(size=(EXAMPLES, CLASSES))
+    labels = rng.integers(CLASSES, size=EXAMPLES, dtype=np.int32)
+    return logits, labels, rng.dirichlet(np.ones(CLASSES), size=EXAMPLES)
+
+
+def margin_violations(logits, labels, margin):
+    """Delta in float64 NumPy, and the labels as distributions."""
+    logits = np.asarray(logits, np.float64)
+    if labels.ndim < logits.ndim:
+        labels = np.eye(logits.shape[-1])[labels]
+    own = (labels * logits).sum(-1, keepdims=True)
+    return logits - own + np.expand_dims(margin, -1) * (1 - labels), labels
+
+
+@functools.partial(jax.jit, static_argnames="top_k")
+def value_and_gradient(logits, labels, **settings):
+    losses, pullback = jax.vjp(lambda logits: ldr_kl(logits, labels, **settings), logits)
+    return losses, pullback(jnp.ones_like(losses))[0]
+
+
+def value_and_worst(logits, labels, **settings):
+    """The losses, and the p that take the maximum: the gradient is p - y."""
+    losses, gradient = value_and_gradient(logits, labels, **settings)
+    return losses, np.asarray(gradient) + margin_violations(logits, labels, 0)[1]
+
+
+def best_by_exhaustion(delta, temperature, top_k):
+    """The best (value, p) over all choices of saturated classes that leave p at most 1/k."""
+    candidates = []
+    for size in range(top_k):
+        for full in itertools.combinations(range(len(delta)), size):
+            p = np.full(len(delta), 1 / top_k)
+            others = np.setdiff1d(np.arange(len(delta)), full)
+            p[others] = (1 - size / top_k) * special.softmax(delta[others] / temperature)
+            if p.max() <= 1 / top_k + 1e-12:
+                candidates.append((p @ delta - temperature * divergence_from_uniform(p), p))
+    return max(candidates, key=lambda candidate: candidate[0])
+
+
+def draw_with_ties(rng, examples, num_classes):
+    """Logits, a third of them with equal classes, labels, temperatures and margins."""
+    logits = 2 * rng.normal(size=(examples, num_classes))
+    logits[::3] = np.round(logits[::3] / 2)
+    labels = rng.integers(num_classes, size=examples)
+    return logits, labels, rng.uniform(0.2, 3, size=examples), rng.choice([0, 0.3, 1], examples)
+
+
+def test_temperature_one_is_cross_entropy_minus_log_k(float64, scores):
+    logits, integers, distributions = scores
+    np.testing.assert_allclose(
+        ldr_kl(logits, integers) + np.log(CLASSES),
+        optax.softmax_cross_entropy_with_integer_labels(logits, integers),
+        atol=1e-14,
+    )
+    # Of a distribution, its entropy does not matter: the labels weigh the margin violations.
+    np.testing.assert_allclose(
+        ldr_kl(logits, distributions) + np.log(CLASSES),
+        optax.softmax_cross_entropy(jnp.asarray(logits), jnp.asarray(distributions)),
+        atol=1e-14,
+    )
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_a_small_temperature_gives_the_crammer_singer_maximum(scores, margin):
+    logits, labels, _ = scores
+    found = ldr_kl(jnp.float32(logits), labels, temperature=1e-6, margin=margin)
+    delta, _ = margin_violations(np.float32(logits), labels, margin)
+    # At most 1e-6 log K below it, and rounding.
+    np.testing.assert_allclose(found, delta.max(-1), atol=3e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("temperature", [1e4, 1e6, 1e8])
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "where"])
+def test_a_large_temperature_gives_the_mean_in_float32(rng, temperature, masked, compiled):
+    logits = 4 * rng.normal(size=(16, 100))
+    labels = rng.integers(50, size=16, dtype=np.int32)
+    included = np.arange(100) < (50 if masked else 100)
+    loss = jax.jit(ldr_kl) if compiled else ldr_kl
+    where = jnp.asarray(included)[None] if masked else None
+    found = loss(jnp.float32(logits), labels, temperature=temperature, margin=0.5, where=where)
+    delta = margin_violations(np.float32(logits), labels, 0.5)[0][:, included]
+    # The next term of the series in 1 / temperature matters at 1e4 alone.
+    expected = delta.mean(-1) + delta.var(-1) / (2 * temperature)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_losses_on_both_sides_of_the_large_temperature_formula_agree(float64, rng):
+    """One batch holds examples that are and that are not mended for rounding."""
+    logits = rng.normal(size=(40, CLASSES)) * np.geomspace(1e-3, 100, 40)[:, None]
+    labels = rng.integers(CLASSES, size=40, dtype=np.int32)
+    delta, _ = margin_violations(logits, labels, 0.3)
+    expected = 2 * (special.logsumexp(delta / 2, axis=-1) - np.log(CLASSES))
+    found = ldr_kl(jnp.asarray(logits), labels, temperature=2.0, margin=0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 1e6])
+@pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
+def test_gradient_is_softmax_of_the_violations_minus_the_label(float64, scores, temperature, soft):
+    logits, integers, distributions = scores
+    labels = distributions if soft else integers
+    delta, _ = margin_violations(logits, labels, 0.3)
+    _, p = value_and_worst(logits, labels, temperature=temperature, margin=0.3)
+    np.testing.assert_allclose(p, special.softmax(delta / temperature, axis=-1), atol=1e-14)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, CLASSES])
+@pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
+def test_adding_a_constant_to_all_logits_changes_nothing(float64, scores, soft, top_k):
+    logits, integers, distributions = scores
+    labels = distributions if soft else integers
+    settings = {"temperature": 0.7, "margin": 0.3, "top_k": top_k}
+    before = value_and_gradient(logits, labels, **settings)
+    after = value_and_gradient(logits + 3.7, labels, **settings)
+    np.testing.assert_allclose(before[0], after[0], atol=1e-14)
+    np.testing.assert_allclose(before[1], after[1], atol=1e-14)
+    np.testing.assert_allclose(before[1].sum(-1), 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("num_classes", [4, 5, 6])
+def test_top_k_is_the_maximum_over_distributions_of_at_most_one_kth(float64, rng, num_classes):
+    logits, labels, temperature, margin = draw_with_ties(rng, 60, num_classes)
+    delta, _ = margin_violations(logits, labels, margin)
+    for top_k in range(1, num_classes + 1):
+        found, p = value_and_worst(
+            logits, labels, temperature=temperature, margin=margin, top_k=top_k
+        )
+        assert (p <= 1 / top_k + 1e-14).all()
+        np.testing.assert_allclose(p.sum(-1), 1, atol=1e-14)
+        best = [best_by_exhaustion(*one, top_k) for one in zip(delta, temperature, strict=True)]
+        values, distributions = zip(*best, strict=True)
+        np.testing.assert_allclose(found, values, atol=1e-13)
+        np.testing.assert_allclose(p, distributions, atol=1e-13)
+
+
+@pytest.mark.parametrize("top_k", range(1, CLASSES + 1))
+def test_top_k_at_a_small_temperature_is_the_mean_of_the_k_largest(float64, scores, top_k):
+    logits, labels, _ = scores
+    delta, _ = margin_violations(logits, labels, 0.3)
+    found = ldr_kl(jnp.asarray(logits), labels, temperature=1e-6, margin=0.3, top_k=top_k)
+    # Below it by the divergence of the uniform distribution over k classes.
+    expected = np.sort(delta)[:, -top_k:].mean(-1) - 1e-6 * np.log(CLASSES / top_k)
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+def test_top_k_of_all_classes_is_the_mean_at_any_temperature(float64, scores, temperature):
+    logits, labels, _ = scores
+    found, p = value_and_worst(logits, labels, temperature=temperature, margin=0.3, top_k=CLASSES)
+    delta, _ = margin_violations(logits, labels, 0.3)
+    np.testing.assert_allclose(found, delta.mean(-1), atol=1e-13)
+    np.testing.assert_allclose(p, 1 / CLASSES, atol=1e-14)
+
+
+@pytest.mark.parametrize("top_k", range(1, CLASSES + 1))
+def test_hessian_is_the_covariance_of_the_unsaturated_classes(float64, rng, top_k):
+    logits, labels, temperature, _ = draw_with_ties(rng, 30, CLASSES)
+
+    def loss(logits, label, temperature):
+        return ldr_kl(logits, label, temperature=temperature, top_k=top_k)
+
+    found = jax.jit(jax.vmap(jax.hessian(loss)))(logits, labels, temperature)
+    _, p = value_and_worst(logits, labels, temperature=temperature, top_k=top_k)
+    for hessian, free, one_temperature in zip(
+        found, np.where(p < 1 / top_k - 1e-9, p, 0), temperature, strict=True
+    ):
+        # The free mass, of which the softmax is a share, does not change.
+        covariance = np.diag(free) - np.outer(free, free) / max(free.sum(), 1e-300)
+        np.testing.assert_allclose(hessian, covariance / one_temperature, atol=1e-13)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, CLASSES + 1, 2.0, True, "2", None])
+def test_top_k_that_is_no_number_of_classes_raises(scores, top_k):
+    logits, labels, _ = scores
+    with pytest.raises(ValueError, match="top_k must be an integer from 1 to .*, 6; got"):
+        ldr_kl(jnp.float32(logits), labels, top_k=top_k)
+
+
+def test_fewer_classes_than_top_k_give_nan(scores):
+    logits = jnp.float32(scores[0])
+    where = np.arange(CLASSES) < np.arange(EXAMPLES)[:, None]
+    found = ldr_kl(logits, jnp.zeros(EXAMPLES, jnp.int32), top_k=3, where=where)
+    included = where.sum(-1)
+    np.testing.assert_array_equal(np.isnan(found), (included > 0) & (included < 3))
+    assert found[0] == 0
+
+
+def test_top_k_compiled_equals_eager(rng):
+    logits = jnp.float32(3 * rng.normal(size=(64, 100)))
+    labels = jnp.asarray(rng.integers(100, size=64), jnp.int32)
+    settings = {"temperature": 0.3, "margin": 0.1, "top_k": 3}
+    eager = value_and_gradient.__wrapped__(logits, labels, **settings)
+    compiled = value_and_gradient(logits, labels, **settings)
+    np.testing.assert_allclose(compiled[0], eager[0], rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(compiled[1], eager[1], atol=5e-7)
