@@ -92,8 +92,8 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
     Args:
       manager: from `open_checkpoints`.
       like: a pytree of the structure, shapes and dtypes of the saved one: the freshly initialised
-        state, or `jax.ShapeDtypeStruct`s. Its shardings decide where the arrays go; where it has
-        none, they go back where they were.
+        state, or the `jax.ShapeDtypeStruct` of each leaf. Its shardings decide where the arrays go;
+        where it has none, they go back where they were.
 
     Returns:
       The step, the state (bitwise the saved one) and the metadata; None where nothing was saved.
