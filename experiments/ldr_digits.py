@@ -92,7 +92,7 @@ def ldr_digits(
         checkpoint per epoch; at the end the table `results`, the figure `curves` and the arrays
         `history`, a value per metric, epoch, seed and setting.
     """
-    _check(seeds, epochs, learning_rates)
+    _check(noise_rate, seeds, epochs, batch_size, learning_rates, weight_decay)
     grids = {"temperature": temperatures, "q": qs}
     methods = [
         _method(*compared, learning_rates, grids, margin) for compared in _compared(loss, normalize)
@@ -143,13 +143,25 @@ def noise_rates() -> Iterator[dict[str, Any]]:
         yield {"noise_rate": noise_rate}
 
 
-def _check(seeds: int, epochs: int, learning_rates: tuple[float, ...]) -> None:
+def _check(
+    noise_rate: float,
+    seeds: int,
+    epochs: int,
+    batch_size: int,
+    learning_rates: tuple[float, ...],
+    weight_decay: float,
+) -> None:
+    if not 0 <= noise_rate <= 1:
+        raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
     if seeds < 2:
         raise ValueError(f"seeds must be at least 2, for a standard deviation; got {seeds}.")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}.")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
     if not learning_rates or min(learning_rates) <= 0:
         raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}.")
 
 
 def _compared(

@@ -32,7 +32,7 @@ from lnl_jax.train import checkpoint
 
 # A save costs some 50 ms of processor time, as much as an epoch of a small study. States that come
 # faster than this are kept in memory and saved when one is due or when the run stops.
-SECONDS_BETWEEN_SAVES = 1.0
+SECONDS_BETWEEN_SAVES = 0.25
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "orbax-checkpoint", "lnl-jax")
 _OWN_FILES = ("config.json", "metrics.jsonl", "summary.json", "checkpoints")
@@ -137,6 +137,14 @@ class Results:
             write_json(self.path / "summary.json", summary)
             self.summary = from_json(summary)
         return self.summary
+
+    def discard_if_empty(self) -> None:
+        """Removes a folder without a row or an artifact, such as that of a call refused at once."""
+        self.close()
+        names = {entry.name for entry in self.path.iterdir()} - {"config.json"}
+        rows = self.path / "metrics.jsonl"
+        if names <= {rows.name} and not (rows.exists() and rows.stat().st_size):
+            shutil.rmtree(self.path)
 
     def close(self) -> None:
         """Saves the newest state that was yielded and waits until it is on disk."""

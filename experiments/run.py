@@ -107,6 +107,7 @@ def _run(
                 _record(console, EXPERIMENTS[name], call, options.data_dir, opened)
             except (ValueError, FloatingPointError, FileNotFoundError) as error:
                 _fail(f"error: {error}", 1, debug=options.debug)
+                opened.discard_if_empty()
                 return None
         for title, rows in opened.summary["tables"].items():
             progress.table(console, title, rows)

@@ -150,7 +150,7 @@ def test_a_sweep_is_checked_before_its_first_run(command, tmp_path, monkeypatch)
         ("", "give --exp NAME"),
         ("--exp", "expected one argument"),
         ("--exp descend", "did you mean descent?"),
-        ("--exp zzz", "there is descent"),
+        ("--exp zzz", "there is ldr_digits, descent"),
         ("--sweep seed", "did you mean seeds?"),
         ("--exp descent --epohs 3", "did you mean epochs"),
         ("--exp descent --epochs 0.5", "--epochs takes int"),
@@ -324,3 +324,19 @@ def test_speed_and_time_left_count_from_the_first_row_of_the_session():
     # The next method starts from its own first epoch.
     assert "left" not in describe({"epoch": 1, "examples": 100}, 105.0)
     assert "100.0 examples/s" in describe({"epoch": 2, "examples": 200}, 106.0)
+
+
+def test_a_refused_call_leaves_no_folder_but_an_interrupted_one_does(
+    command, monkeypatch, tmp_path
+):
+    def refusing(*, epochs: int = 2):
+        if epochs < 2:
+            raise ValueError("epochs must be at least 2, got 1.")
+        yield {"epoch": 1}
+        raise ValueError("later")
+
+    monkeypatch.setitem(EXPERIMENTS, "refusing", refusing)
+    command("--exp refusing --epochs 1")
+    assert not (tmp_path / "refusing/epochs=1").exists()
+    command("--exp refusing")
+    assert len(rows(tmp_path / "refusing/default")) == 1
