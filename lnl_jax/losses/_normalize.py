@@ -62,9 +62,9 @@ def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification:
         Consistency, Robustness and Adaptivity" (ICML 2023); the official code of ALDR-KL.
     """
-    scores = _widened(logits, axis)
-    mean = jnp.abs(scores).mean(axis, keepdims=True)
-    return (scores / jnp.where(mean == 0, 1, mean)).astype(logits.dtype)
+    scores, zero = _largest_one(_widened(logits, axis), axis)
+    mean = jnp.where(zero, 1, jnp.abs(scores).mean(axis, keepdims=True))
+    return (scores / mean).astype(logits.dtype)
 
 
 def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) -> Array:
@@ -97,12 +97,9 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
         temperature = jnp.where(temperature > 0, temperature, jnp.nan).astype(scores.dtype)
     else:
         check_range("temperature", temperature, above=0)
-    # Scaled by the largest first: the squares of scores above 1e19 overflow.
-    largest = jax.lax.stop_gradient(jnp.abs(scores).max(axis, keepdims=True))
-    zero = largest == 0
-    scaled = scores / jnp.where(zero, 1, largest)
-    norm = jnp.sqrt(jnp.where(zero, 1, (scaled**2).sum(axis, keepdims=True)))
-    return (scaled / norm / temperature).astype(logits.dtype)
+    scores, zero = _largest_one(scores, axis)
+    norm = jnp.sqrt(jnp.where(zero, 1, (scores**2).sum(axis, keepdims=True)))
+    return (scores / norm / temperature).astype(logits.dtype)
 
 
 def _widened(logits: Array, axis: int) -> Array:
@@ -114,3 +111,13 @@ def _log_softplus(scores: Array) -> Array:
     """For very negative scores softplus is the exponential, and its logarithm the score."""
     low = scores < -50
     return jnp.where(low, scores, jnp.log(jax.nn.softplus(jnp.where(low, 0, scores))))
+
+
+def _largest_one(scores: Array, axis: int) -> tuple[Array, Array]:
+    """Scores divided by the largest absolute one, held, and where all are 0.
+
+    What does not depend on their scale keeps its value and gradient, and no square overflows.
+    """
+    largest = jax.lax.stop_gradient(jnp.abs(scores).max(axis, keepdims=True))
+    zero = largest == 0
+    return scores / jnp.where(zero, 1, largest), zero
