@@ -1,0 +1,140 @@
+import collections
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from lnl_jax.data import batches, check_labels, digits, epoch_plan, hold_out, take
+
+
+def dataset(size=10):
+    """Rows that can be told apart: x is ten times the index."""
+    index = np.arange(size, dtype=np.int32)
+    return {"x": 10.0 * index[:, None], "index": index}
+
+
+def seeded(*seed):
+    return np.random.default_rng(seed or 0)
+
+
+# Digits and labels.
+
+
+def test_digits_are_those_of_scikit_learn():
+    found, (pixels, labels) = digits(), load_digits(return_X_y=True)
+    np.testing.assert_array_equal(16 * found["x"], pixels)
+    np.testing.assert_array_equal(found["label"], labels)
+    np.testing.assert_array_equal(found["index"], np.arange(1797))
+    assert (found["x"].shape, found["x"].min(), found["x"].max()) == ((1797, 64), 0, 1)
+    assert np.bincount(found["label"]).tolist() == np.bincount(labels).tolist()
+    dtypes = {name: values.dtype for name, values in found.items()}
+    assert dtypes == {"x": np.float32, "label": np.int32, "index": np.int32}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64])
+def test_good_labels_become_int32(dtype):
+    found = check_labels(np.array([0, 2, 1], dtype), 3)
+    assert (found.tolist(), found.dtype) == ([0, 2, 1], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([0, 1, 3, 5], "from 0 to 2; 2 of 4 are not, the first in row 2: 3"),
+        ([0, -1, 1, 1], "from 0 to 2; 1 of 4 are not, the first in row 1: -1"),
+        (np.array([0, 255], np.uint8), "the first in row 1: 255"),
+        ([0.0, 1.0], r"integers of shape \[N\], got float64 of shape \(2,\)"),
+        ([[0, 1]], r"got int64 of shape \(1, 2\)"),
+        ([True, False], "got bool"),
+    ],
+)
+def test_bad_labels_raise_with_row_and_value(labels, text):
+    with pytest.raises(ValueError, match=f"labels must be .*{text}"):
+        check_labels(labels, 3)
+
+
+# Plans and batches.
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 3), (9, 3), (2, 5), (1, 1)])
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_a_plan_holds_every_position_once_and_pads_the_end(size, batch_size, rng):
+    plan = epoch_plan(size, batch_size, rng)
+    steps = -(-size // batch_size)
+    assert plan["position"].shape == plan["mask"].shape == (steps, batch_size)
+    assert sorted(plan["position"][plan["mask"]]) == list(range(size))
+    flat = plan["mask"].ravel()
+    assert flat[:size].all()
+    assert not flat[size:].any()
+    assert (plan["position"][~plan["mask"]] == 0).all()
+    assert (plan["position"].dtype, plan["mask"].dtype) == (np.int32, bool)
+
+
+def test_the_order_is_kept_without_a_generator_and_follows_from_it():
+    assert epoch_plan(6, 4)["position"].ravel()[:6].tolist() == list(range(6))
+    first, again, other = (epoch_plan(50, 8, seeded(0, e))["position"] for e in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert first.ravel()[:50].tolist() != list(range(50))
+
+
+def test_every_order_is_as_likely():
+    orders = (epoch_plan(3, 2, np.random.default_rng(seed)) for seed in range(600))
+    counts = collections.Counter(tuple(plan["position"].ravel()[:3].tolist()) for plan in orders)
+    assert len(counts) == 6
+    assert min(counts.values()) > 60
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(0, 3), (10, 0), (10, -1)])
+def test_a_plan_of_nothing_raises(size, batch_size):
+    with pytest.raises(ValueError, match=f"must be at least 1, got {size} and {batch_size}"):
+        epoch_plan(size, batch_size)
+
+
+def test_batches_are_the_plan_carried_out():
+    full, plan = dataset(), epoch_plan(10, 4, seeded())
+    found = list(batches(full, 4, seeded()))
+    assert len(found) == 3
+    for step, batch in enumerate(found):
+        np.testing.assert_array_equal(batch["index"], plan["position"][step])
+        np.testing.assert_array_equal(batch["x"][:, 0], 10 * batch["index"])
+        np.testing.assert_array_equal(batch["mask"], plan["mask"][step])
+    rows = {name: values[1] for name, values in plan.items()}
+    np.testing.assert_array_equal(take(full, rows)["x"], found[1]["x"])
+
+
+# Splits.
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.9])
+def test_a_split_is_disjoint_complete_and_in_the_old_order(fraction):
+    rest, part = hold_out(dataset(40), fraction, seeded())
+    assert len(part["index"]) == round(40 * fraction)
+    assert sorted([*rest["index"], *part["index"]]) == list(range(40))
+    for side in (rest, part):
+        assert (np.diff(side["index"]) > 0).all()
+        np.testing.assert_array_equal(side["x"][:, 0], 10 * side["index"])
+
+
+def test_a_split_follows_from_the_generator():
+    first, again, other = (hold_out(dataset(40), 0.5, seeded(s))[1]["index"] for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_the_index_stays_the_row_of_the_full_set_through_splits_and_batches():
+    rest, _ = hold_out(dataset(40), 0.2, seeded(0))
+    training, validation = hold_out(rest, 0.5, seeded(1))
+    assert not set(training["index"]) & set(validation["index"])
+    seen = []
+    for batch in batches(training, 5, seeded(2)):
+        np.testing.assert_array_equal(batch["x"][:, 0], 10 * batch["index"])
+        seen += batch["index"][batch["mask"]].tolist()
+    assert sorted(seen) == training["index"].tolist()
+    assert max(seen) >= len(seen)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 1.5, float("nan"), 0.01, 0.99])
+def test_a_split_that_leaves_a_side_empty_raises(fraction):
+    with pytest.raises(ValueError, match=f"some but not all of 10 examples, got {fraction}"):
+        hold_out(dataset(10), fraction, seeded())

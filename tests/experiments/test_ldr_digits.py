@@ -1,0 +1,226 @@
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments import EXPERIMENTS, SWEEPS, command_line
+from experiments.choices import LOSSES, unnormalized
+from experiments.ldr_digits import METRICS, ldr_digits
+from experiments.outputs import Artifact, Checkpoint, Resume
+
+TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1, 0.01), "temperatures": (1.0, 10.0)}
+TINY |= {"qs": (0.7,), "batch_size": 128}
+ONE = TINY | {"loss": LOSSES["ldr_kl"]}
+# Examples of the training part: 64% of 1,797.
+SIZE = 1150
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """Calls compile the same programs again; a cache that all workers share compiles them once."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    settings = {
+        "jax_compilation_cache_dir": str(shared / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is settings:
+            yield
+
+
+def call(**arguments):
+    """The rows, and the artifacts by name."""
+    outputs = list(ldr_digits(**arguments))
+    rows = [output for output in outputs if isinstance(output, dict)]
+    return rows, {output.name: output.value for output in outputs if isinstance(output, Artifact)}
+
+
+def metric(values, name):
+    return values[METRICS.index(name)].astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def every_method():
+    with jax.numpy_rank_promotion("raise"):
+        return call(**TINY)
+
+
+@pytest.fixture(scope="module")
+def one_method():
+    return call(**ONE)
+
+
+def assert_same_history(found, expected):
+    assert list(found) == list(expected)
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_every_epoch_has_a_finite_row_per_method(every_method):
+    rows, _ = every_method
+    assert [(row["epoch"], row["method"]) for row in rows] == [
+        (epoch, method) for epoch in (1, 2) for method in LOSSES
+    ]
+    for row in rows:
+        assert set(row) == {"epoch", "method", "examples", *METRICS}
+        assert np.isfinite([row[name] for name in METRICS]).all()
+        assert 0 <= row["memorized"] <= 1
+    # Settings per method: learning rates by temperatures or qs.
+    visits = np.cumsum([2 * SIZE * settings for settings in (2, 2, 4, 4)] * 2)
+    assert [row["examples"] for row in rows] == visits.tolist()
+
+
+def test_rows_are_means_over_seeds_at_the_setting_that_is_best_on_validation(every_method):
+    rows, artifacts = every_method
+    for row in rows:
+        values = artifacts["history"][row["method"]][:, row["epoch"] - 1]
+        best = metric(values, "validation_accuracy").mean(0).argmax()
+        for name in METRICS:
+            np.testing.assert_allclose(row[name], metric(values, name)[:, best].mean(), rtol=1e-5)
+
+
+def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every_method):
+    _, artifacts = every_method
+    assert [line["method"] for line in artifacts["results"]] == list(LOSSES)
+    accuracies = {}
+    for line in artifacts["results"]:
+        last = artifacts["history"][line["method"]][:, -1]
+        best = metric(last, "validation_accuracy").mean(0).argmax()
+        accuracy = accuracies[line["method"]] = 100 * metric(last, "accuracy")[:, best]
+        expected = {"accuracy %": accuracy.mean(), "std": abs(accuracy[0] - accuracy[1]) / 2**0.5}
+        if line["method"] != "cross_entropy":
+            gains = accuracy - accuracies["cross_entropy"]
+            spread = abs(gains[0] - gains[1]) / 2**0.5
+            expected |= {"gain": gains.mean(), "std of gain": spread}
+            expected |= {"gain / its s.e.": gains.mean() / (spread / 2**0.5)}
+        for name, value in expected.items():
+            np.testing.assert_allclose(line[name], value, rtol=1e-5)
+
+
+def test_curves_show_every_method(every_method):
+    figure = every_method[1]["curves"]
+    for axis in figure.axes:
+        assert [line.get_label() for line in axis.lines] == list(LOSSES)
+        assert all(len(line.get_ydata()) == 2 for line in axis.lines)
+
+
+def test_all_losses_share_the_data_so_that_the_baseline_is_always_the_same(
+    every_method, one_method
+):
+    expected = every_method[1]["history"]
+    assert_same_history(
+        one_method[1]["history"], {name: expected[name] for name in ("cross_entropy", "ldr_kl")}
+    )
+
+
+def test_every_seed_has_data_of_its_own(every_method):
+    for values in every_method[1]["history"].values():
+        accuracy = metric(values, "accuracy")
+        assert (accuracy[:, 0] != accuracy[:, 1]).any()
+
+
+def test_the_same_call_gives_the_same_numbers(one_method):
+    rows, artifacts = call(**ONE)
+    assert rows == one_method[0]
+    assert artifacts["results"] == one_method[1]["results"]
+    assert_same_history(artifacts["history"], one_method[1]["history"])
+
+
+def on_the_host(leaf):
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.copy(leaf) if is_key else np.array(leaf)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(one_method):
+    rows, state = [], None
+    for output in ldr_digits(**ONE):
+        if isinstance(output, Checkpoint):
+            # What comes after it must not reach what was saved.
+            state = jax.tree.map(on_the_host, output.state)
+            break
+        rows.append(output)
+    assert len(rows) == 2
+    later, artifacts = call(**ONE, resume=Resume(rows, lambda fresh: state))
+    assert rows + later == one_method[0]
+    assert artifacts["results"] == one_method[1]["results"]
+    assert_same_history(artifacts["history"], one_method[1]["history"])
+
+
+def test_a_hyperparameter_set_on_the_loss_is_not_searched():
+    few = TINY | {"epochs": 1, "learning_rates": (0.1,)}
+    fixed = functools.partial(LOSSES["ldr_kl"], temperature=10.0, margin=0.5)
+    _, found = call(**few, loss=fixed, margin=0.0)
+    searched = few | {"temperatures": (10.0,), "margin": 0.5}
+    _, expected = call(**searched, loss=LOSSES["ldr_kl"])
+    for name, values in expected["history"].items():
+        np.testing.assert_allclose(found["history"][name], values, rtol=1e-5)
+    assert [artifacts["results"][1]["chosen"] for artifacts in (found, expected)] == [
+        "learning_rate 0.1",
+        "learning_rate 0.1, temperature 10",
+    ]
+
+
+def test_a_normalisation_applies_to_the_compared_loss_and_not_to_the_baseline(one_method):
+    _, artifacts = call(**ONE | {"normalize": unnormalized})
+    expected = one_method[1]["history"]
+    np.testing.assert_array_equal(artifacts["history"]["cross_entropy"], expected["cross_entropy"])
+    assert (artifacts["history"]["ldr_kl"] != expected["ldr_kl"]).any()
+
+
+def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone():
+    rows, artifacts = call(
+        **TINY | {"epochs": 1, "noise_rate": 0.0, "loss": LOSSES["cross_entropy"]}
+    )
+    (row,), (line,) = rows, artifacts["results"]
+    assert np.isnan(row["memorized"])
+    assert line["gain"] is None
+    assert row["accuracy"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"noise_rate": 1.5}, "noise_rate must be from 0 to 1, got 1.5"),
+        ({"noise_rate": -0.1}, "noise_rate must be from 0 to 1, got -0.1"),
+        ({"seeds": 1}, "seeds must be at least 2"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": (0.1, -0.1)}, "learning_rates must be above 0"),
+        ({"temperatures": (1.0, 0.0)}, "temperature must be .*got 0"),
+        ({"temperatures": ()}, "temperatures"),
+        ({"qs": (2.0,)}, "q must be .*got 2"),
+        ({"qs": ()}, "qs"),
+        ({"margin": -0.1}, "margin must be .*got -0.1"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"loss": functools.partial(LOSSES["aldr_kl"], alpha=0.5)}, "alpha must be .*got 0.5"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_raises_with_its_name_before_any_row(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        next(ldr_digits(**arguments))
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_point_of_a_sweep_is_accepted_and_differs(sweep):
+    name, points = SWEEPS[sweep]
+    calls = [command_line.bind(EXPERIMENTS[name], point) for point in points()]
+    assert len(calls) > 1
+    assert len({str(call.arguments) for call in calls}) == len(calls)
+
+
+@pytest.mark.slow
+def test_a_distributionally_robust_loss_beats_cross_entropy_on_noisy_labels():
+    _, artifacts = call()
+    ratios = {line["method"]: line["gain / its s.e."] for line in artifacts["results"]}
+    assert max(ratios["ldr_kl"], ratios["aldr_kl"]) > 2

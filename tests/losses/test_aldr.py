@@ -1,0 +1,339 @@
+"""ALDR-KL: the temperature is the best there is, the loss is continuous in it, and the step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from lnl_jax.losses import aldr_kl, aldr_kl_step, aldr_temperature, ldr_kl
+
+INITIAL = 0.7
+# One of 10 classes stays at 0 and the others fall: two maxima tie at a gap of about 1.6.
+TIE = {"temperature": 1.0, "alpha": 1.1}
+
+
+def objective_and_map(delta, temperature, initial, alpha):
+    """phi and T of all temperatures [..., G] of each row of margin violations [..., K]."""
+    alpha, log_count = np.expand_dims(alpha, -1), np.log(delta.shape[-1])
+    scaled = delta[..., None, :] / temperature[..., None]
+    tempered = special.logsumexp(scaled, axis=-1) - log_count
+    divergence = (special.softmax(scaled, axis=-1) * scaled).sum(-1) - tempered
+    penalty = alpha * log_count / (2 * initial) * (temperature - initial) ** 2
+    mapped = initial * (1 - divergence / (alpha * log_count))
+    return temperature * tempered - penalty, mapped
+
+
+def best_by_exhaustion(delta, initial, alpha):
+    """The best temperature, its phi, and how many local maxima phi has, per row.
+
+    The best of a fine grid, then plain iteration: T increases and phi' has the sign of
+    T(lambda) - lambda, so it climbs to the maximum next to it.
+    """
+    lowest = initial * (1 - 1 / np.broadcast_to(alpha, len(delta)))
+    grid = np.linspace(lowest, initial, 301, axis=-1)
+    phi, mapped = objective_and_map(delta, grid, initial, alpha)
+    climbs = mapped > grid
+    maxima = (climbs[:, :-1] & ~climbs[:, 1:]).sum(-1)
+    best = np.take_along_axis(grid, phi.argmax(-1)[:, None], -1)
+    for _ in range(1000):
+        before = best
+        phi, best = objective_and_map(delta, best, initial, alpha)
+        if np.abs(best - before).max() < 1e-13 * initial:
+            return best[:, 0], phi[:, 0], maxima
+    raise AssertionError("The plain iteration did not converge.")
+
+
+def normal_scores(rng, num_classes):
+    """Logits, labels and alphas, over many scales."""
+    settings = np.array([(s, a) for s in (0.1, 1, 5, 20) for a in (1.05, 1.1, 2, 5)]).repeat(8, 0)
+    logits = settings[:, :1] * rng.normal(size=(len(settings), num_classes))
+    return logits, rng.integers(num_classes, size=len(settings)), settings[:, 1]
+
+
+def two_group_scores(rng, num_classes):
+    """m classes at 0 and the others below: several fixed points are common."""
+    rows = [
+        (m, gap, a)
+        for m in range(1, num_classes)
+        for gap in (*np.linspace(0, 2.9, 30), *np.linspace(3, 20, 18))
+        for a in (1.02, 1.05, 1.1, 1.2)
+    ]
+    m, gap, alpha = np.array(rows).T
+    logits = np.where(np.arange(num_classes) < m[:, None], 0, -INITIAL * gap[:, None])
+    return logits, rng.integers(num_classes, size=len(rows)), alpha
+
+
+def margin_violations(logits, labels):
+    return logits - np.take_along_axis(logits, labels[:, None], -1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(function, *arguments, **settings):
+    return function(*arguments, **settings)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient(function, logits, *arguments, **settings):
+    """Of the sum of the losses with respect to the logits."""
+
+    def total(logits):
+        losses = function(logits, *arguments, **settings)
+        return (losses[0] if isinstance(losses, tuple) else losses).sum()
+
+    return jax.grad(total)(logits)
+
+
+SAMPLES = {
+    "3_normal": (normal_scores, 3),
+    "10_normal": (normal_scores, 10),
+    "100_normal": (normal_scores, 100),
+    "10_in_two_groups": (two_group_scores, 10),
+}
+
+
+@pytest.mark.parametrize(("draw", "num_classes"), SAMPLES.values(), ids=SAMPLES)
+def test_temperature_and_loss_are_the_best_there_are(float64, rng, draw, num_classes):
+    logits, labels, alpha = draw(rng, num_classes)
+    delta = margin_violations(logits, labels)
+    expected, phi, maxima = best_by_exhaustion(delta, INITIAL, alpha)
+    arguments = {"temperature": INITIAL, "alpha": alpha}
+    found = np.asarray(compiled(aldr_temperature, logits, labels, **arguments))
+    assert (found >= INITIAL * (1 - 1 / alpha)).all()
+    assert (found <= INITIAL).all()
+    _, mapped = objective_and_map(delta, found[:, None], INITIAL, alpha)
+    np.testing.assert_allclose(found, mapped[:, 0], rtol=0, atol=1e-6 * INITIAL)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * INITIAL)
+    np.testing.assert_allclose(
+        compiled(aldr_kl, logits, labels, **arguments), phi, rtol=1e-12, atol=1e-12
+    )
+    # The sample is one in which either of several can be the best.
+    middle = INITIAL * (1 - 0.5 / alpha)
+    assert (expected[maxima > 1] < middle[maxima > 1]).any()
+    assert (expected[maxima > 1] > middle[maxima > 1]).any()
+
+
+@pytest.mark.parametrize("sample", ["100_normal", "10_in_two_groups"])
+def test_float32_finds_the_temperature_of_float64(rng, sample):
+    draw, num_classes = SAMPLES[sample]
+    logits, labels, alpha = draw(rng, num_classes)
+    logits = logits.astype(np.float32)
+    arguments = {"temperature": INITIAL, "alpha": alpha}
+    with jax.enable_x64(True):
+        expected = compiled(aldr_temperature, logits.astype(np.float64), labels, **arguments)
+    found = compiled(aldr_temperature, logits, labels, **arguments)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * INITIAL)
+
+
+@pytest.fixture
+def path():
+    """Logits along a path through the tie, labels, and the step in the gap between two of them."""
+    gaps = np.linspace(1.4, 1.9, 2001)
+    logits = np.where(np.arange(10) == 0, 0, -gaps[:, None])
+    return logits, np.zeros(len(gaps), np.int32), gaps[1] - gaps[0]
+
+
+def test_loss_is_continuous_and_convex_across_a_tie_where_the_temperature_jumps(float64, path):
+    logits, labels, gap = path
+    jumps = np.diff(compiled(aldr_temperature, logits, labels, **TIE))
+    assert (jumps < -0.7).sum() == 1
+    steps = np.diff(compiled(aldr_kl, logits, labels, **TIE))
+    # The slope is minus the probability of the other classes.
+    assert (steps < 0).all()
+    assert (steps > -gap).all()
+    assert (np.diff(steps) > -1e-13).all()
+
+
+def test_gradient_on_both_sides_of_a_tie_is_that_of_the_better_maximum(float64, path):
+    logits, labels, _ = path
+    temperatures = np.asarray(compiled(aldr_temperature, logits, labels, **TIE))
+    p = special.softmax(logits / temperatures[:, None], axis=-1)
+    found = gradient(aldr_kl, logits, labels, **TIE)
+    np.testing.assert_allclose(found, p - np.eye(10)[labels], atol=1e-14)
+
+
+@pytest.mark.parametrize("alpha", [1.5, 10.0, 1e3, 1e6])
+def test_a_large_alpha_gives_ldr_kl(float64, rng, alpha):
+    logits = 3 * rng.normal(size=(50, 10))
+    labels = rng.integers(10, size=50)
+    settings = {"temperature": INITIAL, "margin": 0.3}
+    excess = compiled(aldr_kl, logits, labels, alpha=alpha, **settings)
+    excess -= compiled(ldr_kl, logits, labels, **settings)
+    # The KL, which is what a lower temperature gains, is at most log K.
+    assert (excess > 0).all()
+    assert (excess < INITIAL * np.log(10) / (2 * alpha)).all()
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.2, 2.0])
+def test_the_more_confident_the_lower_the_temperature(float64, rng, alpha):
+    confidence = np.linspace(0, 30, 200)
+    logits = confidence[:, None] * rng.normal(size=10)
+    labels = np.zeros(200, np.int32)
+    found = compiled(aldr_temperature, logits, labels, temperature=1.0, alpha=alpha)
+    assert (np.diff(found) < 1e-6).all()
+    np.testing.assert_allclose(found[0], 1)
+    np.testing.assert_allclose(found[-1], 1 - 1 / alpha, atol=1e-3)
+
+
+def test_equal_logits_keep_the_initial_temperature():
+    logits = jnp.full((3, 1000), 2.0)
+    labels = jnp.zeros(3, jnp.int32)
+    temperatures = compiled(aldr_temperature, logits, labels, temperature=INITIAL)
+    np.testing.assert_array_equal(temperatures, np.float32(INITIAL))
+    np.testing.assert_array_equal(compiled(aldr_kl, logits, labels, temperature=INITIAL), 0)
+
+
+def test_one_class_has_no_loss_and_no_gradient():
+    logits, labels = jnp.asarray([[3.0]]), jnp.asarray([0])
+    settings = {"temperature": INITIAL, "margin": 0.5}
+    assert compiled(aldr_kl, logits, labels, **settings) == 0
+    assert gradient(aldr_kl, logits, labels, **settings) == 0
+    losses, rows = compiled(aldr_kl_step, logits, labels, jnp.asarray([0.2]), **settings)
+    assert losses == 0
+    assert rows == jnp.float32(INITIAL)
+
+
+@pytest.fixture
+def example(rng):
+    """Logits, labels as distributions, temperatures, alphas, margins in NumPy."""
+    logits = 2 * rng.normal(size=(12, 5))
+    labels = rng.dirichlet(np.ones(5), size=12)
+    return logits, labels, *rng.uniform([[0.5], [1.1], [0.1]], [[2], [3], [1]], size=(3, 12))
+
+
+def test_no_gradient_flows_through_the_temperature(example):
+    def total(logits, labels, temperature, alpha, margin):
+        return aldr_temperature(
+            logits, labels, temperature=temperature, alpha=alpha, margin=margin
+        ).sum()
+
+    for found in jax.jit(jax.grad(total, argnums=range(5)))(*map(jnp.float32, example)):
+        np.testing.assert_array_equal(found, 0)
+
+
+def test_gradient_is_that_of_phi_at_the_maximiser_which_is_held(float64, example):
+    def loss(logits, labels, temperature, alpha, margin):
+        return aldr_kl(logits, labels, temperature=temperature, alpha=alpha, margin=margin).sum()
+
+    logits, labels, temperature, alpha, margin = example
+    settings = {"temperature": temperature, "alpha": alpha, "margin": margin}
+    held = compiled(aldr_temperature, logits, labels, **settings)
+
+    def phi(logits, labels, temperature, alpha, margin):
+        delta = logits - (labels * logits).sum(-1, keepdims=True) + margin[:, None] * (1 - labels)
+        tempered = held * (jax.nn.logsumexp(delta / held[:, None], axis=-1) - np.log(5))
+        penalty = alpha * np.log(5) / (2 * temperature) * (held - temperature) ** 2
+        return (tempered - penalty).sum()
+
+    found = jax.jit(jax.grad(loss, argnums=range(5)))(*example)
+    expected = jax.jit(jax.grad(phi, argnums=range(5)))(*example)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+
+
+def test_a_grid_of_temperatures_and_alphas_is_a_double_vmap(float64, rng):
+    logits, labels = 3 * rng.normal(size=(4, 10)), np.arange(4)
+
+    def loss(temperature, alpha):
+        return aldr_kl(logits, labels, temperature=temperature, alpha=alpha)
+
+    temperatures, alphas = np.array([0.1, 1, 10]), np.array([1.1, 2, 50])
+    grid = jax.jit(jax.vmap(jax.vmap(loss, (None, 0)), (0, None)))(temperatures, alphas)
+    loss = jax.jit(loss)
+    one_by_one = [[loss(t, a) for a in alphas] for t in temperatures]
+    np.testing.assert_allclose(grid, one_by_one, rtol=1e-12)
+
+
+def test_descent_in_a_compiled_scan_equals_a_loop(float64, rng):
+    logits, labels = jnp.asarray(rng.normal(size=(4, 10))), np.arange(4)
+
+    def descend(x, _=None):
+        return x - 0.5 * gradient(aldr_kl, x, labels, alpha=1.2, margin=0.5), None
+
+    @jax.jit
+    def scanned(logits):
+        return jax.lax.scan(descend, logits, length=5)[0]
+
+    by_loop = logits
+    for _ in range(5):
+        by_loop, _ = descend(by_loop)
+    np.testing.assert_allclose(scanned(logits), by_loop, rtol=1e-12)
+
+
+BAD_ROWS = {
+    "a_column": np.ones((6, 1), np.float32),
+    "the_whole_table": np.ones(12, np.float32),
+    "a_number": 1.0,
+    "integers": np.ones(6, np.int32),
+}
+
+
+@pytest.mark.parametrize("rows", BAD_ROWS.values(), ids=BAD_ROWS)
+def test_rows_that_are_not_one_temperature_per_example_raise(rows):
+    with pytest.raises(ValueError, match=r"rows must be .* shape \(6,\); got .* by index"):
+        aldr_kl_step(jnp.zeros((6, 5)), jnp.zeros(6, jnp.int32), rows)
+
+
+def test_examples_without_a_usable_label_keep_their_row(rng):
+    logits = jnp.float32(rng.normal(size=(5, 4)))
+    labels = jnp.asarray([0, -1, 4, 3, 0])
+    # The label of row 3 is masked, and all of row 4.
+    where = np.arange(4) < np.array([4, 4, 4, 3, 0])[:, None]
+    rows = jnp.asarray([0.9, 0.8, 0.7, 0.6, 0.5])
+    losses, new_rows = compiled(aldr_kl_step, logits, labels, rows, where=where)
+    np.testing.assert_array_equal(jnp.isnan(losses), [False, True, True, True, False])
+    assert losses[4] == 0
+    np.testing.assert_array_equal(new_rows == rows, [False, True, True, True, True])
+
+
+def test_rows_keep_their_dtype_and_losses_that_of_the_logits(rng):
+    logits = jnp.bfloat16(rng.normal(size=(3, 4)))
+    losses, rows = compiled(aldr_kl_step, logits, jnp.zeros(3, jnp.int32), jnp.ones(3))
+    assert (losses.dtype, rows.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def test_no_gradient_flows_through_the_rows(example):
+    logits, labels, rows = map(jnp.float32, example[:3])
+
+    def step(logits, rows):
+        return aldr_kl_step(logits, labels, rows, margin=0.3)
+
+    losses, new_rows = jax.jit(jax.jacobian(step, argnums=(0, 1)))(logits, rows)
+    assert (losses[0] != 0).any()
+    for blocked in (losses[1], *new_rows):
+        np.testing.assert_array_equal(blocked, 0)
+
+
+def test_gradient_of_a_step_holds_the_new_row(float64, example):
+    logits, labels, rows, *_ = example
+    _, held = compiled(aldr_kl_step, logits, labels, rows, margin=0.3)
+    found = gradient(aldr_kl_step, logits, labels, rows, margin=0.3)
+    expected = gradient(ldr_kl, logits, labels, temperature=held, margin=0.3)
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("num_classes", [3, 10, 100])
+def test_repeated_visits_approach_the_exact_temperature(float64, rng, num_classes):
+    logits = np.geomspace(0.1, 10, 60)[:, None] * rng.normal(size=(60, num_classes))
+    labels = rng.integers(num_classes, size=60)
+
+    @jax.jit
+    def visits(rows):
+        return jax.lax.scan(
+            lambda rows, _: (aldr_kl_step(logits, labels, rows)[1], None), rows, length=100
+        )[0]
+
+    rows = visits(jnp.ones(60))
+    # The 1e-5 mixes in uniform mass, which lowers the KL by at most this.
+    mixed = num_classes * 1e-5 / (1 + num_classes * 1e-5)
+    lost = mixed * np.log(num_classes) + special.entr([mixed, 1 - mixed]).sum()
+    bound = lost / (2 * np.log(num_classes))
+    _, mapped = objective_and_map(logits, np.asarray(rows)[:, None], 1.0, 2.0)
+    assert (rows > mapped[:, 0]).all()
+    assert (rows < mapped[:, 0] + bound).all()
+    # The slope of T is below a half here, so that the distance is at most double.
+    exact = compiled(aldr_temperature, logits, labels)
+    assert (rows > exact - 1e-6).all()
+    assert (rows < exact + 2 * bound).all()

@@ -1,0 +1,179 @@
+"""Normalisations of the logits: definitions, what they fix, and extreme scores."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lnl_jax.losses import l1_mean_normalize, logit_normalize, softplus_mean_normalize
+
+TAU = 0.4
+
+
+def softplus_mean(f):
+    positive = np.logaddexp(f, 0)
+    return positive / positive.mean(-1, keepdims=True)
+
+
+def l1_mean(f):
+    return f / np.abs(f).mean(-1, keepdims=True)
+
+
+def unit_norm(f):
+    return f / (TAU * np.linalg.norm(f, axis=-1, keepdims=True))
+
+
+NORMALIZERS = {
+    "softplus_mean": (softplus_mean_normalize, softplus_mean),
+    "l1_mean": (l1_mean_normalize, l1_mean),
+    "logit": (functools.partial(logit_normalize, temperature=TAU), unit_norm),
+}
+EXTREMES = {
+    "zeros": [0, 0, 0, 0],
+    "large": [1e4, 0, -1e4, 1],
+    "all_low": [-1e4, -1e4, -1e4, -1e4],
+    "differently_low": [-1e4, -1e4 - 1, -2e4, -1e4],
+    "huge": [1e30, -1e30, 0, 1e29],
+    "all_hugely_low": [-1e30, -1e30, -1e30, -1e30],
+    "tiny": [1e-30, -1e-30, 0, 1e-29],
+}
+
+
+@pytest.fixture(params=NORMALIZERS.values(), ids=NORMALIZERS)
+def pair(request):
+    """A normalisation and its definition in NumPy."""
+    return request.param
+
+
+@pytest.fixture
+def logits(rng):
+    return 5 * rng.normal(size=(6, 4))
+
+
+def weighted_sum(normalize):
+    """Of different weights, so that no part of the gradient cancels."""
+    return lambda f: (normalize(f) @ np.array([1, -2, 3, 5], f.dtype)).sum()
+
+
+def test_equals_its_definition(float64, pair, logits):
+    normalize, definition = pair
+    np.testing.assert_allclose(normalize(jnp.asarray(logits)), definition(logits), rtol=1e-14)
+
+
+def test_any_axis_can_hold_the_classes(pair, logits):
+    normalize, _ = pair
+    logits = jnp.float32(logits)
+    np.testing.assert_array_equal(normalize(logits.T, axis=0), normalize(logits).T)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_rounded_once_at_the_end(pair, logits, dtype):
+    normalize, _ = pair
+    # The sum of their softplus overflows float16.
+    logits = jnp.asarray(100 * np.abs(logits), dtype).repeat(200, axis=-1)
+    found = normalize(logits)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, normalize(logits.astype(jnp.float32)).astype(dtype))
+
+
+@pytest.mark.parametrize("extreme", EXTREMES.values(), ids=EXTREMES)
+def test_value_and_gradient_are_finite_at_extreme_scores(pair, extreme):
+    normalize, _ = pair
+    logits = jnp.asarray([extreme], jnp.float32)
+    assert jnp.isfinite(normalize(logits)).all()
+    assert jnp.isfinite(jax.jit(jax.grad(weighted_sum(normalize)))(logits)).all()
+
+
+def test_softplus_scores_are_positive_with_mean_one_at_any_scale(logits):
+    for scale in (1e-4, 1.0, 1e3):
+        found = softplus_mean_normalize(jnp.float32(scale * logits))
+        assert (found >= 0).all()
+        np.testing.assert_allclose(found.mean(-1), 1, rtol=5e-7)
+
+
+def test_softplus_scores_far_below_zero_are_their_softmax():
+    logits = jnp.asarray([-1e4, -1e4 - 1, -2e4, -1e4])
+    expected = 4 * jax.nn.softmax(logits)
+    np.testing.assert_allclose(softplus_mean_normalize(logits), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(jax.jacobian(softplus_mean_normalize))(logits),
+        4 * jax.jit(jax.jacobian(jax.nn.softmax))(logits),
+        rtol=1e-6,
+    )
+
+
+def test_softplus_scores_and_gradients_join_where_the_formula_changes(float64):
+    @jax.jit
+    @jax.value_and_grad
+    def first(x):
+        return softplus_mean_normalize(jnp.stack([x, jnp.full_like(x, -49.0)]))[0]
+
+    np.testing.assert_allclose(first(-50 - 1e-9), first(-50 + 1e-9), rtol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+@pytest.mark.parametrize("name", ["l1_mean", "logit"])
+def test_the_scale_of_the_scores_divides_out_of_value_and_gradient(logits, name, scale):
+    normalize, definition = NORMALIZERS[name]
+    gradient = jax.jit(jax.grad(weighted_sum(normalize)))
+    one, scaled = jnp.float32(logits), jnp.float32(logits) * scale
+    np.testing.assert_allclose(normalize(scaled), definition(np.float32(logits)), rtol=1e-6)
+    np.testing.assert_allclose(scale * gradient(scaled), gradient(one), rtol=1e-4, atol=1e-6)
+
+
+def test_l1_scores_have_mean_absolute_value_one(logits):
+    found = l1_mean_normalize(jnp.float32(logits))
+    np.testing.assert_allclose(jnp.abs(found).mean(-1), 1, rtol=5e-7)
+
+
+@pytest.mark.parametrize("temperature", [0.04, 1.0, 2.0])
+def test_logits_have_norm_one_over_the_temperature(logits, temperature):
+    found = logit_normalize(jnp.float32(logits), temperature=temperature)
+    np.testing.assert_allclose(jnp.linalg.norm(found, axis=-1), 1 / temperature, rtol=5e-7)
+
+
+def test_scores_that_are_all_zero_stay_zero():
+    zeros = jnp.zeros((2, 4))
+    np.testing.assert_array_equal(l1_mean_normalize(zeros), zeros)
+    np.testing.assert_array_equal(logit_normalize(zeros, temperature=TAU), zeros)
+    np.testing.assert_array_equal(softplus_mean_normalize(zeros), 1 + zeros)
+
+
+def test_the_gradient_has_no_part_along_the_scores_that_are_only_scaled(float64, logits):
+    for name in ("l1_mean", "logit"):
+        gradient = jax.jit(jax.grad(weighted_sum(NORMALIZERS[name][0])))(logits)
+        np.testing.assert_allclose((gradient * logits).sum(-1), 0, atol=1e-13)
+
+
+def test_a_traced_temperature_equals_a_number(logits):
+    logits = jnp.float32(logits)
+    normalize = jax.jit(lambda tau: logit_normalize(logits, temperature=tau))
+    np.testing.assert_allclose(normalize(TAU), logit_normalize(logits, temperature=TAU), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), np.float64(-0.5), np.array(0.0)])
+def test_a_temperature_that_is_not_positive_raises(logits, bad):
+    with pytest.raises(ValueError, match="temperature must be above 0, got"):
+        logit_normalize(jnp.float32(logits), temperature=bad)
+
+
+@pytest.mark.parametrize("bad", [np.full(6, 0.5), jnp.full((6, 1), 0.5)])
+def test_a_temperature_that_is_no_scalar_raises(logits, bad):
+    with pytest.raises(ValueError, match="temperature must be a scalar, got shape"):
+        logit_normalize(jnp.float32(logits), temperature=bad)
+
+
+def test_an_array_temperature_that_is_not_positive_gives_nan(logits):
+    for bad in (-1.0, 0.0, jnp.nan):
+        found = logit_normalize(jnp.float32(logits), temperature=jnp.float32(bad))
+        assert jnp.isnan(found).all()
+
+
+def test_integer_logits_and_an_axis_that_is_not_there_raise(pair, logits):
+    normalize, _ = pair
+    with pytest.raises(ValueError, match="logits must be floating, got int32"):
+        normalize(jnp.zeros((2, 3), jnp.int32))
+    with pytest.raises(ValueError, match="axis must be an axis of logits .*, got 2"):
+        normalize(jnp.float32(logits), axis=2)
