@@ -88,7 +88,7 @@ def _inspect_labels(
         invalid = ((labels > 0) & ~where).any(-1)
         return jnp.where(where, labels, 0), invalid, impossible
     invalid = (labels < 0) | (labels >= logits.shape[-1])
-    labels = jnp.where(invalid, 0, labels)
+    labels = jnp.where(invalid, 0, labels).astype(jnp.int32)
     at_label = labels[..., None]
     impossible = jnp.take_along_axis(logits, at_label, -1)[..., 0] == -jnp.inf
     if where is not None:
@@ -123,7 +123,8 @@ def computation_dtype(dtype: np.dtype) -> np.dtype:
 def _read_labels(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
     batch_shape = _without_axis(shape, axis)
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == batch_shape:
-        return labels.astype(jnp.int32)
+        # Wide enough to be compared with K; cast to int32 once they are known to fit.
+        return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
     if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == shape:
         return labels
     repair = ""

@@ -65,8 +65,8 @@ def ldr_kl(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked, or where fewer than `top_k` classes are included; 0 where all
-        are masked; ``inf`` where the label's own logit is ``-inf``. Gradients flow to everything
-        but `top_k`.
+        are masked; ``inf`` where the label's own logit is ``-inf``; not finite where fewer than
+        `top_k` logits are. Gradients flow to everything but `top_k`.
 
     Raises:
         ValueError: for labels that fit neither form, a hyperparameter out of range, or a shape that
@@ -197,6 +197,8 @@ def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Arr
     log_sum = jnp.log(jnp.exp(_scaled(others, top, temperature)).sum(-1))
     losses = held + rest * top + temperature * (rest * log_sum + entropy)
     losses = jnp.where(saturated == 0, unsaturated, losses)
+    # With no more classes than k nothing is left to choose.
+    losses = jnp.where(scores.count == top_k, values.mean(-1, where=scores.included), losses)
     return jnp.where(scores.count < top_k, jnp.nan, losses)
 
 

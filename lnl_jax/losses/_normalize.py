@@ -93,10 +93,10 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
     scores = _widened(logits, axis)
     if jnp.shape(temperature):
         raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
-    if isinstance(temperature, jax.Array):
-        temperature = jnp.where(temperature > 0, temperature, jnp.nan).astype(scores.dtype)
-    else:
+    if not isinstance(temperature, jax.Array):
         check_range("temperature", temperature, above=0)
+    temperature = jnp.asarray(temperature).astype(scores.dtype)
+    temperature = jnp.where(temperature > 0, temperature, jnp.nan)
     scores, zero = _largest_one(scores, axis)
     norm = jnp.sqrt(jnp.where(zero, 1, (scores**2).sum(axis, keepdims=True)))
     return (scores / norm / temperature).astype(logits.dtype)

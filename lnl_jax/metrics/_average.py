@@ -12,6 +12,10 @@ class Average(NamedTuple):
 
     A mean of batch means is wrong wherever the last batch is smaller, or a metric counts only some
     of the examples.
+
+    Attributes:
+        total: the sum, float32.
+        count: of how many, float32.
     """
 
     total: Array
@@ -32,16 +36,28 @@ def average(values: Array, where: Array | None) -> Average:
     """
     if where is None:
         where = jnp.ones(values.shape, bool)
-    if where.shape != values.shape:
-        raise ValueError(
-            f"where must have one entry per example, shape {values.shape}; got {where.shape}."
-        )
+    check_mask(where, values.shape)
     values = jnp.where(where, values.astype(jnp.float32), 0)
     return Average(values.sum(), where.sum().astype(jnp.float32))
 
 
+def check_mask(where: Array, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless the mask has this shape."""
+    if where.shape != shape:
+        raise ValueError(
+            f"where must have one entry per example, shape {shape}; got {where.shape}."
+        )
+
+
 def merge(first: Any, second: Any) -> Any:
     """Adds two pytrees of `Average` of the same structure.
+
+    Args:
+        first: of one batch, say.
+        second: of another.
+
+    Returns:
+        The pytree of the `Average` over both.
 
     Example:
         >>> first = Average(jnp.float32(3), jnp.float32(4))

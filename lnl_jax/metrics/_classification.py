@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from lnl_jax.metrics._average import Average, average
+from lnl_jax.metrics._average import Average, average, check_mask
 
 
 def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -28,7 +28,7 @@ def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Ave
         0.5
     """
     _check_labels(logits, labels)
-    return average(_prediction(logits, labels) == labels, where)
+    return average(logits.argmax(-1) == labels.astype(jnp.int32), where)
 
 
 def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -40,7 +40,7 @@ def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None
         where: boolean, the examples to count, ``[...]``; None counts all.
 
     Returns:
-        The `Average` over the counted examples.
+        The `Average` over the counted examples; its value is NaN if a label is outside ``[0, K)``.
 
     Raises:
         ValueError: if `labels` or `where` have another shape.
@@ -50,8 +50,11 @@ def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None
         2.303
     """
     _check_labels(logits, labels)
+    labels = labels.astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-    return average(losses, where)
+    # Optax takes a negative label for one that counts from the last class.
+    outside = (labels < 0) | (labels >= logits.shape[-1])
+    return average(jnp.where(outside, jnp.nan, losses), where)
 
 
 def memorization(
@@ -83,12 +86,11 @@ def memorization(
     """
     _check_labels(logits, labels)
     _check_labels(logits, clean_labels)
-    false = labels != clean_labels
-    return average(_prediction(logits, labels) == labels, false if where is None else false & where)
-
-
-def _prediction(logits: Array, labels: Array) -> Array:
-    return logits.argmax(-1).astype(labels.dtype)
+    false = labels.astype(jnp.int32) != clean_labels.astype(jnp.int32)
+    if where is not None:
+        check_mask(where, false.shape)
+        false &= where
+    return average(logits.argmax(-1) == labels.astype(jnp.int32), false)
 
 
 def _check_labels(logits: Array, labels: Array) -> None:

@@ -45,4 +45,6 @@ def _dense(width: int, fan_in: int) -> nn.Dense:
         bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), bias_init=bias)
+    # Flax's xavier_normal is truncated at two deviations; the paper's is not.
+    kernel = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+    return nn.Dense(width, kernel_init=kernel, bias_init=bias)

@@ -48,7 +48,7 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
     rows = matrix[labels] if matrix.shape[0] == num_classes else matrix
     # The old label comes first on the line that the number falls on, then the others in cyclic
     # order: a larger rate then only adds to the examples that change.
-    order = (labels[:, None] + np.arange(num_classes)) % num_classes
+    order = (labels[:, None].astype(np.int64) + np.arange(num_classes)) % num_classes
     edges = np.take_along_axis(rows, order, 1).cumsum(1)
     # Rounding may leave the last edge a little short of 1.
     edges[:, -1] = np.inf

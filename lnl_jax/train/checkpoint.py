@@ -81,7 +81,14 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
 
 
 def latest_metadata(manager: CheckpointManager) -> dict | None:
-    """The metadata of the newest checkpoint, or None where there is no checkpoint."""
+    """The metadata of the newest checkpoint.
+
+    Args:
+      manager: from `open_checkpoints`.
+
+    Returns:
+      What `save` was given, or None where nothing was saved.
+    """
     step = manager.latest_step()
     return None if step is None else _read_json(manager, step)["user"]
 

@@ -30,12 +30,19 @@ def gather_batches(step: Step, dataset: Mapping) -> Step:
         ``[B]``, one step of `lnl_jax.data.epoch_plan`. It is a `jax.tree_util.Partial`: a compiled
         function takes the data set as an argument, not as a constant.
     """
-    return jax.tree_util.Partial(_step_at, jax.tree_util.Partial(step), dict(dataset))
+    on_device = {name: jnp.asarray(values) for name, values in dataset.items()}
+    return jax.tree_util.Partial(_step_at, _as_argument(step), on_device)
 
 
 def _step_at(step: Step, dataset: dict, state: PyTree, rows: Mapping) -> tuple[PyTree, dict]:
     batch = {name: values[rows["position"]] for name, values in dataset.items()}
     return step(state, batch | {"mask": rows["mask"]})
+
+
+def _as_argument(step: Step) -> jax.tree_util.Partial:
+    """A function that can be handed to a compiled one, with the arrays that it holds."""
+    # Wrapped twice, a Partial would hide its arrays, and they would become constants.
+    return step if isinstance(step, jax.tree_util.Partial) else jax.tree_util.Partial(step)
 
 
 def scan_steps(step: Step) -> RunEpoch:
@@ -48,7 +55,7 @@ def scan_steps(step: Step) -> RunEpoch:
         ``run(state, batches) -> (state, metrics)`` for arrays with a leading axis of steps; the
         metrics have it too. The state is donated.
     """
-    return jax.tree_util.Partial(_scan, jax.tree_util.Partial(step))
+    return jax.tree_util.Partial(_scan, _as_argument(step))
 
 
 @functools.partial(jax.jit, donate_argnums=1)
@@ -68,9 +75,9 @@ def dispatch_steps(step: Step) -> RunEpoch:
     """
 
     def run(state: PyTree, batches: Mapping | Iterable[Mapping]) -> tuple[PyTree, dict]:
-        history = []
+        argument, history = _as_argument(step), []
         for batch in _unstacked(batches):
-            state, metrics = _dispatch(jax.tree_util.Partial(step), state, batch)
+            state, metrics = _dispatch(argument, state, batch)
             history.append(metrics)
         return state, jax.tree.map(lambda *values: np.stack(values), *jax.device_get(history))
 
@@ -125,7 +132,26 @@ def has_convolution(function: Callable, *args: Any) -> bool:
     Returns:
         True if it does, at any depth of nested functions and control flow.
     """
-    return "convolution" in jax.jit(function).lower(*args).as_text()
+    return _any_convolution(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _any_convolution(jaxpr: Any) -> bool:
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(map(_any_convolution, _inner_jaxprs(list(equation.params.values()))))
+        for equation in jaxpr.eqns
+    )
+
+
+def _inner_jaxprs(value: Any) -> Iterator[Any]:
+    """The programs among the parameters of an operation, such as the body of a loop."""
+    if hasattr(value, "eqns"):
+        yield value
+    elif hasattr(value, "jaxpr"):
+        yield value.jaxpr
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _inner_jaxprs(item)
 
 
 def fit(

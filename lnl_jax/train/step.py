@@ -187,7 +187,10 @@ def _local(params: PyTree, axis_name: str | None) -> PyTree:
     Where `shard_map` tracks what is replicated, the gradient of replicated parameters comes summed
     over the devices already, and the sum below would count it once more for each of them.
     """
-    if axis_name is None or axis_name not in jax.typeof(jax.lax.axis_index(axis_name)).vma:
+    if axis_name is None:
+        return params
+    tracked = jax.typeof(jax.lax.axis_index(axis_name)).manual_axis_type.varying
+    if axis_name not in tracked:
         return params
     return jax.lax.pcast(params, axis_name, to="varying")
 

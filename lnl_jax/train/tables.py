@@ -77,14 +77,18 @@ def gather(tables: PyTree, index: Array) -> PyTree:
 
     Args:
         tables: a pytree of `Table`.
-        index: rows of the training set, integers of shape ``[B]``. One beyond a table gives NaN.
+        index: rows of the training set, integers of shape ``[B]``. One outside a table gives NaN.
 
     Returns:
         The pytree with ``[B, ...]`` arrays, as the table's values are structured.
     """
 
     def read(table: Table) -> PyTree:
-        return jax.tree.map(lambda values: values.at[index].get(mode="fill"), table.values)
+        def rows(values: Array) -> Array:
+            # Without wrapping, a negative index is as far outside as one beyond the end.
+            return values.at[index].get(mode="fill", wrap_negative_indices=False)
+
+        return jax.tree.map(rows, table.values)
 
     return jax.tree.map(read, tables, is_leaf=_is_table)
 
@@ -105,12 +109,13 @@ def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
     def write(table: Table, new: PyTree) -> Table:
         size = len(jax.tree.leaves(table.values)[0])
         # Padding shares one index beyond the table, where the write is dropped.
-        kept = jnp.where(mask, index, size)
+        position = index.astype(jnp.int32)
+        kept = jnp.where(mask & (position >= 0), position, size)
         unique, segments = jnp.unique(kept, size=len(index), fill_value=size, return_inverse=True)
 
         def put(values: Array, rows: Array) -> Array:
             combined = table.combine(rows.astype(values.dtype), segments, len(index))
-            return values.at[unique].set(combined, mode="drop")
+            return values.at[unique].set(combined.astype(values.dtype), mode="drop")
 
         return dataclasses.replace(table, values=jax.tree.map(put, table.values, new))
 

@@ -156,17 +156,13 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_method):
 
 
 def test_a_hyperparameter_set_on_the_loss_is_not_searched():
-    few = TINY | {"epochs": 1, "learning_rates": (0.1,)}
     fixed = functools.partial(LOSSES["ldr_kl"], temperature=10.0, margin=0.5)
-    _, found = call(**few, loss=fixed, margin=0.0)
-    searched = few | {"temperatures": (10.0,), "margin": 0.5}
-    _, expected = call(**searched, loss=LOSSES["ldr_kl"])
+    _, found = call(**TINY | {"loss": fixed, "margin": 0.0})
+    _, expected = call(**ONE | {"temperatures": (10.0,), "margin": 0.5})
     for name, values in expected["history"].items():
         np.testing.assert_allclose(found["history"][name], values, rtol=1e-5)
-    assert [artifacts["results"][1]["chosen"] for artifacts in (found, expected)] == [
-        "learning_rate 0.1",
-        "learning_rate 0.1, temperature 10",
-    ]
+    chosen = [artifacts["results"][1]["chosen"] for artifacts in (found, expected)]
+    assert chosen[1] == chosen[0] + ", temperature 10"
 
 
 def test_a_normalisation_applies_to_the_compared_loss_and_not_to_the_baseline(one_method):
@@ -177,13 +173,11 @@ def test_a_normalisation_applies_to_the_compared_loss_and_not_to_the_baseline(on
 
 
 def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone():
-    rows, artifacts = call(
-        **TINY | {"epochs": 1, "noise_rate": 0.0, "loss": LOSSES["cross_entropy"]}
-    )
-    (row,), (line,) = rows, artifacts["results"]
-    assert np.isnan(row["memorized"])
+    rows, artifacts = call(**TINY | {"noise_rate": 0.0, "loss": LOSSES["cross_entropy"]})
+    (line,) = artifacts["results"]
     assert line["gain"] is None
-    assert row["accuracy"] > 0.2
+    assert np.isnan([row["memorized"] for row in rows]).all()
+    assert rows[-1]["accuracy"] > 0.5
 
 
 @pytest.mark.parametrize(
@@ -204,7 +198,7 @@ def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"loss": functools.partial(LOSSES["aldr_kl"], alpha=0.5)}, "alpha must be .*got 0.5"),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_wrong_value_raises_with_its_name_before_any_row(arguments, text):
     with pytest.raises(ValueError, match=text):

@@ -286,6 +286,10 @@ def test_examples_without_a_usable_label_keep_their_row(rng):
     np.testing.assert_array_equal(jnp.isnan(losses), [False, True, True, True, False])
     assert losses[4] == 0
     np.testing.assert_array_equal(new_rows == rows, [False, True, True, True, True])
+    # A distribution that is masked with its classes has no mass left and is no invalid label.
+    nothing = jnp.zeros((5, 4))
+    _, new_rows = compiled(aldr_kl_step, logits, nothing, rows, where=nothing > 0)
+    np.testing.assert_array_equal(new_rows, rows)
 
 
 def test_rows_keep_their_dtype_and_losses_that_of_the_logits(rng):

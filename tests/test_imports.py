@@ -1,0 +1,145 @@
+"""Who imports what, and what every public name says of itself."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+
+import lnl_jax
+from tests.losses.cases import HELPERS
+
+ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
+PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__))
+MAY_IMPORT = {
+    "losses": {"jax", "numpy", "optax"},
+    "metrics": {"jax", "optax"},
+    "noise": {"numpy"},
+    "data": {"jax", "numpy", "sklearn"},
+    "label_models": {"jax", "numpy"},
+    "models": {"jax", "flax"},
+    "train": {"jax", "numpy", "optax", "orbax", "lnl_jax.metrics"},
+    "evaluation": {"jax", "numpy", "optax", "lnl_jax.metrics"},
+    "distill": {"jax", "numpy", "optax", "flax", "lnl_jax.models", "lnl_jax.losses"},
+}
+# What only some functions need is imported by them, when they are called.
+HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
+WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in MAY_IMPORT[name]]
+
+
+def imported(file):
+    """The packages that a file names in imports, those of lnl_jax with their subpackage."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            top, *rest = name.split(".")
+            yield ".".join([top, *rest[:1]]) if top == "lnl_jax" else top
+
+
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package):
+    allowed = MAY_IMPORT[package] | {f"lnl_jax.{package}"} | sys.stdlib_module_names
+    for file in (ROOT / "lnl_jax" / package).rglob("*.py"):
+        assert set(imported(file)) <= allowed, file
+
+
+def test_the_library_does_not_know_the_experiments():
+    for file in (ROOT / "lnl_jax").rglob("*.py"):
+        assert not {"experiments", "tests"} & set(imported(file)), file
+
+
+def test_losses_work_where_only_the_core_is_installed():
+    blocked = (*HEAVY, "flax", "rich", "chex")
+    code = f"""
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+import {", ".join(f"lnl_jax.{package}" for package in WITHOUT_FLAX)}
+import jax.numpy as jnp
+print(lnl_jax.losses.ldr_kl(jnp.zeros((1, 3)), jnp.array([0]), margin=0.0)[0])
+"""
+    assert run_python(code) == ["0.0"]
+
+
+def test_importing_a_package_does_not_import_what_only_some_functions_need():
+    imports = ", ".join(f"lnl_jax.{package}" for package in WITHOUT_FLAX)
+    loaded = run_python(f"import sys, {imports}\nprint(*sys.modules)")
+    assert "lnl_jax.train" in loaded
+    assert not {*HEAVY, "flax", "rich"} & set(loaded)
+
+
+PUBLIC = [
+    pytest.param(package, name, id=f"{package}.{name}")
+    for package in PACKAGES
+    for name in importlib.import_module(f"lnl_jax.{package}").__all__
+]
+LOSSES = importlib.import_module("lnl_jax.losses").__all__
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_sorted_and_nothing_else_is_imported(package):
+    module = importlib.import_module(f"lnl_jax.{package}")
+    imports = ast.parse(inspect.getsource(module)).body[1:-1]
+    assert [*module.__all__] == sorted(module.__all__)
+    assert {alias.name for node in imports for alias in node.names} == set(module.__all__)
+
+
+def sections(text):
+    """The headings of a docstring, with what stands under each."""
+    parts = re.split(
+        r"^(Args|Attributes|Returns|Yields|Raises|Example|References):$", text, flags=re.M
+    )
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def missing(described, names):
+    return {name for name in names if not re.search(rf"^ +\**{name}:", described, flags=re.M)}
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC)
+def test_every_public_name_documents_what_goes_in_and_comes_out(package, name):
+    public = getattr(importlib.import_module(f"lnl_jax.{package}"), name)
+    found = sections(inspect.getdoc(public))
+    assert inspect.getdoc(public).partition("\n")[0].endswith((".", ":"))
+    if inspect.isclass(public):
+        fields = getattr(public, "_fields", ())
+        if dataclasses.is_dataclass(public):
+            fields = {field.name for field in dataclasses.fields(public)} - {"parent", "name"}
+        assert not missing(found.get("Attributes", ""), fields)
+        return
+    signature = inspect.signature(public)
+    assert not missing(found.get("Args", ""), signature.parameters)
+    if signature.return_annotation not in (None, "None"):
+        assert "Returns" in found or "Yields" in found
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_documents_its_errors_an_example_and_its_source(name):
+    public = getattr(importlib.import_module("lnl_jax.losses"), name)
+    found = sections(inspect.getdoc(public))
+    assert ">>> " in found["Example"]
+    if name not in HELPERS:
+        assert "ValueError" in found["Raises"]
+        assert re.search(r"\(.*[12]\d{3}.*\)", found["References"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_readme_names_every_loss(name):
+    assert f"`{name}`" in (ROOT / "README.md").read_text()
