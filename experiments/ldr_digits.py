@@ -69,7 +69,7 @@ def ldr_digits(
     last epoch. Each seed has a split, noise, initialisation and order of its own, which all losses
     share, so that differences are paired. All seeds and settings of a loss train at once.
 
-    About half a minute on 2 CPU cores; the results are in the README:
+    About a minute on 2 CPU cores; the results are in the README:
         python experiments/run.py --exp ldr_digits
 
     Args:
