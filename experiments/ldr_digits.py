@@ -92,7 +92,8 @@ def ldr_digits(
         checkpoint per epoch; at the end the table `results`, the figure `curves` and the arrays
         `history`, a value per metric, epoch, seed and setting.
     """
-    _check(noise_rate, seeds, epochs, batch_size, learning_rates, weight_decay)
+    named = {"learning_rates": learning_rates, "temperatures": temperatures, "qs": qs}
+    _check(noise_rate, seeds, epochs, batch_size, weight_decay, named)
     grids = {"temperature": temperatures, "q": qs}
     methods = [
         _method(*compared, learning_rates, grids, margin) for compared in _compared(loss, normalize)
@@ -133,8 +134,8 @@ def ldr_digits(
         yield Checkpoint(([state for _, state in fitted], history))
     yield Artifact("results", _results(methods, history))
     yield Artifact("curves", _curves(methods, history, noise_rate))
-    named = {method.name: values for method, values in zip(methods, history, strict=True)}
-    yield Artifact("history", named)
+    arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
+    yield Artifact("history", arrays)
 
 
 def noise_rates() -> Iterator[dict[str, Any]]:
@@ -148,8 +149,8 @@ def _check(
     seeds: int,
     epochs: int,
     batch_size: int,
-    learning_rates: tuple[float, ...],
     weight_decay: float,
+    grids: dict[str, tuple[float, ...]],
 ) -> None:
     if not 0 <= noise_rate <= 1:
         raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
@@ -158,8 +159,11 @@ def _check(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
-    if not learning_rates or min(learning_rates) <= 0:
-        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
+    for name, values in grids.items():
+        if not values:
+            raise ValueError(f"{name} must hold at least one value to choose from, got none.")
+    if min(grids["learning_rates"]) <= 0:
+        raise ValueError(f"learning_rates must be above 0, got {grids['learning_rates']}.")
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}.")
 
