@@ -9,7 +9,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import EXPERIMENTS, SWEEPS, command_line
 from experiments.choices import LOSSES, unnormalized
-from experiments.ldr_digits import METRICS, ldr_digits
+from experiments.ldr_digits import METRICS, _best, ldr_digits
 from experiments.outputs import Artifact, Checkpoint, Resume
 
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1, 0.01), "temperatures": (1.0, 10.0)}
@@ -86,6 +86,13 @@ def test_rows_are_means_over_seeds_at_the_setting_that_is_best_on_validation(eve
         best = metric(values, "validation_accuracy").mean(0).argmax()
         for name in METRICS:
             np.testing.assert_allclose(row[name], metric(values, name)[:, best].mean(), rtol=1e-5)
+
+
+def test_settings_are_chosen_by_validation_and_not_by_what_is_reported():
+    values = np.zeros((len(METRICS), 2, 3), np.float32)
+    values[METRICS.index("validation_accuracy")] = [[0.5, 0.9, 0.8], [0.5, 0.5, 0.8]]
+    values[METRICS.index("accuracy"), :, 0] = 1
+    assert _best(values) == 2
 
 
 def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every_method):

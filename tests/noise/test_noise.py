@@ -83,6 +83,13 @@ def test_a_larger_rate_changes_a_superset(labels, include_self):
         assert fewer.sum() < more.sum()
 
 
+def test_a_larger_rate_changes_a_superset_also_of_another_kind_of_noise(labels):
+    some = corrupt(labels, symmetric(CLASSES, 0.3), seeded()).changed
+    to_the_class_before = 0.4 * np.eye(CLASSES) + 0.6 * np.eye(CLASSES)[np.arange(CLASSES) - 1]
+    more = corrupt(labels, to_the_class_before, seeded()).changed
+    assert (some <= more).all()
+
+
 def test_noise_of_one_class_leaves_all_others_alone(labels):
     matrix = np.eye(CLASSES)
     matrix[4] = np.eye(CLASSES)[[4, 9]].mean(0)
