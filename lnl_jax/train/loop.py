@@ -180,8 +180,8 @@ def fit(
         and the state. The state is consumed by the next epoch: save or copy what must outlive it.
 
     Raises:
-        FloatingPointError: as soon as an epoch had a loss that is not finite; names the step, and
-            the run if there are several.
+        FloatingPointError: as soon as an epoch had a loss or a gradient norm that is not finite;
+            names the step, and the run if there are several.
     """
     # The first epoch consumes a copy: the caller's state stays usable.
     state = jax.tree.map(jnp.copy, state)
@@ -190,7 +190,10 @@ def fit(
     for epoch in range(start, epochs):
         state, metrics = run_epoch(state, batches(epoch))
         metrics = {name: np.asarray(values) for name, values in metrics.items()}
-        _check_finite(metrics["loss"], epoch * steps_per_epoch, epoch)
+        # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
+        for name in ("loss", "gradient_norm"):
+            if name in metrics:
+                _check_finite(name, metrics[name], epoch * steps_per_epoch, epoch)
         count = metrics.pop("count")
         weight = count / count.sum(0)
         # Every run and every epoch sees as many examples, also those of an earlier session.
@@ -200,14 +203,14 @@ def fit(
         yield row | {name: (values * weight).sum(0) for name, values in metrics.items()}, state
 
 
-def _check_finite(losses: np.ndarray, first_step: int, epoch: int) -> None:
-    bad = np.argwhere(~np.isfinite(losses))
+def _check_finite(name: str, values: np.ndarray, first_step: int, epoch: int) -> None:
+    bad = np.argwhere(~np.isfinite(values))
     if not len(bad):
         return
     step, *run = bad[0].tolist()
     which = f", run {run}" if run else ""
     raise FloatingPointError(
-        f"the loss is {losses[tuple(bad[0])]} at step {first_step + step} (epoch {epoch + 1}, "
+        f"the {name} is {values[tuple(bad[0])]} at step {first_step + step} (epoch {epoch + 1}, "
         f"batch {step + 1}{which}); lower the learning rate, or look at that batch."
     )
 

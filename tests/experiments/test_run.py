@@ -235,7 +235,7 @@ def test_an_interrupt_that_a_library_swallowed_still_stops_the_run():
 
 
 def test_the_data_folder_goes_to_experiments_that_take_it(command, tmp_path, monkeypatch):
-    def reading(*, epochs: int = 1, data_dir: str | None = None, resume: Resume = Resume()):  # noqa: B008
+    def reading(*, epochs: int = 1, data_dir: str | None = None, resume: Resume = Resume()):
         yield {"epoch": epochs, "data_dir": data_dir}
 
     monkeypatch.setitem(EXPERIMENTS, "reading", reading)

@@ -48,7 +48,7 @@ def descent(
     verbose: bool = False,
     loss: Annotated[Callable, LOSSES] = square,
     normalize: Annotated[Callable | None, NORMALIZE] = None,
-    resume: Resume = Resume(),  # noqa: B008
+    resume: Resume = Resume(),
 ) -> Iterator[dict | Artifact | Checkpoint]:
     """Shrinks four noisy numbers, Table 3 of Nobody (2024).
 

@@ -348,3 +348,17 @@ def test_evaluation_over_padded_batches_is_that_of_all_the_data(examples):
     expected = (np.log(np.exp(logits).sum(1)) - chosen).mean()
     np.testing.assert_allclose(found["loss"], [expected], rtol=1e-5)
     assert isinstance(found["accuracy"], np.ndarray)
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_too():
+    def loss_fn(params, extra, rows, batch, key):
+        return jnp.sqrt(jnp.abs(batch["x"] * params)), (extra, rows, {})
+
+    tx = optax.sgd(0.1)
+    state = train.init_state(jnp.zeros(()), tx, key=jax.random.key(0))
+    run_epoch = train.scan_steps(train.make_train_step(loss_fn, tx))
+    fitted = train.fit(
+        run_epoch, state, lambda epoch: {"x": jnp.ones((1, 2))}, epochs=1, steps_per_epoch=1
+    )
+    with pytest.raises(FloatingPointError, match="gradient_norm is (inf|nan) at step 0"):
+        next(fitted)
