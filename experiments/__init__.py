@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.ldr_digits import ldr_digits, noise_rates
+from experiments.loss_leaderboard import loss_leaderboard
 
 # name on the command line -> experiment: a keyword-only generator function.
-EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {"ldr_digits": ldr_digits}
+EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
+    "ldr_digits": ldr_digits,
+    "loss_leaderboard": loss_leaderboard,
+}
 
 # name on the command line -> (name of the experiment, function that yields override dicts).
 SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {

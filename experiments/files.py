@@ -67,7 +67,7 @@ def write_artifact(path: pathlib.Path, name: str, value: Any) -> list[dict[str, 
     elif isinstance(value, Mapping):
         write_file(path / f"{name}.npz", _npz(name, value))
     elif isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
-        write_file(path / f"{name}.csv", _csv(value))
+        write_file(path / f"{name}.csv", csv_bytes(value))
         return to_json(value)
     elif hasattr(value, "savefig"):
         write_file(path / f"{name}.png", _png(value))
@@ -88,7 +88,8 @@ def _npz(name: str, arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A table as CSV, its columns the keys of all rows."""
     buffer = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")

@@ -164,53 +164,74 @@ def read_hyperparameter(
     name: str,
     value: ArrayLike,
     scores: Scores,
-    *,
-    above: float = -math.inf,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
+    **bounds: float,
 ) -> Array:
     """A scalar, or one value per example, ``[...]``, in the dtype of the computation.
 
-    Python and NumPy numbers out of range raise; a JAX value cannot be looked at while it is
-    traced, so it turns into NaN, which the loss then shows.
-
     Raises:
-        ValueError: for a number out of range or a shape that is neither of the two.
+        ValueError: for a number out of range (see `in_range`) or a shape that is neither of the
+            two.
     """
     if np.shape(value) not in ((), scores.batch_shape):
         raise ValueError(
             f"{name} must be a scalar or have one value per example, shape {scores.batch_shape}; "
             f"got shape {np.shape(value)}."
         )
+    return in_range(name, value, scores.logits.dtype, **bounds)
+
+
+def read_array(
+    name: str, value: ArrayLike, shape: tuple[int, ...], scores: Scores, **bounds: float
+) -> Array:
+    """An array that belongs to the classes or views, not to the examples.
+
+    Raises:
+        ValueError: for a number out of range (see `in_range`) or another shape.
+    """
+    if np.shape(value) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}.")
+    return in_range(name, value, scores.logits.dtype, **bounds)
+
+
+def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> Array:
+    """The value in `dtype`, within the bounds of `check_range`.
+
+    Python and NumPy numbers out of range raise; a JAX value cannot be looked at while it is
+    traced, so it turns into NaN, which the loss then shows.
+    """
     if not isinstance(value, jax.Array):
-        check_range(name, value, above=above, at_least=at_least, at_most=at_most)
-        return jnp.asarray(value, scores.logits.dtype)
-    value = value.astype(scores.logits.dtype)
-    return jnp.where((value > above) & (value >= at_least) & (value <= at_most), value, jnp.nan)
+        check_range(name, value, **bounds)
+        return jnp.asarray(value, dtype)
+    value = value.astype(dtype)
+    return jnp.where(_within(value, **bounds), value, jnp.nan)
 
 
-def check_range(
-    name: str,
-    value: ArrayLike,
+def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
+    """Raises ValueError unless the value is `above`, `at_least`, `at_most`, `below` the bounds."""
+    if not _within(np.asarray(value), **bounds).all():
+        words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
+        allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())
+        raise ValueError(f"{name} must be {allowed or 'a number'}, got {value}.")
+
+
+def _within(
+    value: Array | np.ndarray,
     *,
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
-) -> None:
-    """Raises ValueError unless ``above < value``, ``at_least <= value <= at_most``."""
-    numbers = np.asarray(value)
-    if ((numbers > above) & (numbers >= at_least) & (numbers <= at_most)).all():
-        return
-    bounds = [
-        text
-        for text, given in (
-            (f"above {above:g}", above > -math.inf),
-            (f"at least {at_least:g}", at_least > -math.inf),
-            (f"at most {at_most:g}", at_most < math.inf),
-        )
-        if given
-    ]
-    raise ValueError(f"{name} must be {' and '.join(bounds) or 'a number'}, got {value}.")
+    below: float | None = None,
+) -> Array | np.ndarray:
+    within = (value > above) & (value >= at_least) & (value <= at_most)
+    return within if below is None else within & (value < below)
+
+
+def check_count(name: str, value: int, at_most: int | None = None) -> None:
+    """Raises ValueError unless the value is a Python integer from 1 to `at_most`."""
+    largest = math.inf if at_most is None else at_most
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        to = "" if at_most is None else f" to the number of classes, {at_most}"
+        raise ValueError(f"{name} must be an integer from 1{to or ' on'}; got {value}.")
 
 
 def along_classes(per_example: Array) -> Array:
@@ -225,3 +246,14 @@ def label_score(scores: Scores) -> Array:
     # A class without mass may score -inf, and 0 * -inf is NaN.
     finite = scores.logits > -jnp.inf
     return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(-1)
+
+
+def label_distribution(scores: Scores) -> Array:
+    """``y``, ``[..., K]``."""
+    return scores.labels if scores.soft else is_label(scores).astype(scores.logits.dtype)
+
+
+def is_label(scores: Scores) -> Array:
+    """Which class is the integer label, ``[..., K]``: XLA fuses it into the sum that uses it."""
+    classes = jax.lax.broadcasted_iota(jnp.int32, scores.logits.shape, scores.logits.ndim - 1)
+    return classes == scores.labels[..., None]

@@ -1,11 +1,11 @@
 """Losses of the probability of the label alone, between cross-entropy and mean absolute error."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import Scores, finish, label_score, read_hyperparameter, read_scores
+from lnl_jax.losses._checks import check_count, finish, read_hyperparameter, read_scores
+from lnl_jax.losses._probabilities import label_log_probability, other_probability
 
 
 def generalized_cross_entropy(
@@ -56,15 +56,208 @@ def generalized_cross_entropy(
     return finish(-jnp.expm1(q * label_log_probability(scores)) / q, scores)
 
 
-def label_log_probability(scores: Scores) -> Array:
-    r""":math:`\log \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
-    log_normaliser = jax.nn.logsumexp(scores.logits, axis=-1)
-    if not scores.soft:
-        return label_score(scores) - log_normaliser
-    # Shifted by the largest score among the labels, not among all classes, so that a label far
-    # below the others does not underflow. Classes without mass are capped: they add 0 whatever
-    # their exponential, which is their gradient with respect to the label and must stay finite.
-    labelled = jnp.where(scores.labels > 0, scores.logits, -jnp.inf).max(-1)
-    top = jax.lax.stop_gradient(labelled)
-    mass = jnp.exp(jnp.minimum(scores.logits - top[..., None], 80.0))
-    return jnp.log((scores.labels * mass).sum(-1)) + top - log_normaliser
+def truncated_generalized_cross_entropy(
+    logits: Array,
+    labels: Array,
+    *,
+    q: ArrayLike = 0.7,
+    threshold: ArrayLike = 0.5,
+    axis: int = -1,
+    where: Array | None = None,
+) -> Array:
+    r"""Truncated generalized cross-entropy: constant where the label is not believed.
+
+    .. math::
+        \ell = \frac{1 - \max(p_y, k)^q}{q}, \qquad p_y = \langle y, \mathrm{softmax}(f) \rangle
+
+    An example whose label has no more than the probability k has no gradient: it is left out. That
+    is the paper's optimal pruning weight for given predictions, in closed form. A network at its
+    start gives most labels less than 0.5, so begin with :func:`generalized_cross_entropy`, or keep
+    the pruning of an earlier epoch with :func:`confident`, as the paper does.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
+            ``[..., K]``.
+        q: :math:`0 < q \le 1`, a scalar or one per example, ``[...]``.
+        threshold: :math:`0 < k \le 1`, a scalar or one per example, ``[...]``.
+        axis: the axis of the classes.
+        where: boolean, the classes to include; broadcasts to `logits`.
+
+    Returns:
+        One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
+        outside ``[0, K)`` or masked; 0 where all classes are masked. Gradients flow to all
+        arguments.
+
+    Raises:
+        ValueError: for labels that fit neither form, a hyperparameter out of range, or one that is
+            neither a scalar nor one per example.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> truncated_generalized_cross_entropy(logits, jnp.array([0, 1])).tolist()
+        [0.355, 0.549]
+
+    References:
+        Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
+        Noisy Labels" (NeurIPS 2018), the truncated Lq loss.
+    """
+    scores = read_scores(logits, labels, axis, where)
+    q = read_hyperparameter("q", q, scores, above=0, at_most=1)
+    threshold = read_hyperparameter("threshold", threshold, scores, above=0, at_most=1)
+    log_p, least = label_log_probability(scores), jnp.log(threshold)
+    kept = jnp.where(log_p > least, log_p, least)
+    # A comparison with NaN is false, and would hide it.
+    kept = jnp.where(jnp.isnan(log_p), log_p, kept)
+    return finish(-jnp.expm1(q * kept) / q, scores)
+
+
+def confident(
+    logits: Array,
+    labels: Array,
+    *,
+    threshold: ArrayLike = 0.5,
+    axis: int = -1,
+    where: Array | None = None,
+) -> Array:
+    r"""Which labels the scores believe: :math:`\langle y, \mathrm{softmax}(f) \rangle > k`.
+
+    For training that prunes: compute it every few epochs, keep it as rows of a table, and multiply
+    the losses of the epochs in between by it.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
+            ``[..., K]``.
+        threshold: :math:`0 \le k \le 1`, a scalar or one per example, ``[...]``.
+        axis: the axis of the classes.
+        where: boolean, the classes to include; broadcasts to `logits`.
+
+    Returns:
+        Boolean, ``[...]``; false where an integer label is outside ``[0, K)`` or masked, where all
+        classes are masked, and where the scores are NaN.
+
+    Raises:
+        ValueError: for labels that fit neither form, or a threshold out of range or of another
+            shape.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> kept = confident(logits, jnp.array([0, 1]))
+        >>> kept.tolist()
+        [True, False]
+        >>> losses = kept * generalized_cross_entropy(logits, jnp.array([0, 1]))
+
+    References:
+        Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
+        Noisy Labels" (NeurIPS 2018), the pruning step of the algorithm for the truncated Lq loss.
+    """
+    scores = read_scores(logits, labels, axis, where)
+    threshold = read_hyperparameter("threshold", threshold, scores, at_least=0, at_most=1)
+    believed = label_log_probability(scores) > jnp.log(threshold)
+    nowhere = scores.invalid if scores.empty is None else scores.invalid | scores.empty
+    return believed & ~nowhere
+
+
+def taylor_cross_entropy(
+    logits: Array,
+    labels: Array,
+    *,
+    order: int,
+    axis: int = -1,
+    where: Array | None = None,
+) -> Array:
+    r"""Taylor cross-entropy: the series of :math:`-\log p_y` around 1, cut off.
+
+    .. math::
+        \ell = \sum_{j=1}^{t} \frac{(1 - p_y)^j}{j}, \qquad
+        p_y = \langle y, \mathrm{softmax}(f) \rangle
+
+    Half the mean absolute error for order 1, cross-entropy as the order goes to infinity; bounded
+    by the harmonic number of the order.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
+            ``[..., K]``.
+        order: :math:`t`, a static integer from 1 on.
+        axis: the axis of the classes.
+        where: boolean, the classes to include; broadcasts to `logits`.
+
+    Returns:
+        One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
+        outside ``[0, K)`` or masked; 0 where all classes are masked. Gradients flow to `logits` and
+        `labels`.
+
+    Raises:
+        ValueError: for labels that fit neither form, or an order that is no integer from 1 on.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> taylor_cross_entropy(logits, jnp.array([0, 1]), order=2).tolist()
+        [0.391, 1.410]
+
+    References:
+        Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?" (IJCAI 2020), the Taylor
+        cross entropy loss.
+    """
+    check_count("order", order)
+    scores = read_scores(logits, labels, axis, where)
+    other = other_probability(scores)
+    losses = jnp.zeros_like(other)
+    for power in range(order, 0, -1):
+        losses = other * (1 / power + losses)
+    return finish(losses, scores)
+
+
+def partially_huberised_cross_entropy(
+    logits: Array,
+    labels: Array,
+    *,
+    temperature: ArrayLike,
+    axis: int = -1,
+    where: Array | None = None,
+) -> Array:
+    r"""Partially Huberised cross-entropy: linear in the probability where it is low.
+
+    .. math::
+        \ell = \begin{cases}
+            -\log p_y & p_y > 1 / \tau \\
+            -\tau p_y + \log \tau + 1 & \text{otherwise}
+        \end{cases}
+        \qquad p_y = \langle y, \mathrm{softmax}(f) \rangle
+
+    The two meet with equal slope; the loss is bounded by :math:`\log \tau + 1`. Linear throughout
+    for :math:`\tau = 1`, cross-entropy as it goes to infinity.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
+            ``[..., K]``.
+        temperature: :math:`\tau \ge 1`, a scalar or one per example, ``[...]``.
+        axis: the axis of the classes.
+        where: boolean, the classes to include; broadcasts to `logits`.
+
+    Returns:
+        One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
+        outside ``[0, K)`` or masked; 0 where all classes are masked. Gradients flow to all three
+        arguments.
+
+    Raises:
+        ValueError: for labels that fit neither form, a temperature below 1, or one that is neither
+            a scalar nor one per example.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> partially_huberised_cross_entropy(logits, jnp.array([0, 1]), temperature=2.0).tolist()
+        [0.408, 1.602]
+
+    References:
+        Menon et al., "Can gradient clipping mitigate label noise?" (ICLR 2020), the partially
+        Huberised loss for the softmax cross-entropy.
+    """
+    scores = read_scores(logits, labels, axis, where)
+    temperature = read_hyperparameter("temperature", temperature, scores, at_least=1)
+    log_p, log_temperature = label_log_probability(scores), jnp.log(temperature)
+    linear = 1 + log_temperature - jnp.exp(log_temperature + log_p)
+    return finish(jnp.where(log_p > -log_temperature, -log_p, linear), scores)

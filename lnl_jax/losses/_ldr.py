@@ -12,7 +12,9 @@ from jax.typing import ArrayLike
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
+    check_count,
     finish,
+    label_distribution,
     label_score,
     read_hyperparameter,
     read_scores,
@@ -86,7 +88,8 @@ def ldr_kl(
     temperature = read_hyperparameter("temperature", temperature, scores, above=0)
     gaps = label_gaps(scores, margin)
     losses = tempered_mean(gaps, temperature)
-    if _read_top_k(top_k, scores) > 1:
+    check_count("top_k", top_k, at_most=scores.logits.shape[-1])
+    if top_k > 1:
         losses = _saturated(gaps, temperature, top_k, losses)
     return finish(losses + gaps.shift, scores)
 
@@ -110,7 +113,11 @@ class LabelGaps(NamedTuple):
     @property
     def values(self) -> Array:
         gaps = self.scores.logits - self.constant[..., None]
-        return gaps if self.margin is None else gaps + self.margin * _off_label(self.scores)
+        return (
+            gaps
+            if self.margin is None
+            else gaps + self.margin * (1 - label_distribution(self.scores))
+        )
 
 
 def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
@@ -122,14 +129,6 @@ def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
         return LabelGaps(scores, constant, None, shift)
     margin = along_classes(read_hyperparameter("margin", margin, scores, at_least=0))
     return LabelGaps(scores, constant, margin, shift)
-
-
-def _off_label(scores: Scores) -> Array:
-    """``1 - y``; for integer labels a comparison that XLA fuses into the sum that uses it."""
-    if scores.soft:
-        return 1 - scores.labels
-    classes = jax.lax.broadcasted_iota(jnp.int32, scores.logits.shape, scores.logits.ndim - 1)
-    return (classes != scores.labels[..., None]).astype(scores.logits.dtype)
 
 
 def tempered_mean(gaps: LabelGaps, temperature: Array) -> Array:
@@ -169,15 +168,6 @@ def _lost_to_rounding(gaps: LabelGaps, temperature: Array, top: Array, mean: Arr
         return jnp.where(flat, temperature * (jnp.log1p(below) - jnp.log(mean)), 0)
 
     return jax.lax.cond(flat.any(), mend, lambda: jnp.zeros_like(top))
-
-
-def _read_top_k(top_k: int, scores: Scores) -> int:
-    num_classes = scores.logits.shape[-1]
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= num_classes:
-        raise ValueError(
-            f"top_k must be an integer from 1 to the number of classes, {num_classes}; got {top_k}."
-        )
-    return top_k
 
 
 def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Array) -> Array:

@@ -9,12 +9,14 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import EXPERIMENTS, SWEEPS, command_line
 from experiments.choices import LOSSES, unnormalized
-from experiments.ldr_digits import METRICS, _best, ldr_digits
+from experiments.ldr_digits import COMPARED, ldr_digits
+from experiments.noisy_labels import BASELINE, METRICS, best_setting
 from experiments.outputs import Artifact, Checkpoint, Resume
 
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1, 0.01), "temperatures": (1.0, 10.0)}
 TINY |= {"qs": (0.7,), "batch_size": 128}
 ONE = TINY | {"loss": LOSSES["ldr_kl"]}
+METHODS = [BASELINE, *COMPARED]
 # Examples of the training part: 64% of 1,797.
 SIZE = 1150
 
@@ -68,7 +70,7 @@ def assert_same_history(found, expected):
 def test_every_epoch_has_a_finite_row_per_method(every_method):
     rows, _ = every_method
     assert [(row["epoch"], row["method"]) for row in rows] == [
-        (epoch, method) for epoch in (1, 2) for method in LOSSES
+        (epoch, method) for epoch in (1, 2) for method in METHODS
     ]
     for row in rows:
         assert set(row) == {"epoch", "method", "examples", *METRICS}
@@ -92,12 +94,12 @@ def test_settings_are_chosen_by_validation_and_not_by_what_is_reported():
     values = np.zeros((len(METRICS), 2, 3), np.float32)
     values[METRICS.index("validation_accuracy")] = [[0.5, 0.9, 0.8], [0.5, 0.5, 0.8]]
     values[METRICS.index("accuracy"), :, 0] = 1
-    assert _best(values) == 2
+    assert best_setting(values) == 2
 
 
 def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every_method):
     _, artifacts = every_method
-    assert [line["method"] for line in artifacts["results"]] == list(LOSSES)
+    assert [line["method"] for line in artifacts["results"]] == METHODS
     accuracies = {}
     for line in artifacts["results"]:
         last = artifacts["history"][line["method"]][:, -1]
@@ -116,7 +118,7 @@ def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every
 def test_curves_show_every_method(every_method):
     figure = every_method[1]["curves"]
     for axis in figure.axes:
-        assert [line.get_label() for line in axis.lines] == list(LOSSES)
+        assert [line.get_label() for line in axis.lines] == METHODS
         assert all(len(line.get_ydata()) == 2 for line in axis.lines)
 
 
@@ -210,6 +212,11 @@ def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone
 def test_a_wrong_value_raises_with_its_name_before_any_row(arguments, text):
     with pytest.raises(ValueError, match=text):
         next(ldr_digits(**arguments))
+
+
+def test_a_loss_that_is_not_on_the_list_is_refused():
+    with pytest.raises(ValueError, match="loss must be one of cross_entropy, "):
+        next(ldr_digits(loss=unnormalized))
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)

@@ -16,27 +16,46 @@ from lnl_jax import losses
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A loss, its definition, values for its traced hyperparameters, and its static ones.
+    """A loss, its definition, values for its traced hyperparameters, and its other arguments.
 
-    `detached`: its gradient is by design not that of its value; test_golden.py checks it.
+    `static`: arguments that are not traced. `arrays`: functions of K that give arguments with a
+    class on each axis. `outside`: values out of range, where -0.5 is not. `detached`: its gradient
+    is by design not that of its value; test_golden.py checks it. `infinite`: why the loss is
+    infinite where a wrong class scores -inf.
     """
 
     function: Callable
     reference: Callable
-    hyperparameters: dict[str, float]
-    static: dict[str, int] = dataclasses.field(default_factory=dict)
+    hyperparameters: dict[str, float] = dataclasses.field(default_factory=dict)
+    static: dict[str, object] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, Callable[[int], np.ndarray]] = dataclasses.field(default_factory=dict)
+    outside: dict[str, float] = dataclasses.field(default_factory=dict)
     detached: bool = False
+    infinite: str = ""
 
     def __call__(self, logits, labels, **overrides):
-        return self.function(logits, labels, **{**self.hyperparameters, **self.static, **overrides})
+        num_classes = logits.shape[overrides.get("axis", -1)]
+        return self.function(logits, labels, **self.arguments(num_classes) | overrides)
 
-    def expected(self, logits, labels, **overrides):
+    def arguments(self, num_classes):
+        arrays = {name: make(num_classes) for name, make in self.arrays.items()}
+        return self.hyperparameters | self.static | arrays
+
+    def of_classes(self, classes, num_classes):
+        """The arrays for some of the classes, or for all in another order."""
+        arrays = {name: make(num_classes) for name, make in self.arrays.items()}
+        return {
+            name: jnp.asarray(array[np.ix_(*array.ndim * [classes])], jnp.float32)
+            for name, array in arrays.items()
+        }
+
+    def expected(self, logits, labels):
         """The reference for each example of a batch, integer or soft labels."""
         logits = np.asarray(logits, np.float64)
         labels = np.asarray(labels)
         if labels.ndim < logits.ndim:
             labels = np.eye(logits.shape[-1])[labels]
-        settings = {**self.hyperparameters, **self.static, **overrides}
+        settings = self.arguments(logits.shape[-1])
         return np.array(
             [self.reference(f, y, **settings) for f, y in zip(logits, labels, strict=True)]
         )
@@ -111,6 +130,164 @@ def generalized_cross_entropy(f, y, *, q):
     return (1 - (y @ special.softmax(f)) ** q) / q
 
 
+def truncated_generalized_cross_entropy(f, y, *, q, threshold):
+    return (
+        generalized_cross_entropy(f, y, q=q)
+        if y @ special.softmax(f) > threshold
+        else (1 - threshold**q) / q
+    )
+
+
+def taylor_cross_entropy(f, y, *, order):
+    return sum((1 - y @ special.softmax(f)) ** j / j for j in range(1, order + 1))
+
+
+def partially_huberised_cross_entropy(f, y, *, temperature):
+    p = y @ special.softmax(f)
+    return -np.log(p) if p > 1 / temperature else -temperature * p + np.log(temperature) + 1
+
+
+def cross_entropy(f, y):
+    return -special.xlogy(y, special.softmax(f)).sum()
+
+
+def mean_absolute_error(f, y):
+    return np.abs(y - special.softmax(f)).sum()
+
+
+def mean_squared_error(f, y):
+    return ((y - special.softmax(f)) ** 2).sum()
+
+
+def reverse_cross_entropy(f, y, *, log_zero):
+    return -special.softmax(f) @ np.log(np.maximum(y, np.exp(log_zero)))
+
+
+def symmetric_cross_entropy(f, y, *, alpha, beta, log_zero=-4.0):
+    return alpha * cross_entropy(f, y) + beta * reverse_cross_entropy(f, y, log_zero=log_zero)
+
+
+def tempered_log(x, t):
+    return (x ** (1 - t) - 1) / (1 - t)
+
+
+def bi_tempered_logistic(f, y, *, t1, t2):
+    def softmax(level):
+        return (1 + (1 - t2) * (f - level)) ** (1 / (1 - t2))
+
+    # From where the largest has all the mass to where K equal ones would share it.
+    last = f.max() - tempered_log(1 / len(f), t2)
+    p = softmax(optimize.brentq(lambda level: softmax(level).sum() - 1, f.max(), last, xtol=1e-14))
+    y_log_y = np.where(y > 0, y * tempered_log(np.where(y > 0, y, 1), t1), 0)
+    cross = y_log_y - y * tempered_log(p, t1)
+    return (cross - (y ** (2 - t1) - p ** (2 - t1)) / (2 - t1)).sum()
+
+
+def averaged_over_labels(loss):
+    """A loss of a class as one of a distribution, its mean."""
+    return lambda f, y, **settings: sum(
+        weight * loss(f, label, **settings) for label, weight in enumerate(y)
+    )
+
+
+@averaged_over_labels
+def robust_log_loss(f, label, *, alpha):
+    p = special.softmax(f)
+    others = np.delete(np.log(alpha + p), label).sum() / (len(f) - 1)
+    return np.log((alpha + 1) / alpha) - np.log(alpha + p[label]) + others
+
+
+@averaged_over_labels
+def normalized_cross_entropy(f, label):
+    log_p = special.log_softmax(f)
+    return log_p[label] / log_p.sum()
+
+
+@averaged_over_labels
+def normalized_focal(f, label, *, gamma):
+    focal = (1 - special.softmax(f)) ** gamma * special.log_softmax(f)
+    return focal[label] / focal.sum()
+
+
+def asymmetric_generalized_cross_entropy(f, y, *, a, q):
+    return ((a + 1) ** q - (a + y @ special.softmax(f)) ** q) / q
+
+
+def asymmetric_unhinged(f, y, *, a, q):
+    return ((a - y @ special.softmax(f)) ** q - (a - 1) ** q) / q
+
+
+def asymmetric_exponential(f, y, *, a):
+    return np.exp(-(y @ special.softmax(f)) / a)
+
+
+def entropy(p):
+    return special.entr(p).sum()
+
+
+def jensen_shannon(f, y, *, weight):
+    p = special.softmax(f)
+    mixture = weight * y + (1 - weight) * p
+    divergence = entropy(mixture) - weight * entropy(y) - (1 - weight) * entropy(p)
+    return divergence / (-(1 - weight) * np.log(1 - weight))
+
+
+def two_views(logits, labels, *, axis=-1, **arguments):
+    """The generalised divergence with a second, flatter view."""
+    views = jnp.stack([logits, logits * jnp.asarray(0.5, logits.dtype)])
+    return losses.generalized_jensen_shannon(views, labels, axis=axis, **arguments)
+
+
+def generalized_jensen_shannon(f, y, *, weights):
+    distributions = [y, special.softmax(f), special.softmax(0.5 * f)]
+    mixture = sum(weight * p for weight, p in zip(weights, distributions, strict=True))
+    mean = sum(weight * entropy(p) for weight, p in zip(weights, distributions, strict=True))
+    return (entropy(mixture) - mean) / (-(1 - weights[0]) * np.log(1 - weights[0]))
+
+
+def crammer_singer(f, y, *, margin):
+    return np.maximum(gaps(f, y, margin), 0).max()
+
+
+def weston_watkins(f, y, *, margin):
+    return np.maximum(gaps(f, y, margin), 0).mean()
+
+
+def ldam(f, y, *, class_counts, max_margin, scale):
+    margins = class_counts**-0.25
+    margins = max_margin * margins / margins.max()
+    return cross_entropy(scale * (f - margins * y), y)
+
+
+def soft_bootstrap(f, y, *, weight):
+    return cross_entropy(f, weight * y + (1 - weight) * special.softmax(f))
+
+
+def hard_bootstrap(f, y, *, weight):
+    predicted = np.eye(len(f))[f.argmax()]
+    return cross_entropy(f, weight * y + (1 - weight) * predicted)
+
+
+def forward_correction(f, y, *, matrix):
+    return -special.xlogy(y, matrix.T @ special.softmax(f)).sum()
+
+
+def backward_correction(f, y, *, matrix):
+    return -y @ np.linalg.inv(matrix) @ special.log_softmax(f)
+
+
+def long_tail(num_classes):
+    return np.geomspace(1000.0, 10.0, num_classes)
+
+
+def transition(num_classes):
+    """Different for each class; a little of it cannot happen."""
+    away = np.random.default_rng(0).dirichlet(np.ones(num_classes), size=num_classes)
+    matrix = 0.6 * np.eye(num_classes) + 0.4 * away
+    matrix[0, -1] = 0
+    return matrix / matrix.sum(-1, keepdims=True)
+
+
 CASES = {
     "ldr_kl": Case(losses.ldr_kl, ldr_kl, {"temperature": 0.7, "margin": 0.0}),
     "ldr_kl_margin": Case(losses.ldr_kl, ldr_kl, {"temperature": 2.0, "margin": 0.3}),
@@ -128,6 +305,81 @@ CASES = {
     "generalized_cross_entropy": Case(
         losses.generalized_cross_entropy, generalized_cross_entropy, {"q": 0.7}
     ),
+    "truncated_generalized_cross_entropy": Case(
+        losses.truncated_generalized_cross_entropy,
+        truncated_generalized_cross_entropy,
+        {"q": 0.7, "threshold": 0.3},
+    ),
+    "taylor_cross_entropy": Case(
+        losses.taylor_cross_entropy, taylor_cross_entropy, static={"order": 4}
+    ),
+    "partially_huberised_cross_entropy": Case(
+        losses.partially_huberised_cross_entropy,
+        partially_huberised_cross_entropy,
+        {"temperature": 3.0},
+    ),
+    "bi_tempered_logistic": Case(
+        losses.bi_tempered_logistic,
+        bi_tempered_logistic,
+        {"t1": 0.7, "t2": 1.3},
+        outside={"t2": 0.5},
+    ),
+    "mean_absolute_error": Case(losses.mean_absolute_error, mean_absolute_error),
+    "mean_squared_error": Case(losses.mean_squared_error, mean_squared_error),
+    "reverse_cross_entropy": Case(
+        losses.reverse_cross_entropy,
+        reverse_cross_entropy,
+        {"log_zero": -4.0},
+        outside={"log_zero": 0.5},
+    ),
+    "symmetric_cross_entropy": Case(
+        losses.symmetric_cross_entropy, symmetric_cross_entropy, {"alpha": 0.3, "beta": 1.2}
+    ),
+    "robust_log_loss": Case(losses.robust_log_loss, robust_log_loss, {"alpha": 0.1}),
+    "normalized_cross_entropy": Case(losses.normalized_cross_entropy, normalized_cross_entropy),
+    "normalized_focal": Case(losses.normalized_focal, normalized_focal, {"gamma": 0.5}),
+    "asymmetric_generalized_cross_entropy": Case(
+        losses.asymmetric_generalized_cross_entropy,
+        asymmetric_generalized_cross_entropy,
+        {"a": 3.0, "q": 1.5},
+    ),
+    "asymmetric_unhinged": Case(
+        losses.asymmetric_unhinged, asymmetric_unhinged, {"a": 6.0, "q": 1.5}
+    ),
+    "asymmetric_exponential": Case(
+        losses.asymmetric_exponential, asymmetric_exponential, {"a": 2.0}
+    ),
+    "jensen_shannon": Case(losses.jensen_shannon, jensen_shannon, {"weight": 0.3}),
+    "generalized_jensen_shannon": Case(
+        two_views, generalized_jensen_shannon, static={"weights": (0.3, 0.5, 0.2)}
+    ),
+    "crammer_singer": Case(losses.crammer_singer, crammer_singer, {"margin": 1.0}),
+    "weston_watkins": Case(losses.weston_watkins, weston_watkins, {"margin": 1.0}),
+    "ldam": Case(
+        losses.ldam, ldam, {"max_margin": 0.5, "scale": 3.0}, arrays={"class_counts": long_tail}
+    ),
+    "soft_bootstrap": Case(losses.soft_bootstrap, soft_bootstrap, {"weight": 0.7}),
+    "hard_bootstrap": Case(losses.hard_bootstrap, hard_bootstrap, {"weight": 0.7}),
+    "forward_correction": Case(
+        losses.forward_correction, forward_correction, arrays={"matrix": transition}
+    ),
+    "backward_correction": Case(
+        losses.backward_correction,
+        backward_correction,
+        arrays={"matrix": transition},
+        infinite="the cross-entropy with every class has a coefficient",
+    ),
 }
 # Public names that are not losses of (logits, labels).
-HELPERS = {"aldr_temperature", "l1_mean_normalize", "logit_normalize", "softplus_mean_normalize"}
+HELPERS = {
+    "aldr_temperature",
+    "class_balanced_weights",
+    "confident",
+    "l1_mean_normalize",
+    "logit_normalize",
+    "nn_pu",
+    "pu_mlc",
+    "pu_mlc_consistency",
+    "sigmoid_surrogate",
+    "softplus_mean_normalize",
+}

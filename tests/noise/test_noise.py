@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnl_jax.noise import corrupt, symmetric
+from lnl_jax.noise import corrupt, pairflip, symmetric
 
 EXAMPLES, CLASSES = 20_000, 10
 
@@ -164,3 +164,25 @@ MATRIX = symmetric(3, 0.5)
 def test_impossible_labels_and_matrices_raise_and_say_why(labels, matrix, text):
     with pytest.raises(ValueError, match=text):
         corrupt(labels, matrix, seeded())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 1.0])
+def test_pairflip_sends_every_class_to_the_next_one_and_nowhere_else(labels, rate):
+    matrix = pairflip(CLASSES, rate)
+    np.testing.assert_array_equal(matrix.sum(1), 1)
+    noisy = corrupt(labels, matrix, seeded())
+    assert_plausible(noisy.changed.sum(), EXAMPLES, rate)
+    following = (labels + 1) % CLASSES
+    np.testing.assert_array_equal(noisy.labels, np.where(noisy.changed, following, labels))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((10, 1.5), "rate must be from 0 to 1, got 1.5"),
+        ((1, 0.1), "num_classes must be at least 2"),
+    ],
+)
+def test_pairflip_out_of_range_raises(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        pairflip(*arguments)

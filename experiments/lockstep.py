@@ -1,0 +1,194 @@
+"""Many trainings at once: all data sets (seeds, noises) with all settings of a method.
+
+Each method is one compiled program with two leading axes, data sets and settings. What every
+method shares (splits, noise, initialisation, order) makes their differences paired.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lnl_jax import data, train
+
+PyTree = Any
+Setting = dict[str, Any]
+
+
+class Method(NamedTuple):
+    """What is trained, and the settings among which validation chooses.
+
+    Attributes:
+        name: in rows and tables.
+        loss_fn: ``(setting, known, params, extra, rows, batch, key)``, a loss function of
+            `train.make_train_step` for one setting and for what is known of the data set.
+        settings: dicts of numbers with the same keys, `learning_rate` among them.
+        extra: the state that `loss_fn` carries along, at the start.
+    """
+
+    name: str
+    loss_fn: Callable
+    settings: Sequence[Setting]
+    extra: PyTree = ()
+
+
+class Study(NamedTuple):
+    """All runs of one method: the initial states ``[data sets, settings]`` and what acts on them.
+
+    Attributes:
+        state: a `TrainState`.
+        run_epoch: ``(state, rows) -> (state, metrics)``.
+        measure: ``state -> dict`` of arrays ``[data sets, settings]``.
+    """
+
+    state: PyTree
+    run_epoch: Callable
+    measure: Callable
+
+
+def make_study(
+    method: Method,
+    model: Any,
+    parts: Mapping[str, Any],
+    seeds: Sequence[int],
+    *,
+    schedule: Callable[[jax.Array], jax.Array],
+    weight_decay: float,
+    measure: Callable[[PyTree, Mapping], dict],
+) -> Study:
+    """Puts the runs of a method side by side.
+
+    Args:
+        method: what is trained, by SGD with momentum 0.9.
+        model: a flax module.
+        parts: arrays with a leading axis of data sets; `train` is trained on, `known`, if there, is
+            handed to the loss function.
+        seeds: of the initialisation, one for each data set.
+        schedule: the factor on the learning rate at each step.
+        weight_decay: added to the gradient, for all parameters.
+        measure: ``(params, parts) -> dict`` of scalars, for one run and one data set.
+
+    Returns:
+        The `Study`.
+    """
+    keys = method.settings[0]
+    settings = {key: jnp.asarray([setting[key] for setting in method.settings]) for key in keys}
+    parts = jax.tree.map(jnp.asarray, dict(parts))
+
+    def optimizer(learning_rate):
+        decayed = optax.add_decayed_weights(weight_decay)
+        return optax.chain(decayed, optax.sgd(lambda t: learning_rate * schedule(t), momentum=0.9))
+
+    def start(seed, setting):
+        key = jax.random.key(seed)
+        params = model.init(key, parts["train"]["x"][0, :1])
+        tx = optimizer(setting["learning_rate"])
+        return train.init_state(params, tx, key=key, extra=method.extra)
+
+    def descend(setting, known, state, batch):
+        loss_fn = functools.partial(method.loss_fn, setting, known)
+        return train.make_train_step(loss_fn, optimizer(setting["learning_rate"]))(state, batch)
+
+    def step(parts, states, rows):
+        def on_one_data_set(states, part, known, rows):
+            batch = data.take(part, rows)
+            return jax.vmap(descend, (0, None, 0, None))(settings, known, states, batch)
+
+        return jax.vmap(on_one_data_set)(states, parts["train"], parts.get("known", {}), rows)
+
+    @jax.jit
+    def measure_all(parts, params):
+        return jax.vmap(jax.vmap(measure, (0, None)))(params, parts)
+
+    state = jax.jit(jax.vmap(jax.vmap(start, (None, 0)), (0, None)))
+    return Study(
+        state(jnp.asarray(seeds), settings),
+        train.run_steps(jax.tree_util.Partial(step, parts)),
+        lambda state: measure_all(parts, state.params),
+    )
+
+
+def train_together(
+    studies: Sequence[Study],
+    states: Sequence[PyTree],
+    plan: Callable[[int], dict[str, np.ndarray]],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+) -> Iterator[tuple[int, list[dict[str, np.ndarray]], list[PyTree]]]:
+    """Trains all studies epoch by epoch, from where their states are.
+
+    A run that diverges stays where it is, not finite: that is its result, and validation will not
+    choose it.
+
+    Args:
+        studies: one for each method.
+        states: theirs, the initial ones or restored ones.
+        plan: the rows of an epoch, numbered from 0, ``[steps, data sets, batch]``.
+        epochs: how many in all.
+        steps_per_epoch: how many steps an epoch has.
+
+    Yields:
+        The number of the epoch, from 1; for each study what it measures, and the mean `loss` of the
+        epoch, ``[data sets, settings]``; the states, which the next epoch consumes.
+    """
+    # The first epoch consumes a copy: the caller's states stay usable.
+    states = [jax.tree.map(jnp.copy, state) for state in states]
+    for epoch in range(int(np.max(states[0].step)) // steps_per_epoch, epochs):
+        rows, measured = plan(epoch), []
+        for index, study in enumerate(studies):
+            states[index], metrics = study.run_epoch(states[index], rows)
+            count = np.asarray(metrics["count"])
+            loss = (np.asarray(metrics["loss"]) * count).sum(0) / count.sum(0)
+            measured.append(study.measure(states[index]) | {"loss": loss})
+        yield epoch + 1, measured, states
+
+
+def epoch_plans(
+    size: int, batch_size: int, seeds: Sequence[int], epoch: int
+) -> dict[str, np.ndarray]:
+    """The batches of one epoch, an order for each seed: ``[steps, data sets, batch]``."""
+    plans = [
+        data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch))) for seed in seeds
+    ]
+    return jax.tree.map(lambda *arrays: np.stack(arrays, 1), *plans)
+
+
+def staircase(step: jax.Array, *, total_steps: int) -> jax.Array:
+    """The factor on the learning rate: a tenth after one half, a hundredth after 3/4."""
+    passed = step * 4 // total_steps
+    return jnp.where(passed < 2, 1.0, jnp.where(passed < 3, 0.1, 0.01))
+
+
+def product(**values: Sequence[Any]) -> list[Setting]:
+    """All combinations, the last key varying fastest."""
+    return [
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    ]
+
+
+def empty_history(metrics: Sequence[str], epochs: int, data_sets: int, settings: int) -> np.ndarray:
+    """Room for every metric of every run after every epoch."""
+    return np.full((len(metrics), epochs, data_sets, settings), np.nan, np.float32)
+
+
+def paired_gain(values: np.ndarray, baseline: np.ndarray) -> dict[str, float | None]:
+    """Mean and deviation of the difference over seeds, and its ratio to the standard error."""
+    differences = values - baseline
+    gain, spread = differences.mean(), differences.std(ddof=1)
+    ratio = gain / (spread / len(differences) ** 0.5) if spread > 0 else None
+    return {"gain": gain, "std of gain": spread, "gain / its s.e.": ratio}
+
+
+def describe(setting: Setting) -> str:
+    """A setting as text."""
+    return ", ".join(f"{key} {_brief(value)}" for key, value in setting.items())
+
+
+def _brief(value: Any) -> str:
+    return "/".join(f"{part:g}" for part in np.atleast_1d(value))

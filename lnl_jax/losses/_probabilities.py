@@ -1,0 +1,40 @@
+"""Log-probabilities that the losses share, from scores and labels."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lnl_jax.losses._checks import Scores, label_score
+
+
+def label_cross_entropy(scores: Scores) -> Array:
+    r""":math:`-\sum_k y_k \log \mathrm{softmax}(f)_k`, per example, ``[...]``.
+
+    Optax's takes integers and distributions by different functions and is NaN where a class
+    without mass scores ``-inf``.
+    """
+    own = jnp.where(scores.impossible, 0, label_score(scores))
+    return jnp.where(scores.impossible, jnp.inf, jax.nn.logsumexp(scores.logits, axis=-1) - own)
+
+
+def label_log_probability(scores: Scores) -> Array:
+    r""":math:`\log \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
+    if scores.soft:
+        return log_mixture(scores.logits, scores.labels)
+    return label_score(scores) - jax.nn.logsumexp(scores.logits, axis=-1)
+
+
+def other_probability(scores: Scores) -> Array:
+    r""":math:`1 - \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
+    return -jnp.expm1(label_log_probability(scores))
+
+
+def log_mixture(logits: Array, weights: Array) -> Array:
+    r""":math:`\log \langle w, \mathrm{softmax}(f) \rangle`, for w of at least 0, ``[...]``."""
+    # Shifted by the largest score with weight, not by the largest of all, so that a label far
+    # below the others does not underflow. Classes without weight are capped: they add 0 whatever
+    # their exponential, which is their gradient with respect to the weight and must stay finite.
+    weighted = jnp.where(weights > 0, logits, -jnp.inf).max(-1)
+    top = jax.lax.stop_gradient(jnp.where(weighted == -jnp.inf, 0, weighted))
+    mass = jnp.exp(jnp.minimum(logits - top[..., None], 80.0))
+    return jnp.log((weights * mass).sum(-1)) + top - jax.nn.logsumexp(logits, axis=-1)
