@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.dro_groups import dro_groups
 from experiments.ldr_digits import ldr_digits, noise_rates
 from experiments.loss_leaderboard import loss_leaderboard
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
+    "dro_groups": dro_groups,
     "ldr_digits": ldr_digits,
     "loss_leaderboard": loss_leaderboard,
 }

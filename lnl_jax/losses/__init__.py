@@ -24,6 +24,17 @@ from lnl_jax.losses._cross_entropy import (
     taylor_cross_entropy,
     truncated_generalized_cross_entropy,
 )
+from lnl_jax.losses._dro import (
+    chi2_ball_value,
+    chi2_ball_weights,
+    cvar_value,
+    cvar_weights,
+    kl_ball_value,
+    kl_ball_weights,
+    kl_dro_value,
+    kl_dro_weights,
+)
+from lnl_jax.losses._group_dro import group_dro_value, group_dro_weights
 from lnl_jax.losses._jensen_shannon import generalized_jensen_shannon, jensen_shannon
 from lnl_jax.losses._ldr import ldr_kl
 from lnl_jax.losses._margin import (
@@ -57,14 +68,24 @@ __all__ = [
     "asymmetric_unhinged",
     "backward_correction",
     "bi_tempered_logistic",
+    "chi2_ball_value",
+    "chi2_ball_weights",
     "class_balanced_weights",
     "confident",
     "crammer_singer",
+    "cvar_value",
+    "cvar_weights",
     "forward_correction",
     "generalized_cross_entropy",
     "generalized_jensen_shannon",
+    "group_dro_value",
+    "group_dro_weights",
     "hard_bootstrap",
     "jensen_shannon",
+    "kl_ball_value",
+    "kl_ball_weights",
+    "kl_dro_value",
+    "kl_dro_weights",
     "l1_mean_normalize",
     "ldam",
     "ldr_kl",

@@ -250,10 +250,11 @@ def _unbiased_labels(matrix: ArrayLike, scores: Scores) -> Array:
 
 
 def _host_inverse(matrix: ArrayLike) -> np.ndarray:
-    try:
-        return np.linalg.inv(np.asarray(matrix, np.float64))
-    except np.linalg.LinAlgError:
-        raise ValueError("matrix must be invertible, got a singular one.") from None
+    matrix = np.asarray(matrix, np.float64)
+    # One that is singular but for rounding has an inverse too, of rounding errors.
+    if np.linalg.matrix_rank(matrix) < len(matrix):
+        raise ValueError("matrix must be invertible, got a singular one.")
+    return np.linalg.inv(matrix)
 
 
 def _solved(transition: Array, scores: Scores) -> Array:

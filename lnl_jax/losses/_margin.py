@@ -1,15 +1,18 @@
 """Margin losses: the hinges of several classes, and margins that depend on a class's frequency."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
+    check_range,
     finish,
     in_range,
     label_distribution,
@@ -113,9 +116,10 @@ def weston_watkins(
     """
     scores = read_scores(logits, labels, axis, where)
     gaps = label_gaps(scores, margin)
+    shift = jnp.where(scores.impossible, 0, gaps.shift)[..., None]
     # A class that is masked or scores -inf violates nothing.
-    violations = jax.nn.relu(gaps.values + gaps.shift[..., None])
-    return finish(violations.sum(-1) / scores.count, scores)
+    losses = jax.nn.relu(gaps.values + shift).sum(-1) / scores.count
+    return finish(jnp.where(scores.impossible, jnp.inf, losses), scores)
 
 
 def ldam(
@@ -192,7 +196,7 @@ def _relative_margins(class_counts: ArrayLike, scores: Scores) -> Array:
     return (rarest / counts) ** 0.25
 
 
-def class_balanced_weights(class_counts: ArrayLike, *, beta: float = 0.9999) -> Array:
+def class_balanced_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.9999) -> Array:
     r"""Weights of the classes by their effective number of examples, with mean 1.
 
     .. math::
@@ -210,7 +214,7 @@ def class_balanced_weights(class_counts: ArrayLike, *, beta: float = 0.9999) -> 
         :math:`w`, shape ``[K]``, float32 or the dtype of floating counts.
 
     Raises:
-        ValueError: for counts or a beta out of range.
+        ValueError: for counts or a beta out of range, or counts that are not ``[K]``.
 
     Example:
         >>> class_balanced_weights(jnp.array([1000, 100, 10]), beta=0.9).tolist()
@@ -221,8 +225,17 @@ def class_balanced_weights(class_counts: ArrayLike, *, beta: float = 0.9999) -> 
         in Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss"
         (NeurIPS 2019).
     """
-    dtype = jnp.result_type(jnp.asarray(class_counts).dtype, jnp.float32)
+    class_counts = class_counts if isinstance(class_counts, jax.Array) else np.asarray(class_counts)
+    if class_counts.ndim != 1:
+        raise ValueError(f"class_counts must have shape [K], got {class_counts.shape}.")
+    floating = jnp.issubdtype(class_counts.dtype, jnp.floating)
+    dtype = jax.dtypes.canonicalize_dtype(class_counts.dtype if floating else jnp.float32)
     counts = in_range("class_counts", class_counts, dtype, above=0)
-    beta = in_range("beta", beta, dtype, at_least=0, below=1)
-    weights = (1 - beta) / -jnp.expm1(counts * jnp.log(beta))
+    # The logarithm of a number on the host, where it does not round to 1 in float32.
+    if isinstance(beta, jax.Array):
+        log_beta = jnp.log(in_range("beta", beta, dtype, at_least=0, below=1))
+    else:
+        check_range("beta", beta, at_least=0, below=1)
+        log_beta = math.log(beta) if beta > 0 else -math.inf
+    weights = -1 / jnp.expm1(counts * log_beta)
     return weights * (weights.shape[0] / weights.sum())

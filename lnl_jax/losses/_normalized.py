@@ -11,6 +11,7 @@ from lnl_jax.losses._checks import (
     Scores,
     along_classes,
     finish,
+    label_distribution,
     read_hyperparameter,
     read_scores,
 )
@@ -44,8 +45,8 @@ def normalized_cross_entropy(
     Returns:
         One loss per example, ``[...]``, from 0 to 1, in the dtype of `logits`. NaN where an integer
         label is outside ``[0, K)`` or masked; 0 where all classes are masked. Where another class
-        scores ``-inf`` it is 0, its limit; where the label does, 1. Gradients flow to `logits` and
-        `labels`.
+        scores ``-inf`` it is 0, its limit; where the label alone does, 1. Gradients flow to
+        `logits` and `labels`.
 
     Raises:
         ValueError: for labels that fit neither form.
@@ -91,8 +92,8 @@ def normalized_focal(
     Returns:
         One loss per example, ``[...]``, from 0 to 1, in the dtype of `logits`. NaN where an integer
         label is outside ``[0, K)`` or masked; 0 where all classes are masked. Where another class
-        scores ``-inf`` it is 0, its limit; where the label does, 1. Gradients flow to all three
-        arguments.
+        scores ``-inf`` it is 0, its limit; where the label alone does, 1. Gradients flow to all
+        three arguments.
 
     Raises:
         ValueError: for labels that fit neither form, a negative gamma, or a gamma that is neither a
@@ -129,10 +130,14 @@ def _share(weigh: Callable[[Array], Array], scores: Scores) -> Array:
     if scores.soft:
         own = (scores.labels * by_label).sum(-1)
     else:
-        own = weigh(label_cross_entropy(scores)[..., None])[..., 0]
+        own = jnp.where(scores.impossible, 0, label_cross_entropy(scores))
+        own = weigh(own[..., None])[..., 0]
     total = by_label.sum(-1)
     if scores.included is not None:
         infinite &= scores.included
     # A single class has nothing to share.
     share = own / jnp.where(total == 0, 1, total)
-    return jnp.where(infinite.any(-1), scores.impossible.astype(share.dtype), share)
+    # In the limit the infinite ones share alone, and equally.
+    count = infinite.sum(-1).astype(share.dtype)
+    limit = jnp.where(infinite, label_distribution(scores), 0).sum(-1) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, limit, share)

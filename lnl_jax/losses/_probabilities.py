@@ -37,4 +37,8 @@ def log_mixture(logits: Array, weights: Array) -> Array:
     weighted = jnp.where(weights > 0, logits, -jnp.inf).max(-1)
     top = jax.lax.stop_gradient(jnp.where(weighted == -jnp.inf, 0, weighted))
     mass = jnp.exp(jnp.minimum(logits - top[..., None], 80.0))
-    return jnp.log((weights * mass).sum(-1)) + top - jax.nn.logsumexp(logits, axis=-1)
+    total = (weights * mass).sum(-1)
+    log_total = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)
+    # A comparison with NaN is false, and would hide it.
+    log_total = jnp.where(jnp.isnan(total), total, log_total)
+    return log_total + top - jax.nn.logsumexp(logits, axis=-1)

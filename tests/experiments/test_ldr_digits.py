@@ -1,11 +1,9 @@
 import functools
-import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import EXPERIMENTS, SWEEPS, command_line
 from experiments.choices import LOSSES, unnormalized
@@ -19,24 +17,6 @@ ONE = TINY | {"loss": LOSSES["ldr_kl"]}
 METHODS = [BASELINE, *COMPARED]
 # Examples of the training part: 64% of 1,797.
 SIZE = 1150
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory):
-    """Calls compile the same programs again; a cache that all workers share compiles them once."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    settings = {
-        "jax_compilation_cache_dir": str(shared / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
 
 
 def call(**arguments):

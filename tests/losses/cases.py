@@ -373,8 +373,18 @@ CASES = {
 # Public names that are not losses of (logits, labels).
 HELPERS = {
     "aldr_temperature",
+    "chi2_ball_value",
+    "chi2_ball_weights",
     "class_balanced_weights",
     "confident",
+    "cvar_value",
+    "cvar_weights",
+    "group_dro_value",
+    "group_dro_weights",
+    "kl_ball_value",
+    "kl_ball_weights",
+    "kl_dro_value",
+    "kl_dro_weights",
     "l1_mean_normalize",
     "logit_normalize",
     "nn_pu",

@@ -197,7 +197,9 @@ def test_gradients_match_finite_differences(case, rng, soft):
     with jax.enable_x64(True):
         logits, labels = draw(rng, np.float64)
         labels = draw_soft(rng, np.float64) if soft else labels
-        check_grads(total(case, labels), (logits,), order=1, modes=["fwd", "rev"], rtol=1e-5)
+        check_grads(
+            jax.jit(total(case, labels)), (logits,), order=1, modes=["fwd", "rev"], rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("case", ATTACHED_ADJUSTABLE.values(), ids=ATTACHED_ADJUSTABLE)
@@ -210,7 +212,7 @@ def test_hyperparameter_gradients_match_finite_differences(case, rng):
             return case(logits, labels, **dict(zip(names, values, strict=True))).sum()
 
         values = [jnp.float64(value) + 0.05 for value in case.hyperparameters.values()]
-        check_grads(loss, tuple(values), order=1, modes=["fwd", "rev"], rtol=1e-5)
+        check_grads(jax.jit(loss), tuple(values), order=1, modes=["fwd", "rev"], rtol=1e-5)
 
 
 def test_soft_label_gradients_match_finite_differences(case, rng):
@@ -218,7 +220,7 @@ def test_soft_label_gradients_match_finite_differences(case, rng):
         logits, _ = draw(rng, np.float64)
         labels = draw_soft(rng, np.float64)[2:]
         check_grads(
-            lambda labels: case(logits[2:], labels).sum(),
+            jax.jit(lambda labels: case(logits[2:], labels).sum()),
             (labels,),
             order=1,
             modes=["rev"],
@@ -318,7 +320,7 @@ def test_gradients_flow_to_arrays(case, rng):
         logits, labels = draw(rng, np.float64)
         for name, make in case.arrays.items():
             check_grads(
-                lambda array, name=name: case(logits, labels, **{name: jnp.asarray(array)}).sum(),
+                jax.jit(lambda array, name=name: case(logits, labels, **{name: array}).sum()),
                 (jnp.asarray(make(CLASSES)) + 1e-3,),
                 order=1,
                 modes=["fwd", "rev"],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from lnl_jax.losses._positive_unlabelled import (
+from lnl_jax.losses import (
     nn_pu,
     pu_mlc,
     pu_mlc_consistency,

@@ -1,0 +1,331 @@
+"""Robust optimisation over examples and groups against a misleading colour, on digits."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.lockstep import (
+    Method,
+    describe,
+    empty_history,
+    epoch_plans,
+    make_study,
+    paired_gain,
+    product,
+    staircase,
+    train_together,
+)
+from experiments.noisy_labels import check_choice, check_protocol, stack
+from experiments.outputs import Artifact, Checkpoint, Resume
+from lnl_jax import data, losses, metrics, models
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_CLASSES, NUM_COLORS = 2, 2
+NUM_GROUPS = NUM_CLASSES * NUM_COLORS
+BACKGROUNDS = np.float32([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1]])
+MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
+BASELINE = "erm"
+# Per epoch, seed and setting; accuracies on test digits, but for the last.
+METRICS = ("loss", "worst", "accuracy", "aligned", "conflicting", "validation_worst")
+PyTree = Any
+# (losses [B], mask [B]) -> weights [B]
+Weigh = Callable[..., jax.Array]
+
+
+def dro_groups(
+    *,
+    aligned: float = 0.95,
+    seeds: int = 5,
+    epochs: int = 50,
+    batch_size: int = 128,
+    learning_rates: tuple[float, ...] = (0.1, 0.03),
+    fractions: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2),
+    radii: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
+    temperatures: tuple[float, ...] = (0.1, 0.3, 1.0),
+    step_sizes: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3),
+    weight_decay: float = 5e-3,
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """ERM, CVaR, chi2 ball, KL penalty and group DRO where the background colour misleads.
+
+    Scikit-learn's handwritten digits on a red or a green background; the class is whether the digit
+    is at least 5. In training the colour agrees with the class for a fraction `aligned` of the
+    examples, so that plain training (ERM) leans on it; in the validation and test part it does not
+    depend on the class. Four groups: class by colour. CVaR, chi2 and KL weigh the examples of a
+    batch by their losses and know no groups; group DRO knows them. Everything else is shared: a
+    tanh network 192-64-64-2, SGD with momentum 0.9, splits, colours, initialisation and order.
+    Learning rate and radius are those with the best mean worst-group accuracy on validation;
+    reported is the worst-group accuracy on test after the last epoch.
+
+    The question is that of Sagawa et al., "Distributionally Robust Neural Networks for Group
+    Shifts" (ICLR 2020), in small. About two minutes on 2 CPU cores; results are in the README:
+        python experiments/run.py --exp dro_groups
+
+    Args:
+        aligned: fraction of the training examples whose colour agrees with the class, 0.5 to 1.
+        seeds: how many repetitions, at least 2.
+        epochs: passes over the training set.
+        batch_size: examples per step, over which the weights are computed.
+        learning_rates: to choose from.
+        fractions: of the batch that CVaR looks at, to choose from.
+        radii: of the chi2 ball, to choose from.
+        temperatures: of the KL penalty, to choose from.
+        step_sizes: of group DRO, to choose from.
+        weight_decay: added to the gradient, for all parameters.
+        resume: where an interrupted run goes on.
+
+    Yields:
+        A row per epoch and method, of the setting that is best on validation at that time; a
+        checkpoint per epoch; at the end the table `results`, the figure `curves`, the figure
+        `examples` and the arrays `history`, a value per metric, epoch, seed and setting.
+    """
+    if not 0.5 <= aligned < 1:
+        raise ValueError(f"aligned must be from 0.5 to below 1, got {aligned}.")
+    check_protocol(
+        seeds=seeds,
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        learning_rates=learning_rates,
+    )
+    methods = _methods(learning_rates, fractions, radii, temperatures, step_sizes)
+    data_sets = [colored_digits(aligned, seed) for seed in range(seeds)]
+    parts = stack(data_sets)
+    size = parts["train"]["x"].shape[1]
+    steps_per_epoch = -(-size // batch_size)
+    studies = [
+        make_study(
+            method,
+            MODEL,
+            parts,
+            range(seeds),
+            schedule=functools.partial(staircase, total_steps=steps_per_epoch * epochs),
+            weight_decay=weight_decay,
+            measure=_measure,
+        )
+        for method in methods
+    ]
+    states, history = resume.restore(
+        (
+            [study.state for study in studies],
+            [empty_history(METRICS, epochs, seeds, len(method.settings)) for method in methods],
+        )
+    )
+    plan = functools.partial(epoch_plans, size, batch_size, range(seeds))
+    examples = resume.rows[-1]["examples"] if resume.rows else 0
+    for epoch, measured, trained in train_together(
+        studies, states, plan, epochs=epochs, steps_per_epoch=steps_per_epoch
+    ):
+        for method, values, found in zip(methods, history, measured, strict=True):
+            values[:, epoch - 1] = [found[metric] for metric in METRICS]
+            examples += size * seeds * len(method.settings)
+            means = values[:, epoch - 1, :, _best(values[:, epoch - 1])].mean(1)
+            row = {"epoch": epoch, "method": method.name}
+            row |= {name: float(mean) for name, mean in zip(METRICS, means, strict=True)}
+            yield row | {"examples": examples}
+        yield Checkpoint((trained, history))
+    yield Artifact("results", _results(methods, history))
+    yield Artifact("curves", _curves(methods, history, aligned))
+    yield Artifact("examples", _examples(data_sets[0]["train"], aligned))
+    arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
+    yield Artifact("history", arrays)
+
+
+def colored_digits(aligned: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Training, validation and test part; in the first the colour agrees with the class."""
+    rng = np.random.default_rng(seed)
+    rest, test = data.hold_out(data.digits(), 0.2, rng)
+    training, validation = data.hold_out(rest, 0.2, rng)
+    shares = {"train": (training, aligned), "validation": (validation, 0.5), "test": (test, 0.5)}
+    return {name: _color(part, share, rng) for name, (part, share) in shares.items()}
+
+
+def _color(
+    part: Mapping[str, np.ndarray], aligned: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """White digits on backgrounds whose colour is the class for a fraction `aligned`."""
+    label = (part["label"] >= 5).astype(np.int32)
+    color = np.where(rng.random(len(label)) < aligned, label, 1 - label)
+    ink = part["x"].reshape(len(label), -1, 1)
+    pixels = ink + (1 - ink) * BACKGROUNDS[color][:, None]
+    return {
+        "x": pixels.reshape(len(label), -1).astype(np.float32),
+        "label": label,
+        "group": NUM_COLORS * label + color.astype(np.int32),
+        "index": part["index"],
+    }
+
+
+def _methods(
+    learning_rates: Sequence[float],
+    fractions: Sequence[float],
+    radii: Sequence[float],
+    temperatures: Sequence[float],
+    step_sizes: Sequence[float],
+) -> list[Method]:
+    searched = {
+        "learning_rates": learning_rates,
+        "fractions": fractions,
+        "radii": radii,
+        "temperatures": temperatures,
+        "step_sizes": step_sizes,
+    }
+    for name, values in searched.items():
+        check_choice(name, values)
+    rates = {"learning_rate": learning_rates}
+    uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
+    methods = [
+        Method(BASELINE, _erm, product(**rates)),
+        Method("cvar", _over_examples(losses.cvar_weights), product(**rates, fraction=fractions)),
+        Method("chi2", _over_examples(losses.chi2_ball_weights), product(**rates, radius=radii)),
+        Method(
+            "kl", _over_examples(losses.kl_dro_weights), product(**rates, temperature=temperatures)
+        ),
+        Method("group_dro", _over_groups, product(**rates, step_size=step_sizes), uniform),
+    ]
+    # Called once outside of any program, where a value out of range still has a name.
+    batch = {"x": jnp.zeros((2, 192)), "label": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
+    batch |= {"group": batch["label"]}
+    params = MODEL.init(jax.random.key(0), batch["x"])
+    for method in methods:
+        for setting in method.settings:
+            method.loss_fn(setting, {}, params, method.extra, (), batch, None)
+    return methods
+
+
+def _cross_entropies(params: PyTree, batch: Mapping[str, jax.Array]) -> jax.Array:
+    logits = MODEL.apply(params, batch["x"])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+
+
+def _weighted(values: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """Losses whose mean over the batch is the weighted sum."""
+    return values * jax.lax.stop_gradient(mask.sum() * weights)
+
+
+def _erm(setting, known, params, extra, rows, batch, key):
+    return _cross_entropies(params, batch), (extra, rows, {})
+
+
+def _over_examples(weigh: Weigh) -> Callable:
+    """A loss function that weighs the examples of a batch by their losses alone."""
+
+    def loss_fn(setting, known, params, extra, rows, batch, key):
+        arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
+        values = _cross_entropies(params, batch)
+        weights = weigh(values, where=batch["mask"], **arguments)
+        return _weighted(values, weights, batch["mask"]), (extra, rows, {})
+
+    return loss_fn
+
+
+def _over_groups(setting, known, params, extra, rows, batch, key):
+    """Group DRO; the log-weights of the groups are carried along from step to step."""
+    values = _cross_entropies(params, batch)
+    weights, extra = losses.group_dro_weights(
+        values, batch["group"], extra, step_size=setting["step_size"], where=batch["mask"]
+    )
+    return _weighted(values, weights, batch["mask"]), (extra, rows, {})
+
+
+def _measure(params: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
+    """All of `METRICS` but the loss."""
+    test = _group_accuracies(params, parts["test"])
+    is_aligned = np.eye(NUM_COLORS, dtype=bool).ravel()
+    return {
+        "worst": test.min(),
+        "accuracy": test.mean(),
+        "aligned": test[is_aligned].mean(),
+        "conflicting": test[~is_aligned].mean(),
+        "validation_worst": _group_accuracies(params, parts["validation"]).min(),
+    }
+
+
+def _group_accuracies(params: PyTree, part: Mapping[str, jax.Array]) -> jax.Array:
+    logits = MODEL.apply(params, part["x"])
+    return jnp.stack(
+        [
+            metrics.accuracy(logits, part["label"], where=part["group"] == group).value
+            for group in range(NUM_GROUPS)
+        ]
+    )
+
+
+def _best(values: np.ndarray) -> int:
+    """The setting with the best mean worst-group accuracy on validation."""
+    return int(values[METRICS.index("validation_worst")].mean(0).argmax())
+
+
+def _results(methods: Sequence[Method], history: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """A line per method: percentages, and the paired gain in worst-group accuracy over ERM."""
+    rows = []
+    for method, values in zip(methods, history, strict=True):
+        best = _best(values[:, -1])
+        of = {
+            name: 100 * value.astype(np.float64)
+            for name, value in zip(METRICS, values[:, -1, :, best], strict=True)
+        }
+        row = {"method": method.name, "worst group %": of["worst"].mean()}
+        row |= {"std": of["worst"].std(ddof=1)}
+        if not rows:
+            baseline = of["worst"]
+            row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
+        else:
+            row |= paired_gain(of["worst"], baseline)
+        names = {"mean of groups %": "accuracy", "aligned %": "aligned"}
+        row |= {title: of[name].mean() for title, name in names.items()}
+        row |= {"conflicting %": of["conflicting"].mean()}
+        row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
+        rows.append(row | {"chosen": describe(method.settings[best])})
+    return rows
+
+
+def _curves(methods: Sequence[Method], history: Sequence[np.ndarray], aligned: float) -> "Figure":
+    """Accuracy of the worst group and of all: mean over seeds, band of one deviation."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    titles = {"worst": "worst group", "aligned": "colour agrees with the class"}
+    for axis, (metric, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for method, values in zip(methods, history, strict=True):
+            curves = 100 * values[METRICS.index(metric), :, :, _best(values[:, -1])]
+            mean, spread = curves.mean(1), curves.std(1, ddof=1)
+            epochs = np.arange(1, len(mean) + 1)
+            axis.plot(epochs, mean, label=method.name)
+            axis.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, linewidth=0)
+        axis.set(xlabel="epoch", ylabel="test accuracy, %", title=title, ylim=(-2, 102))
+        axis.grid(alpha=0.3)
+    axis.legend(loc="lower right", frameon=False)
+    seeds = history[0].shape[2]
+    figure.suptitle(
+        f"digits on coloured backgrounds, {aligned:.0%} aligned in training; "
+        f"{seeds} seeds, mean ± std"
+    )
+    return figure
+
+
+def _examples(part: Mapping[str, np.ndarray], aligned: float) -> "Figure":
+    """Training images of every group, with its share of the training set."""
+    from matplotlib.figure import Figure
+
+    shown, edge = 10, 1
+    figure = Figure(figsize=(7, NUM_GROUPS * 1.05), layout="constrained")
+    for group, axis in enumerate(figure.subplots(NUM_GROUPS, 1)):
+        members = np.flatnonzero(part["group"] == group)
+        images = part["x"][members[:shown]].reshape(-1, 8, 8, 3)
+        room = np.ones((shown, 8, 8 + edge, 3))
+        room[: len(images), :, :8] = images
+        axis.imshow(np.hstack(room)[:, :-edge])
+        axis.set_axis_off()
+        name = "at least 5" if group // NUM_COLORS else "below 5"
+        share = len(members) / len(part["group"])
+        axis.set_title(f"{name}: {share:.1%} of the training set", loc="left", fontsize=9)
+    figure.suptitle(f"training images by class and colour, {aligned:.0%} aligned")
+    return figure

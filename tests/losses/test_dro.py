@@ -1,0 +1,733 @@
+"""Robust optimisation over examples: the worst weights, against scipy, and how they are used."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+from scipy import optimize, special
+
+from lnl_jax import train
+from lnl_jax.losses import (
+    chi2_ball_value,
+    chi2_ball_weights,
+    cvar_value,
+    cvar_weights,
+    group_dro_value,
+    group_dro_weights,
+    kl_ball_value,
+    kl_ball_weights,
+    kl_dro_value,
+    kl_dro_weights,
+)
+
+EXAMPLES = 12
+GROUPS = np.arange(EXAMPLES, dtype=np.int32) % 3
+Q = np.array([0.2, 0.3, 0.5])
+
+
+def for_groups(function):
+    def of(losses, step_size, where=None):
+        rows = jnp.log(jnp.asarray(Q, jnp.float32))
+        return function(losses, GROUPS[: np.size(losses)], rows, step_size=step_size, where=where)[
+            0
+        ]
+
+    return of
+
+
+def of_one(function, name):
+    return lambda losses, number, where=None: function(losses, **{name: number}, where=where)
+
+
+# Weights and value as functions of (losses, hyperparameter, where), and a hyperparameter.
+RULES = {
+    "kl": (of_one(kl_dro_weights, "temperature"), of_one(kl_dro_value, "temperature"), 0.7),
+    "kl_ball": (of_one(kl_ball_weights, "radius"), of_one(kl_ball_value, "radius"), 0.3),
+    "chi2_ball": (of_one(chi2_ball_weights, "radius"), of_one(chi2_ball_value, "radius"), 0.6),
+    "cvar": (of_one(cvar_weights, "fraction"), of_one(cvar_value, "fraction"), 0.35),
+    "group": (for_groups(group_dro_weights), for_groups(group_dro_value), 0.4),
+}
+BALLS = ("kl_ball", "chi2_ball")
+every_rule = pytest.mark.parametrize("rule", RULES)
+every_ball = pytest.mark.parametrize("rule", BALLS)
+
+
+def divergence(rule, weights):
+    """Of weights from uniform, in float64."""
+    relative = np.asarray(weights, np.float64) * len(weights)
+    if rule == "kl_ball":
+        return special.xlogy(relative, relative).mean()
+    return ((relative - 1) ** 2).mean() / 2
+
+
+def limit(rule, count, tied=1):
+    """The divergence of weights that are uniform over the largest losses."""
+    return np.log(count / tied) if rule == "kl_ball" else (count / tied - 1) / 2
+
+
+def draws(count=4, examples=EXAMPLES):
+    """Losses and masks; every other draw has many ties."""
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        losses = rng.normal(size=examples) * 2
+        where = rng.random(examples) < 0.8
+        yield (np.round(losses) if seed % 2 else losses), where
+
+
+# The weights are the worst: feasible, and as bad as the dual or a linear programme allows.
+
+
+def dual(rule, losses, radius):
+    if rule == "kl_ball":
+
+        def bound(log_temperature):
+            temperature = np.exp(log_temperature)
+            log_mean = special.logsumexp(losses / temperature) - np.log(len(losses))
+            return temperature * (radius + log_mean)
+
+        bounds = (-25, 8)
+    else:
+
+        def bound(threshold):
+            moment = (np.maximum(losses - threshold, 0) ** 2).mean()
+            return threshold + np.sqrt((1 + 2 * radius) * moment)
+
+        bounds = (losses.min() - 100, losses.max())
+    found = optimize.minimize_scalar(
+        bound, bounds=bounds, method="bounded", options={"xatol": 1e-9}
+    )
+    return found.fun
+
+
+@every_ball
+@pytest.mark.parametrize("radius", [0.01, 0.3, 1.2, 20.0])
+def test_weights_in_a_ball_are_feasible_and_reach_the_dual(float64, rule, radius):
+    weigh, value, _ = RULES[rule]
+    for losses, where in draws():
+        weights = np.asarray(weigh(jnp.asarray(losses), radius, jnp.asarray(where)))
+        kept, weights = losses[where], weights[where]
+        assert (weights >= 0).all()
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-14)
+        largest = limit(rule, len(kept), (kept == kept.max()).sum())
+        np.testing.assert_allclose(divergence(rule, weights), min(radius, largest), rtol=1e-9)
+        worst = dual(rule, kept, radius)
+        np.testing.assert_allclose(weights @ kept, worst, rtol=1e-7, atol=1e-7)
+        found = value(jnp.asarray(losses), radius, jnp.asarray(where))
+        np.testing.assert_allclose(found, weights @ kept, rtol=1e-13, atol=1e-13)
+
+
+@every_ball
+def test_weights_in_a_ball_are_those_that_a_solver_finds(float64, rule):
+    weigh, _, radius = RULES[rule]
+    losses = next(draws())[0][:6]
+    found = optimize.minimize(
+        lambda w: -w @ losses,
+        np.full(6, 1 / 6),
+        jac=lambda w: -losses,
+        method="SLSQP",
+        bounds=[(1e-12, 1)] * 6,
+        constraints=[
+            {"type": "eq", "fun": lambda w: w.sum() - 1},
+            {"type": "ineq", "fun": lambda w: radius - divergence(rule, w)},
+        ],
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    np.testing.assert_allclose(weigh(jnp.asarray(losses), radius), found.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.25, 0.35, 0.8, 1.0])
+def test_cvar_is_the_optimum_of_its_linear_programme(float64, fraction):
+    for losses, where in draws():
+        weights = np.asarray(cvar_weights(jnp.asarray(losses), fraction=fraction, where=where))
+        kept, weights = losses[where], weights[where]
+        cap = 1 / (fraction * len(kept))
+        assert (weights >= 0).all()
+        assert (weights <= cap * (1 + 1e-14)).all()
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-14)
+        ones = np.ones((1, len(kept)))
+        programme = optimize.linprog(-kept, A_eq=ones, b_eq=[1], bounds=(0, cap))
+        np.testing.assert_allclose(weights @ kept, -programme.fun, rtol=1e-12, atol=1e-12)
+        found = cvar_value(jnp.asarray(losses), fraction=fraction, where=where)
+        np.testing.assert_allclose(found, -programme.fun, rtol=1e-12, atol=1e-12)
+
+
+def test_the_kl_price_is_paid_and_no_other_weights_are_worse(float64, rng):
+    for losses, where in draws():
+        for temperature in (0.05, 0.7, 30.0):
+            given = {"temperature": temperature, "where": where}
+            weights = np.asarray(kl_dro_weights(jnp.asarray(losses), **given))
+            found = kl_dro_value(jnp.asarray(losses), **given)
+            kept = losses[where]
+
+            def paid(w, kept=kept, temperature=temperature):
+                return w @ kept - temperature * special.xlogy(w, w * len(kept)).sum(-1)
+
+            assert (weights[~where] == 0).all()
+            np.testing.assert_allclose(weights[where], special.softmax(kept / temperature))
+            np.testing.assert_allclose(found, paid(weights[where]), rtol=1e-12)
+            near = weights[where] * np.exp(0.1 * rng.normal(size=(100, len(kept))))
+            assert (paid(near / near.sum(-1, keepdims=True)) <= found + 1e-13).all()
+
+
+# Limits and ties.
+
+
+@every_ball
+def test_radius_zero_is_exactly_the_mean(rule):
+    weigh, value, _ = RULES[rule]
+    losses = jnp.asarray(next(draws())[0], jnp.float32)
+    assert (weigh(losses, 0.0) == np.float32(1 / EXAMPLES)).all()
+    np.testing.assert_allclose(value(losses, 0.0), losses.mean(), rtol=1e-5)
+
+
+@every_ball
+@pytest.mark.parametrize("tied", [1, 2, 3])
+def test_from_the_largest_divergence_on_all_weight_is_on_the_largest_losses(rule, tied):
+    weigh, _, _ = RULES[rule]
+    losses = np.zeros(EXAMPLES, np.float32)
+    losses[4 : 4 + tied], losses[0] = 2.0, 1.999
+    expected = (losses == 2.0) / tied
+    for radius in (limit(rule, EXAMPLES, tied) * (1 + 1e-6), 1e30, np.inf):
+        np.testing.assert_allclose(weigh(jnp.asarray(losses), radius), expected, rtol=1e-6)
+    assert weigh(jnp.asarray(losses), limit(rule, EXAMPLES, tied) * 0.97)[0] > 0
+
+
+def test_the_limits_of_cvar_are_the_mean_and_the_largest_loss():
+    losses = jnp.array([1, 5, 2, 5, -3, 0, 0, 4, 4, 4, -3, -3], jnp.float32)
+    np.testing.assert_allclose(cvar_weights(losses, fraction=1.0), 1 / EXAMPLES, rtol=1e-6)
+    for fraction in (1 / EXAMPLES, 0.01, 1e-45):
+        assert (cvar_weights(losses, fraction=fraction) == np.equal(losses, 5) / 2).all()
+        assert cvar_value(losses, fraction=fraction) == 5
+
+
+@pytest.mark.parametrize("share", [1, 4, 5, 7, 11])
+def test_a_whole_number_of_examples_shares_equally_though_the_fraction_is_rounded(share):
+    weights = cvar_weights(jnp.arange(float(EXAMPLES)), fraction=share / EXAMPLES)
+    expected = np.arange(EXAMPLES) >= EXAMPLES - share
+    np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(1e-45, 7.0), (1e-30, 7.0), (1e30, 2.25)])
+def test_the_limits_of_the_temperature_are_the_largest_loss_and_the_mean(temperature, expected):
+    losses = jnp.array([7.0, *[1.0, 2.0, 3.0, 4.0, -1.0] * 2, 2.0], jnp.float32)
+    value, slope = jax.value_and_grad(kl_dro_value)(losses, temperature=temperature)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    weights = np.arange(EXAMPLES) == 0 if expected == 7 else 1 / EXAMPLES
+    np.testing.assert_allclose(slope, weights, rtol=1e-6)
+
+
+@every_rule
+def test_equal_losses_have_equal_weights(rule):
+    weigh, value, number = RULES[rule]
+    losses = jnp.full(EXAMPLES, 3.5, jnp.float32)
+    if rule == "group":
+        np.testing.assert_allclose(weigh(losses, number), Q[GROUPS] / 4, rtol=1e-6)
+    else:
+        assert (weigh(losses, number) == np.float32(1 / EXAMPLES)).all()
+    np.testing.assert_allclose(value(losses, number), 3.5, rtol=1e-6)
+
+
+@every_rule
+def test_ties_weigh_the_same_and_the_order_does_not_matter(rule, rng):
+    weigh, _, number = RULES[rule]
+    # Groups move along when whole triples are permuted.
+    order = np.arange(EXAMPLES).reshape(4, 3)[rng.permutation(4)].ravel()
+    for losses, where in draws():
+        losses = np.float32(losses)
+        weights = np.asarray(weigh(jnp.asarray(losses), number, where))
+        moved = weigh(jnp.asarray(losses[order]), number, where[order])
+        np.testing.assert_allclose(moved, weights[order], rtol=1e-5, atol=1e-8)
+        group = GROUPS if rule == "group" else np.zeros(EXAMPLES)
+        for i, j in zip(*np.nonzero(losses[:, None] == losses), strict=True):
+            if where[i] and where[j] and group[i] == group[j]:
+                assert weights[i] == weights[j]
+
+
+def test_cvar_shares_what_is_left_at_the_boundary_equally():
+    losses = jnp.array([2, 9, 2, 1, 2, 0, 0, 0, 0, 0, 0, 0], jnp.float32)
+    # Three of twelve examples: the largest, and two shared by the three that tie.
+    expected = np.array([2 / 3, 1, 2 / 3, 0, 2 / 3, 0, 0, 0, 0, 0, 0, 0]) / 3
+    np.testing.assert_allclose(cvar_weights(losses, fraction=0.25), expected, rtol=1e-6)
+
+
+def test_chi2_weights_are_linear_above_one_threshold_and_zero_below(float64):
+    left_out = []
+    for losses, _ in draws(8):
+        weights = np.asarray(chi2_ball_weights(jnp.asarray(losses), radius=0.6))
+        kept = weights > 0
+        slope, intercept = np.polyfit(losses[kept], weights[kept], 1)
+        np.testing.assert_allclose(
+            weights, np.maximum(slope * losses + intercept, 0), rtol=1e-10, atol=1e-12
+        )
+        assert slope > 0
+        left_out.append((~kept).any())
+    assert any(left_out)
+
+
+def test_a_small_chi2_radius_adds_standard_deviations(float64):
+    losses = next(draws())[0]
+    radius = 1e-3
+    expected = losses.mean() + np.sqrt(2 * radius) * losses.std()
+    np.testing.assert_allclose(chi2_ball_value(losses, radius=radius), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("rule", [*BALLS, "cvar"])
+def test_weights_do_not_change_with_shift_and_scale(float64, rule):
+    weigh, value, number = RULES[rule]
+    for losses, where in draws():
+        losses = jnp.asarray(losses)
+        moved = 40 * losses - 7
+        np.testing.assert_allclose(
+            weigh(moved, number, where), weigh(losses, number, where), rtol=1e-9, atol=1e-14
+        )
+        expected = 40 * value(losses, number, where) - 7
+        np.testing.assert_allclose(value(moved, number, where), expected, rtol=1e-9)
+
+
+def test_a_temperature_scales_with_the_losses(float64):
+    losses = jnp.asarray(next(draws())[0])
+    weights, value = RULES["kl"][:2]
+    np.testing.assert_allclose(weights(40 * losses - 7, 28.0), weights(losses, 0.7), rtol=1e-12)
+    np.testing.assert_allclose(value(40 * losses - 7, 28.0), 40 * value(losses, 0.7) - 7)
+
+
+# Gradients.
+
+
+@every_rule
+def test_the_gradient_of_a_value_is_its_weights(float64, rule):
+    weigh, value, number = RULES[rule]
+    losses, where = next(draws())
+    losses = jnp.asarray(losses)
+    plain = value(losses, number, where)
+    found, gradient = jax.value_and_grad(value)(losses, number, where)
+    np.testing.assert_allclose(found, plain, rtol=1e-14)
+    np.testing.assert_allclose(gradient, weigh(losses, number, where), rtol=1e-13)
+    along = jax.jvp(lambda losses: value(losses, number, where), (losses,), (losses,))[1]
+    np.testing.assert_allclose(along, gradient @ losses, rtol=1e-12)
+    if rule == "group":
+        return  # The weights of groups move with the losses, and are held.
+    step = 1e-5
+    differences = [
+        (value(losses + step * e, number, where) - value(losses - step * e, number, where))
+        / (2 * step)
+        for e in np.eye(EXAMPLES)
+    ]
+    np.testing.assert_allclose(gradient, differences, atol=1e-8)
+
+
+@every_rule
+def test_weights_are_data(rule):
+    weigh, _, number = RULES[rule]
+    losses = jnp.asarray(next(draws())[0], jnp.float32)
+    along = (jnp.ones_like(losses), jnp.ones(()))
+    weights, moved = jax.jvp(weigh, (losses, jnp.float32(number)), along)
+    np.testing.assert_allclose(weights, weigh(losses, number), rtol=1e-5)
+    assert (moved == 0).all()
+
+
+@pytest.mark.parametrize("rule", [*BALLS, "cvar", "group"])
+def test_no_gradient_flows_to_the_hyperparameter(rule):
+    _, value, number = RULES[rule]
+    losses = jnp.asarray(next(draws())[0], jnp.float32)
+    assert jax.grad(value, argnums=1)(losses, number) == 0
+
+
+def test_the_gradient_of_the_temperature_is_minus_the_divergence(float64):
+    losses, where = next(draws())
+
+    def value(temperature):
+        return kl_dro_value(jnp.asarray(losses), temperature=temperature, where=where)
+
+    for temperature in (0.2, 0.7, 20.0):
+        weights = kl_dro_weights(losses, temperature=temperature, where=where)
+        found = jax.grad(value)(temperature)
+        np.testing.assert_allclose(found, -divergence("kl_ball", weights[where]), rtol=1e-9)
+        step = 1e-4 * temperature
+        difference = (value(temperature + step) - value(temperature - step)) / (2 * step)
+        np.testing.assert_allclose(found, difference, rtol=1e-6)
+
+
+# Masks and what cannot be weighed.
+
+
+@every_rule
+def test_a_masked_example_is_as_if_removed_whatever_it_holds(rule):
+    weigh, value, number = RULES[rule]
+    # The last four, so that the groups of the others stay.
+    where = np.arange(EXAMPLES) < 8
+    losses = np.float32(next(draws())[0])
+    expected, slope = jax.jit(jax.value_and_grad(value))(jnp.asarray(losses[:8]), number)
+    for rubbish in (0.0, 1e30, np.nan, np.inf, -np.inf):
+        losses[8:] = rubbish
+        weights = weigh(jnp.asarray(losses), number, where)
+        found, gradient = jax.value_and_grad(value)(jnp.asarray(losses), number, where)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_allclose(weights, np.append(slope, np.zeros(4)), rtol=1e-5)
+        np.testing.assert_allclose(gradient, weights, rtol=1e-5)
+        assert (weights[8:] == 0).all()
+        assert (gradient[8:] == 0).all()
+
+
+@every_rule
+def test_with_all_masked_there_is_no_weight_and_no_loss(rule):
+    weigh, value, number = RULES[rule]
+    losses = jnp.full(EXAMPLES, jnp.nan)
+    where = np.zeros(EXAMPLES, bool)
+    assert (weigh(losses, number, where) == 0).all()
+    found, gradient = jax.value_and_grad(value)(losses, number, where)
+    assert found == 0
+    assert (gradient == 0).all()
+
+
+@every_rule
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_an_included_loss_that_is_not_finite_shows(rule, broken):
+    weigh, value, number = RULES[rule]
+    losses = np.float32(next(draws())[0])
+    losses[3] = broken
+    where = np.arange(EXAMPLES) > 0
+    weights = weigh(jnp.asarray(losses), number, where)
+    assert np.isnan(weights[1:]).all()
+    assert weights[0] == 0
+    assert np.isnan(value(jnp.asarray(losses), number, where))
+
+
+# Numbers.
+
+
+@every_rule
+@pytest.mark.parametrize("size", [0.0, 1e4, 1e30])
+def test_large_losses_have_finite_values_and_weights_that_sum_to_one(rule, size):
+    _, value, number = RULES[rule]
+    losses = np.float32(size * np.linspace(-1, 1, EXAMPLES))
+    losses[5] = 1.0
+    found, weights = jax.value_and_grad(value)(jnp.asarray(losses), number)
+    assert np.isfinite(found)
+    assert np.isfinite(weights).all()
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
+
+
+@every_ball
+def test_losses_on_many_scales_keep_the_constraint(rule):
+    weigh, _, _ = RULES[rule]
+    losses = np.append(0, -(10.0 ** np.arange(-33, 0, 3))).astype(np.float32)
+    for radius in (0.01, 0.5, 1.5):
+        weights = weigh(jnp.asarray(losses), radius)
+        np.testing.assert_allclose(divergence(rule, weights), radius, rtol=1e-4)
+        assert (np.diff(weights) <= 0).all()
+
+
+@every_ball
+@pytest.mark.parametrize("radius", [1e-10, 1e-8, 1e-6, 1e-3, 0.5])
+def test_float32_finds_the_weights_of_float64(rule, radius):
+    weigh = jax.jit(RULES[rule][0])
+    losses = np.float32(next(draws(1, 1000))[0])
+    single = 1000 * np.float64(weigh(jnp.asarray(losses), radius))
+    with jax.enable_x64(True):
+        double = 1000 * np.asarray(weigh(jnp.asarray(losses, jnp.float64), radius))
+    np.testing.assert_allclose(single, double, rtol=3e-5 * np.sqrt(radius), atol=5e-7)
+
+
+@every_ball
+def test_a_large_batch_keeps_the_constraint_in_float32(rule):
+    weigh = jax.jit(RULES[rule][0])
+    outlier = np.arange(100_000) == 3
+    for losses in (next(draws(1, 100_000))[0], outlier):
+        for part in (1e-3, 0.5, 0.9, 0.99):
+            radius = part * limit(rule, 100_000)
+            weights = weigh(jnp.asarray(losses, jnp.float32), radius)
+            np.testing.assert_allclose(divergence(rule, weights), radius, rtol=1e-5)
+            np.testing.assert_allclose(np.asarray(weights, np.float64).sum(), 1, rtol=1e-6)
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_computed_in_float32_and_rounded(rule, dtype):
+    weigh, value, number = RULES[rule]
+    losses = jnp.asarray(next(draws())[0], dtype)
+    wide = losses.astype(jnp.float32)
+    for function in (weigh, value):
+        found = function(losses, number)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, function(wide, number).astype(dtype))
+    gradient = jax.grad(value)(losses, number)
+    assert gradient.dtype == dtype
+    expected = weigh(losses, number).astype(jnp.float32)
+    bound = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(gradient.astype(jnp.float32), expected, rtol=bound, atol=1e-7)
+
+
+# Transformations and arguments.
+
+
+@every_rule
+def test_runs_and_hyperparameters_can_be_mapped_over(rule):
+    numbers = jnp.float32([0.1, 0.3, 0.6])
+    losses = jnp.stack([jnp.asarray(losses, jnp.float32) for losses, _ in draws(3)])
+    value = RULES[rule][1]
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(value)))(losses, numbers)
+    for i in range(3):
+        expected = jax.value_and_grad(value)(losses[i], numbers[i])
+        for found, alone in zip(mapped, expected, strict=True):
+            np.testing.assert_allclose(found[i], alone, rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "message"),
+    [
+        ("kl", 0.0, "temperature must be above 0 and below inf, got 0.0"),
+        ("kl_ball", -1.0, "radius must be at least 0, got -1.0"),
+        ("chi2_ball", np.float32(-1), "radius must be at least 0, got -1.0"),
+        ("cvar", 0, "fraction must be above 0 and at most 1, got 0"),
+        ("cvar", 1.5, "fraction must be above 0 and at most 1, got 1.5"),
+        ("group", -0.1, "step_size must be at least 0, got -0.1"),
+        ("kl_ball", float("nan"), "radius must be at least 0, got nan"),
+    ],
+)
+def test_a_number_out_of_range_raises_and_a_traced_one_gives_nan(rule, bad, message):
+    losses = jnp.arange(4, dtype=jnp.float32)
+    for function in RULES[rule][:2]:
+        with pytest.raises(ValueError, match=message):
+            function(losses, bad)
+    assert np.isnan(jax.jit(function)(losses, jnp.float32(bad)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_arguments_that_do_not_fit_raise_with_their_names(rule):
+    losses, number = jnp.zeros(4), RULES[rule][2]
+    for function in RULES[rule][:2]:
+        with pytest.raises(ValueError, match=r"losses must be .*got int32 of shape \(4,\)"):
+            function(jnp.zeros(4, jnp.int32), number)
+        for shape in ((), (2, 2), (0,)):
+            with pytest.raises(ValueError, match="losses must be floating with one value per ex"):
+                function(jnp.zeros(shape), number)
+        with pytest.raises(ValueError, match=r"where must be boolean of shape \(4,\).*int32"):
+            function(losses, number, jnp.ones(4, jnp.int32))
+        with pytest.raises(ValueError, match=r"where must be boolean .* got bool of shape \(1,\)"):
+            function(losses, number, jnp.ones(1, bool))
+        with pytest.raises(ValueError, match=r"must be a scalar, got shape \(4,\)"):
+            function(losses, jnp.full(4, number))
+
+
+# Group DRO.
+
+# Compiled as a whole: other shapes than above, of which every operation would be compiled.
+weigh_groups = jax.jit(functools.partial(group_dro_weights, step_size=0.1))
+value_of_groups = jax.jit(functools.partial(group_dro_value, step_size=0.1))
+
+
+def test_groups_are_learnt_as_by_a_plain_loop(float64, rng):
+    q, rows = Q.copy(), jnp.log(Q)
+    for visit in range(5):
+        losses, groups = rng.gamma(1.0, size=10), rng.integers(3, size=10)
+        groups[groups == visit] = (visit + 1) % 3  # Early batches lack a group.
+        where = rng.random(10) < 0.9
+        means, expected = np.zeros(3), np.zeros(10)
+        for g in range(3):
+            members = where & (groups == g)
+            means[g] = losses[members].mean() if members.any() else 0
+            q[g] *= np.exp(0.3 * means[g])
+        q /= q.sum()
+        for i in np.flatnonzero(where):
+            expected[i] = q[groups[i]] / (where & (groups == groups[i])).sum()
+        value, same = group_dro_value(losses, groups, rows, step_size=0.3, where=where)
+        weights, rows = group_dro_weights(losses, groups, rows, step_size=0.3, where=where)
+        np.testing.assert_allclose(weights, expected, rtol=1e-12)
+        np.testing.assert_allclose(np.exp(rows), q, rtol=1e-12)
+        np.testing.assert_array_equal(rows, same)
+        np.testing.assert_allclose(value, q @ means, rtol=1e-12)
+
+
+def test_without_a_step_the_groups_count_equally_and_in_the_end_only_the_worst_does():
+    losses, groups = jnp.array([1.0, 2.0, 3.0, 7.0, 4.0, 0.0]), jnp.array([0, 0, 0, 1, 1, 2])
+    value_of_groups = jax.jit(group_dro_value)
+    value, rows = value_of_groups(losses, groups, jnp.zeros(3), step_size=0.0)
+    np.testing.assert_allclose(value, (2 + 5.5 + 0) / 3, rtol=1e-6)
+    for _ in range(50):
+        value, rows = value_of_groups(losses, groups, rows, step_size=1.0)
+    np.testing.assert_allclose(value, 5.5, rtol=1e-6)
+    np.testing.assert_allclose(jnp.exp(rows), [0, 1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_a_group_that_does_not_exist_gives_nan_and_counts_for_none(dtype):
+    losses = jnp.array([1.0, 2.0, 3.0, 4.0])
+    outside = np.array([0, 5, 255 if dtype == np.uint8 else -1, 1], dtype)
+    kept = np.array([True, False, False, True])
+    weights, rows = weigh_groups(losses, outside, jnp.zeros(5))
+    assert np.isnan(weights).tolist() == (~kept).tolist()
+    expected = weigh_groups(losses, outside, jnp.zeros(5), where=kept)
+    np.testing.assert_array_equal(weights[kept], expected[0][kept])
+    np.testing.assert_array_equal(rows, expected[1])
+    assert (expected[0][~kept] == 0).all()
+    assert np.isnan(value_of_groups(losses, outside, jnp.zeros(5))[0])
+
+
+def test_small_integers_are_compared_with_more_groups_than_they_can_count():
+    groups = np.array([127, -1], np.int8)
+    weights, _ = weigh_groups(jnp.zeros(2), groups, jnp.zeros(300))
+    assert np.isnan(weights).tolist() == [False, True]
+
+
+def test_a_broken_loss_breaks_the_rows_unless_it_is_masked():
+    losses, groups = jnp.array([1.0, np.nan, 2.0]), jnp.array([0, 0, 1])
+    assert np.isnan(weigh_groups(losses, groups, jnp.zeros(2))[1]).all()
+    where = np.array([True, False, True])
+    rows = weigh_groups(losses, groups, jnp.zeros(2), where=where)[1]
+    np.testing.assert_allclose(rows, jax.nn.log_softmax(jnp.float32([0.1, 0.2])), rtol=1e-6)
+
+
+def test_rows_keep_their_dtype_and_no_gradient_flows_to_or_through_them():
+    losses, groups = jnp.array([1.0, 3.0, 2.0]), jnp.array([0, 0, 1])
+
+    @jax.jit
+    def function(losses, rows):
+        return group_dro_value(losses, groups, rows, step_size=0.5)
+
+    by_losses, by_rows = jax.jacrev(function, argnums=(0, 1))(losses, jnp.zeros(2))[1]
+    assert (by_losses == 0).all()
+    assert (by_rows == 0).all()
+    assert (jax.grad(lambda rows: function(losses, rows)[0])(jnp.zeros(2)) == 0).all()
+    value, rows = function(losses, jnp.zeros(2, jnp.bfloat16))
+    assert (value.dtype, rows.dtype) == (jnp.float32, jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows", "message"),
+    [
+        (np.zeros(3, np.float32), np.zeros(2, np.float32), r"groups .*\(3,\).* got float32"),
+        (np.zeros(2, np.int32), np.zeros(2, np.float32), r"groups .*got int32 of shape \(2,\)"),
+        (np.zeros(3, np.int32), np.zeros(2, np.int32), r"rows must be floating .* got int32"),
+        (np.zeros(3, np.int32), np.zeros((1, 2), np.float32), r"rows .* of shape \(1, 2\)"),
+    ],
+)
+def test_groups_and_rows_that_do_not_fit_raise(groups, rows, message):
+    for function in (group_dro_weights, group_dro_value):
+        with pytest.raises(ValueError, match=message):
+            function(jnp.zeros(3), groups, rows, step_size=0.1)
+
+
+# In a train step.
+
+AXIS = train.sharding.DATA_AXIS
+
+
+def squared_errors(params, batch):
+    return (batch["x"] @ params - batch["y"]) ** 2
+
+
+def batches(rng):
+    """Two of 16; the second ends in padding, and leaves devices without an example."""
+    return [
+        {
+            "x": rng.normal(size=(16, 2)).astype(np.float32),
+            "y": rng.normal(size=16).astype(np.float32),
+            "group": rng.integers(3, size=16, dtype=np.int32),
+            "mask": mask,
+        }
+        for mask in (np.ones(16, bool), np.arange(16) < 11)
+    ]
+
+
+def rule_of(rule, kind, losses, batch, rows):
+    """The rule's weights (0) or value (1), and the new rows, for a batch with groups."""
+    if rule == "group":
+        function = (group_dro_weights, group_dro_value)[kind]
+        return function(losses, batch["group"], rows, step_size=0.4, where=batch["mask"])
+    return RULES[rule][kind](losses, RULES[rule][2], batch["mask"]), rows
+
+
+def robust_step(axis_name=None, gathered=True):
+    """As the docstrings say, with parameters of its own for every rule, so that one step has all.
+
+    Not gathered, each device weighs its own examples.
+    """
+
+    def weighted(rule, params, rows, batch):
+        losses = squared_errors(params, batch)
+        seen = {"losses": losses, "group": batch["group"], "mask": batch["mask"]}
+        if axis_name is not None and gathered:
+            seen = jax.lax.all_gather(seen, axis_name, tiled=True)
+        weights, rows = rule_of(rule, 0, seen["losses"], seen, rows)
+        if axis_name is not None and gathered:
+            start = jax.lax.axis_index(axis_name) * len(losses)
+            weights = jax.lax.dynamic_slice_in_dim(weights, start, len(losses))
+        count = seen["mask"].sum().astype(jnp.float32)
+        return losses * jax.lax.stop_gradient(count * weights), rows
+
+    def loss_fn(params, extra, rows, batch, key):
+        of_rules = {rule: weighted(rule, params[rule], extra, batch) for rule in params}
+        total = sum(losses for losses, _ in of_rules.values())
+        return total, (of_rules["group"][1], rows, {})
+
+    return train.make_train_step(loss_fn, optax.sgd(0.1), axis_name=axis_name)
+
+
+def on_a_mesh():
+    step, mesh = jax.jit(robust_step()), train.data_mesh(8)
+    return lambda state, batch: step(train.replicate(state, mesh), train.shard_batch(batch, mesh))
+
+
+def on_shards(gathered=True):
+    mesh, step = train.data_mesh(8), robust_step(AXIS, gathered)
+    specs = {"in_specs": (P(), P(AXIS)), "out_specs": P()}
+    return jax.jit(jax.shard_map(step, mesh=mesh, **specs))
+
+
+WAYS = {
+    "one device": lambda: jax.jit(robust_step()),
+    "mesh": on_a_mesh,
+    "shard_map": on_shards,
+}
+
+
+def after_two_steps(step, visits, rules=RULES):
+    """The parameters of the rules, and the rows of the groups."""
+    params = {rule: jnp.zeros(2) for rule in rules}
+    state = train.init_state(params, optax.sgd(0.1), key=jax.random.key(0), extra=jnp.zeros(3))
+    for batch in visits:
+        state, _ = step(state, batch)
+    return jax.device_get((state.params, state.extra))
+
+
+@pytest.fixture(scope="module")
+def descended():
+    """Two batches, and where plain gradients of the robust values lead on one device."""
+    visits = batches(np.random.default_rng(0))
+
+    def values(params, rows, batch):
+        of_rules = {
+            rule: rule_of(rule, 1, squared_errors(params[rule], batch), batch, rows)
+            for rule in RULES
+        }
+        return sum(value for value, _ in of_rules.values()), of_rules["group"][1]
+
+    gradient = jax.jit(jax.grad(values, has_aux=True))
+    params, rows = {rule: jnp.zeros(2) for rule in RULES}, jnp.zeros(3)
+    for batch in visits:
+        slopes, rows = gradient(params, rows, batch)
+        params = jax.tree.map(lambda param, slope: param - 0.1 * slope, params, slopes)
+    return visits, params, rows
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_step_descends_the_robust_value_however_the_batch_is_split(way, descended):
+    visits, expected, expected_rows = descended
+    params, rows = after_two_steps(WAYS[way](), visits)
+    for rule in RULES:
+        np.testing.assert_allclose(params[rule], expected[rule], rtol=2e-5, err_msg=rule)
+    np.testing.assert_allclose(rows, expected_rows, rtol=1e-5)
+
+
+def test_weights_of_a_devices_own_examples_have_another_objective(descended):
+    visits, expected, _ = descended
+    rules = ("kl_ball", "cvar", "group")
+    local, _ = after_two_steps(on_shards(gathered=False), visits, rules)
+    for rule in rules:
+        difference = np.abs(local[rule] - expected[rule]).max()
+        assert difference > 0.01 * np.abs(expected[rule]).max(), rule
