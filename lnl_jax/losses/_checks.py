@@ -242,10 +242,15 @@ def along_classes(per_example: Array) -> Array:
 def label_score(scores: Scores) -> Array:
     r"""``<y, f>`` per example, ``[...]``, without a one-hot array."""
     if not scores.soft:
-        return jnp.take_along_axis(scores.logits, scores.labels[..., None], -1)[..., 0]
+        return score_of(scores.labels, scores)
     # A class without mass may score -inf, and 0 * -inf is NaN.
     finite = scores.logits > -jnp.inf
     return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(-1)
+
+
+def score_of(classes: Array, scores: Scores) -> Array:
+    """``f_k`` for one class per example, ``[...]``."""
+    return jnp.take_along_axis(scores.logits, classes[..., None], -1)[..., 0]
 
 
 def label_distribution(scores: Scores) -> Array:

@@ -13,8 +13,13 @@ from lnl_jax.losses._checks import (
     read_array,
     read_hyperparameter,
     read_scores,
+    score_of,
 )
-from lnl_jax.losses._probabilities import label_cross_entropy, log_mixture
+from lnl_jax.losses._probabilities import (
+    cross_entropy_and_entropy,
+    label_cross_entropy,
+    log_mixture,
+)
 
 
 def soft_bootstrap(
@@ -61,10 +66,8 @@ def soft_bootstrap(
     """
     scores = read_scores(logits, labels, axis, where)
     weight = read_hyperparameter("weight", weight, scores, at_least=0, at_most=1)
-    log_p = jax.nn.log_softmax(scores.logits, axis=-1)
-    log_p = jnp.where(log_p == -jnp.inf, 0, log_p)
-    entropy = -(jax.nn.softmax(scores.logits, axis=-1) * log_p).sum(-1)
-    return finish(weight * label_cross_entropy(scores) + (1 - weight) * entropy, scores)
+    cross, entropy = cross_entropy_and_entropy(scores)
+    return finish(weight * cross + (1 - weight) * entropy, scores)
 
 
 def hard_bootstrap(
@@ -92,7 +95,8 @@ def hard_bootstrap(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all three arguments; equal maxima share theirs.
+        logit is ``-inf``. Gradients flow to all three arguments; of equal maxima the first
+        is meant.
 
     Raises:
         ValueError: for labels that fit neither form, a weight out of range, or one that is neither
@@ -109,7 +113,10 @@ def hard_bootstrap(
     """
     scores = read_scores(logits, labels, axis, where)
     weight = read_hyperparameter("weight", weight, scores, at_least=0, at_most=1)
-    predicted = jax.nn.logsumexp(scores.logits, axis=-1) - scores.logits.max(-1)
+    # By index: the gradient of a maximum is two more passes.
+    held = jax.lax.stop_gradient(scores.logits)
+    largest = score_of(jax.lax.argmax(held, held.ndim - 1, jnp.int32), scores)
+    predicted = jax.nn.logsumexp(scores.logits, axis=-1) - largest
     return finish(weight * label_cross_entropy(scores) + (1 - weight) * predicted, scores)
 
 

@@ -16,9 +16,11 @@ from lnl_jax.losses._checks import (
     finish,
     in_range,
     label_distribution,
+    label_score,
     read_array,
     read_hyperparameter,
     read_scores,
+    score_of,
 )
 from lnl_jax.losses._ldr import label_gaps
 from lnl_jax.losses._probabilities import label_cross_entropy
@@ -52,7 +54,8 @@ def crammer_singer(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all three arguments; equal maxima share theirs.
+        logit is ``-inf``. Gradients flow to all three arguments; of equal maxima the
+        first is meant.
 
     Raises:
         ValueError: for labels that fit neither form, a negative margin, or a margin that is neither
@@ -68,8 +71,18 @@ def crammer_singer(
         Machines" (JMLR 2001). Soft labels as in the LDR losses of Zhu et al. (ICML 2023).
     """
     scores = read_scores(logits, labels, axis, where)
-    gaps = label_gaps(scores, margin)
-    return finish(gaps.values.max(-1) + gaps.shift, scores)
+    margin = read_hyperparameter("margin", margin, scores, at_least=0)
+    off_label = 1 - label_distribution(scores)
+    # Found by index: the gradient of a maximum is two more passes.
+    raised = jax.lax.stop_gradient(scores.logits + along_classes(margin) * off_label)
+    worst = jax.lax.argmax(raised, raised.ndim - 1, jnp.int32)
+    if scores.soft:
+        at_worst = 1 - jnp.take_along_axis(scores.labels, worst[..., None], -1)[..., 0]
+    else:
+        at_worst = (worst != scores.labels).astype(margin.dtype)
+    own = jnp.where(scores.impossible, 0, label_score(scores))
+    losses = score_of(worst, scores) - own + margin * at_worst
+    return finish(jnp.where(scores.impossible, jnp.inf, losses), scores)
 
 
 def weston_watkins(

@@ -1,7 +1,5 @@
 """Normalised losses: a loss as a share of its sum over all labels, hence symmetric."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -11,11 +9,11 @@ from lnl_jax.losses._checks import (
     Scores,
     along_classes,
     finish,
-    label_distribution,
+    label_score,
     read_hyperparameter,
     read_scores,
 )
-from lnl_jax.losses._probabilities import label_cross_entropy
+from lnl_jax.losses._probabilities import relative_scores
 
 
 def normalized_cross_entropy(
@@ -61,7 +59,11 @@ def normalized_cross_entropy(
         and the active passive loss.
     """
     scores = read_scores(logits, labels, axis, where)
-    return finish(_share(lambda surprise: surprise, scores), scores)
+    # The sum of all logarithms in closed form, from the pass of the normaliser.
+    top, gaps, log_normaliser = relative_scores(scores)
+    total = scores.count * log_normaliser - gaps.sum(-1, where=scores.included)
+    own = jnp.where(scores.impossible, 0, log_normaliser - (label_score(scores) - top))
+    return finish(_share(own, total, total == jnp.inf, scores), scores)
 
 
 def normalized_focal(
@@ -116,28 +118,26 @@ def normalized_focal(
         tiny = jnp.finfo(surprise.dtype).tiny
         return surprise * jnp.exp(gamma * jax.nn.log1mexp(jnp.maximum(surprise, tiny)))
 
-    return finish(_share(focal, scores), scores)
-
-
-def _share(weigh: Callable[[Array], Array], scores: Scores) -> Array:
-    r"""The label's part of the sum over all labels, per example, ``[...]``.
-
-    `weigh` maps :math:`-\log p`, ``[..., n]``, to a loss of a class of that probability.
-    """
-    surprise = -jax.nn.log_softmax(scores.logits, axis=-1)
-    infinite = surprise == jnp.inf
-    by_label = jnp.where(infinite, 0, weigh(jnp.where(infinite, 0, surprise)))
+    top, gaps, log_normaliser = relative_scores(scores)
+    absent = scores.logits == -jnp.inf
+    # The loss of no surprise is 0, which leaves out absent classes.
+    by_label = focal(jnp.where(absent, 0, log_normaliser[..., None] - gaps))
     if scores.soft:
         own = (scores.labels * by_label).sum(-1)
     else:
-        own = jnp.where(scores.impossible, 0, label_cross_entropy(scores))
-        own = weigh(own[..., None])[..., 0]
-    total = by_label.sum(-1)
-    if scores.included is not None:
-        infinite &= scores.included
+        own = jnp.where(scores.impossible, 0, log_normaliser - (label_score(scores) - top))
+        own = focal(own[..., None])[..., 0]
+    infinite = absent if scores.included is None else absent & scores.included
+    return finish(_share(own, by_label.sum(-1), infinite.any(-1), scores), scores)
+
+
+def _share(own: Array, total: Array, infinite: Array, scores: Scores) -> Array:
+    """The label's part of the sum over all labels, which may be infinite."""
     # A single class has nothing to share.
-    share = own / jnp.where(total == 0, 1, total)
-    # In the limit the infinite ones share alone, and equally.
-    count = infinite.sum(-1).astype(share.dtype)
-    limit = jnp.where(infinite, label_distribution(scores), 0).sum(-1) / jnp.maximum(count, 1)
-    return jnp.where(count > 0, limit, share)
+    share = own / jnp.where(infinite | (total == 0), 1, total)
+    if not scores.soft:
+        return jnp.where(infinite, scores.impossible.astype(share.dtype), share)
+    # In the limit the labels of infinite loss share alone, and equally.
+    absent = (scores.logits == -jnp.inf) & (True if scores.included is None else scores.included)
+    count = jnp.maximum(absent.sum(-1).astype(share.dtype), 1)
+    return jnp.where(infinite, jnp.where(absent, scores.labels, 0).sum(-1) / count, share)

@@ -29,6 +29,28 @@ def other_probability(scores: Scores) -> Array:
     return -jnp.expm1(label_log_probability(scores))
 
 
+def relative_scores(scores: Scores) -> tuple[Array, Array, Array]:
+    r"""``top``, the largest score; ``f - top``; :math:`\log \sum_k e^{f_k - top}`.
+
+    For what needs another sum over the classes: with the normaliser of `jax.nn.logsumexp` XLA on
+    CPU would go over them twice as often.
+    """
+    top = jax.lax.stop_gradient(scores.logits.max(-1))
+    gaps = scores.logits - top[..., None]
+    return top, gaps, jnp.log(jnp.exp(gaps).sum(-1))
+
+
+def cross_entropy_and_entropy(scores: Scores) -> tuple[Array, Array]:
+    r"""Cross-entropy with the label and entropy of the prediction, per example, ``[...]``."""
+    top, gaps, log_normaliser = relative_scores(scores)
+    mass = jnp.exp(gaps)
+    # A class of score -inf adds nothing, but 0 * -inf is NaN.
+    moment = (mass * jnp.where(mass > 0, gaps, 0)).sum(-1) / mass.sum(-1)
+    own = jnp.where(scores.impossible, 0, label_score(scores) - top)
+    cross = jnp.where(scores.impossible, jnp.inf, log_normaliser - own)
+    return cross, log_normaliser - moment
+
+
 def log_mixture(logits: Array, weights: Array) -> Array:
     r""":math:`\log \langle w, \mathrm{softmax}(f) \rangle`, for w of at least 0, ``[...]``."""
     # Shifted by the largest score with weight, not by the largest of all, so that a label far

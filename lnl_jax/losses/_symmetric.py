@@ -14,7 +14,7 @@ from lnl_jax.losses._checks import (
     read_hyperparameter,
     read_scores,
 )
-from lnl_jax.losses._probabilities import label_cross_entropy, other_probability
+from lnl_jax.losses._probabilities import label_cross_entropy, other_probability, relative_scores
 
 
 def mean_absolute_error(
@@ -99,10 +99,14 @@ def mean_squared_error(
         (AAAI 2017).
     """
     scores = read_scores(logits, labels, axis, where)
-    p = jax.nn.softmax(scores.logits, axis=-1)
-    # A choice, where a difference from a one-hot array would be kept for the gradient.
-    residuals = scores.labels - p if scores.soft else jnp.where(is_label(scores), 1 - p, p)
-    return finish((residuals**2).sum(-1), scores)
+    if scores.soft:
+        p = jax.nn.softmax(scores.logits, axis=-1)
+        return finish(((scores.labels - p) ** 2).sum(-1), scores)
+    # From the pass of the normaliser; the label apart, so that nothing cancels.
+    top, gaps, log_normaliser = relative_scores(scores)
+    squares = jnp.where(is_label(scores), 0, jnp.exp(gaps) ** 2).sum(-1)
+    other = -jnp.expm1(label_score(scores) - top - log_normaliser)
+    return finish(squares * jnp.exp(-2 * log_normaliser) + other**2, scores)
 
 
 def reverse_cross_entropy(
