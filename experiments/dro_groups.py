@@ -11,14 +11,14 @@ import optax
 
 from experiments.lockstep import (
     Method,
+    curves,
     describe,
-    empty_history,
     epoch_plans,
     make_study,
     paired_gain,
     product,
+    search,
     staircase,
-    train_together,
 )
 from experiments.noisy_labels import check_choice, check_protocol, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
@@ -112,25 +112,16 @@ def dro_groups(
         )
         for method in methods
     ]
-    states, history = resume.restore(
-        (
-            [study.state for study in studies],
-            [empty_history(METRICS, epochs, seeds, len(method.settings)) for method in methods],
-        )
+    history = yield from search(
+        methods,
+        studies,
+        functools.partial(epoch_plans, size, batch_size, range(seeds)),
+        METRICS,
+        _best,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        resume=resume,
     )
-    plan = functools.partial(epoch_plans, size, batch_size, range(seeds))
-    examples = resume.rows[-1]["examples"] if resume.rows else 0
-    for epoch, measured, trained in train_together(
-        studies, states, plan, epochs=epochs, steps_per_epoch=steps_per_epoch
-    ):
-        for method, values, found in zip(methods, history, measured, strict=True):
-            values[:, epoch - 1] = [found[metric] for metric in METRICS]
-            examples += size * seeds * len(method.settings)
-            means = values[:, epoch - 1, :, _best(values[:, epoch - 1])].mean(1)
-            row = {"epoch": epoch, "method": method.name}
-            row |= {name: float(mean) for name, mean in zip(METRICS, means, strict=True)}
-            yield row | {"examples": examples}
-        yield Checkpoint((trained, history))
     yield Artifact("results", _results(methods, history))
     yield Artifact("curves", _curves(methods, history, aligned))
     yield Artifact("examples", _examples(data_sets[0]["train"], aligned))
@@ -288,21 +279,10 @@ def _results(methods: Sequence[Method], history: Sequence[np.ndarray]) -> list[d
 
 
 def _curves(methods: Sequence[Method], history: Sequence[np.ndarray], aligned: float) -> "Figure":
-    """Accuracy of the worst group and of all: mean over seeds, band of one deviation."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    titles = {"worst": "worst group", "aligned": "colour agrees with the class"}
-    for axis, (metric, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for method, values in zip(methods, history, strict=True):
-            curves = 100 * values[METRICS.index(metric), :, :, _best(values[:, -1])]
-            mean, spread = curves.mean(1), curves.std(1, ddof=1)
-            epochs = np.arange(1, len(mean) + 1)
-            axis.plot(epochs, mean, label=method.name)
-            axis.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, linewidth=0)
-        axis.set(xlabel="epoch", ylabel="test accuracy, %", title=title, ylim=(-2, 102))
-        axis.grid(alpha=0.3)
-    axis.legend(loc="lower right", frameon=False)
+    titles = {"worst": "worst group, test accuracy", "aligned": "colour agrees with the class"}
+    figure = curves(methods, history, METRICS, _best, titles)
+    for panel in figure.axes:
+        panel.set_ylim(-2, 102)
     seeds = history[0].shape[2]
     figure.suptitle(
         f"digits on coloured backgrounds, {aligned:.0%} aligned in training; "

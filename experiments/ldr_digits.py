@@ -17,14 +17,14 @@ from experiments.choices import (
 )
 from experiments.lockstep import (
     Method,
+    curves,
     describe,
-    empty_history,
     epoch_plans,
     make_study,
     paired_gain,
     product,
+    search,
     staircase,
-    train_together,
 )
 from experiments.noisy_labels import (
     BASELINE,
@@ -142,24 +142,16 @@ def ldr_digits(
         )
         for method in methods
     ]
-    states, history = resume.restore(
-        (
-            [study.state for study in studies],
-            [empty_history(METRICS, epochs, seeds, len(method.settings)) for method in methods],
-        )
+    history = yield from search(
+        methods,
+        studies,
+        functools.partial(epoch_plans, size, batch_size, range(seeds)),
+        METRICS,
+        best_setting,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        resume=resume,
     )
-    plan = functools.partial(epoch_plans, size, batch_size, range(seeds))
-    examples = resume.rows[-1]["examples"] if resume.rows else 0
-    # In lockstep, so that all curves grow together and one checkpoint holds everything.
-    for epoch, measured, trained in train_together(
-        studies, states, plan, epochs=epochs, steps_per_epoch=steps_per_epoch
-    ):
-        for method, values, found in zip(methods, history, measured, strict=True):
-            values[:, epoch - 1] = [found[metric] for metric in METRICS]
-            examples += size * seeds * len(method.settings)
-            means = _means(values[:, epoch - 1])
-            yield {"epoch": epoch, "method": method.name} | means | {"examples": examples}
-        yield Checkpoint((trained, history))
     yield Artifact("results", _results(methods, history))
     yield Artifact("curves", _curves(methods, history, noise_rate))
     arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
@@ -184,12 +176,6 @@ def _compared(
     ]
 
 
-def _means(values: np.ndarray) -> dict[str, float]:
-    """The metrics of one epoch at the setting that is best in it, averaged over the seeds."""
-    means = values[:, :, best_setting(values)].mean(1)
-    return {name: float(value) for name, value in zip(METRICS, means, strict=True)}
-
-
 def _results(methods: list[Method], history: list[np.ndarray]) -> list[dict[str, Any]]:
     """A line per method: the chosen setting, percentages, and the paired gain over the first."""
     rows = []
@@ -212,22 +198,8 @@ def _results(methods: list[Method], history: list[np.ndarray]) -> list[dict[str,
 
 
 def _curves(methods: list[Method], history: list[np.ndarray], noise_rate: float) -> "Figure":
-    """Accuracy and memorisation of the chosen settings: mean over seeds, band of one deviation."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
     titles = {"accuracy": "clean test accuracy", "memorized": "false labels memorised"}
-    axes = figure.subplots(1, len(titles))
-    for axis, (metric, title) in zip(axes, titles.items(), strict=True):
-        for method, values in zip(methods, history, strict=True):
-            curves = 100 * values[METRICS.index(metric), :, :, best_setting(values[:, -1])]
-            mean, spread = curves.mean(1), curves.std(1, ddof=1)
-            epochs = np.arange(1, len(mean) + 1)
-            axis.plot(epochs, mean, label=method.name)
-            axis.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, linewidth=0)
-        axis.set(xlabel="epoch", ylabel="%", title=title)
-        axis.grid(alpha=0.3)
-    axes[0].legend(loc="lower right", frameon=False)
+    figure = curves(methods, history, METRICS, best_setting, titles)
     seeds = history[0].shape[2]
     figure.suptitle(f"digits, {noise_rate:.0%} of labels redrawn; {seeds} seeds, mean ± std")
     return figure

@@ -6,15 +6,19 @@ method shares (splits, noise, initialisation, order) makes their differences pai
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.outputs import Checkpoint, Resume, Row
 from lnl_jax import data, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PyTree = Any
 Setting = dict[str, Any]
@@ -134,8 +138,9 @@ def train_together(
         steps_per_epoch: how many steps an epoch has.
 
     Yields:
-        The number of the epoch, from 1; for each study what it measures, and the mean `loss` of the
-        epoch, ``[data sets, settings]``; the states, which the next epoch consumes.
+        The number of the epoch, from 1; for each study what it measures, the mean `loss` of the
+        epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw; the
+        states, which the next epoch consumes.
     """
     # The first epoch consumes a copy: the caller's states stay usable.
     states = [jax.tree.map(jnp.copy, state) for state in states]
@@ -145,8 +150,82 @@ def train_together(
             states[index], metrics = study.run_epoch(states[index], rows)
             count = np.asarray(metrics["count"])
             loss = (np.asarray(metrics["loss"]) * count).sum(0) / count.sum(0)
-            measured.append(study.measure(states[index]) | {"loss": loss})
+            reports = {"loss": loss, "examples": int(count.sum())}
+            measured.append(study.measure(states[index]) | reports)
         yield epoch + 1, measured, states
+
+
+def search(
+    methods: Sequence[Method],
+    studies: Sequence[Study],
+    plan: Callable[[int], dict[str, np.ndarray]],
+    metrics: Sequence[str],
+    best: Callable[[np.ndarray], int],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    resume: Resume,
+) -> Generator[Row | Checkpoint, None, list[np.ndarray]]:
+    """Trains all methods in lockstep, so that all curves grow together.
+
+    Args:
+        methods: what is compared.
+        studies: theirs.
+        plan: the rows of an epoch, numbered from 0, ``[steps, data sets, batch]``.
+        metrics: names of what is measured; the first axis of the history.
+        best: the chosen setting, given ``[metrics, data sets, settings]``.
+        epochs: how many in all.
+        steps_per_epoch: how many steps an epoch has.
+        resume: where an interrupted run goes on.
+
+    Yields:
+        A row per epoch and method, of the setting that is best at that time; then a checkpoint.
+
+    Returns:
+        The history of each method, ``[metrics, epochs, data sets, settings]``.
+    """
+    shapes = [study.state.step.shape for study in studies]
+    empty = [np.full((len(metrics), epochs, *shape), np.nan, np.float32) for shape in shapes]
+    states, history = resume.restore(([study.state for study in studies], empty))
+    examples = resume.rows[-1]["examples"] if resume.rows else 0
+    for epoch, measured, trained in train_together(
+        studies, states, plan, epochs=epochs, steps_per_epoch=steps_per_epoch
+    ):
+        for method, values, found in zip(methods, history, measured, strict=True):
+            values[:, epoch - 1] = [found[metric] for metric in metrics]
+            examples += found["examples"]
+            now = values[:, epoch - 1]
+            means = now[..., best(now)].mean(1)
+            row = {"epoch": epoch, "method": method.name}
+            row |= {name: float(mean) for name, mean in zip(metrics, means, strict=True)}
+            yield row | {"examples": examples}
+        yield Checkpoint((trained, history))
+    return history
+
+
+def curves(
+    methods: Sequence[Method],
+    history: Sequence[np.ndarray],
+    metrics: Sequence[str],
+    best: Callable[[np.ndarray], int],
+    titles: Mapping[str, str],
+) -> "Figure":
+    """A panel per metric: every method at its chosen setting, mean and one deviation over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(titles), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for panel, (metric, title) in zip(panels, titles.items(), strict=True):
+        for method, values in zip(methods, history, strict=True):
+            runs = 100 * values[list(metrics).index(metric), :, :, best(values[:, -1])]
+            mean, spread = runs.mean(1), runs.std(1, ddof=1)
+            epochs = np.arange(1, len(mean) + 1)
+            panel.plot(epochs, mean, label=method.name)
+            panel.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, linewidth=0)
+        panel.set(xlabel="epoch", ylabel="%", title=title)
+        panel.grid(alpha=0.3)
+    panels[0].legend(frameon=False)
+    return figure
 
 
 def epoch_plans(
@@ -170,11 +249,6 @@ def product(**values: Sequence[Any]) -> list[Setting]:
     return [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
-
-
-def empty_history(metrics: Sequence[str], epochs: int, data_sets: int, settings: int) -> np.ndarray:
-    """Room for every metric of every run after every epoch."""
-    return np.full((len(metrics), epochs, data_sets, settings), np.nan, np.float32)
 
 
 def paired_gain(values: np.ndarray, baseline: np.ndarray) -> dict[str, float | None]:

@@ -121,7 +121,7 @@ def loss_leaderboard(
         ):
             values = np.stack([np.asarray(measured[metric]) for metric in METRICS])
             final[index] = np.float32(values.reshape(_no_values(seeds, methods[index]).shape))
-            examples += size * values[0].size
+            examples += measured["examples"]
             row = {"epoch": epoch, "method": methods[index].name}
             yield row | _accuracies(final[index]) | {"examples": examples}
         yield Checkpoint(final)
