@@ -19,7 +19,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def nce_rce(logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike) -> Array:
-    """Active-passive: normalised cross-entropy and reverse cross-entropy, `[B]`."""
+    """Active-passive: normalised cross-entropy and reverse cross-entropy (log 0 = -4), `[B]`."""
     passive = losses.reverse_cross_entropy(logits, labels)
     return alpha * losses.normalized_cross_entropy(logits, labels) + beta * passive
 
@@ -96,6 +96,7 @@ _ACTIVE_PASSIVE = tied(alpha=(0.1, 5.0, 9.9), beta=(9.9, 5.0, 0.1))
 
 # The hyperparameters among which validation chooses, up to three settings of each loss. Those of
 # the LDR paper's comparison are its grids; for the others, values from the papers of the losses.
+# LDAM is given plain scores, not those of a cosine classifier, hence smaller scales too.
 HYPERPARAMETERS: dict[str, list[dict[str, Any]]] = {
     "generalized_cross_entropy": tied(q=(0.05, 0.7, 0.95)),
     "ldr_kl": tied(temperature=(0.1, 1.0, 10.0)),

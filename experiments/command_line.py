@@ -108,7 +108,7 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
 def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
     """Returns `table[name]`, or says which names are close."""
     if name not in table:
-        raise UsageError(f"unknown {what} {name!r}; {_close(name, table)}")
+        raise UsageError(f"unknown {what} {name!r}; {close_names(name, table)}")
     return table[name]
 
 
@@ -130,7 +130,7 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
     options = _options(experiment)
     for name in given:
         if name.partition(".")[0] not in options:
-            close = _close(name, options)
+            close = close_names(name, options)
             raise UsageError(f"{experiment.__name__} has no argument --{name}; {close}")
     arguments, config, defaults = {}, {}, {}
     for name, (kind, default) in options.items():
@@ -317,7 +317,7 @@ def _configured(
     keywords = _keywords(kind.choices[choice])
     for keyword in own:
         if keyword not in keywords:
-            close = _close(keyword, keywords)
+            close = close_names(keyword, keywords)
             raise UsageError(f"--{name}.{keyword}: {choice} has no such keyword; {close}")
     settings = {
         keyword: _parse(f"{name}.{keyword}", keywords[keyword][0], text)
@@ -331,7 +331,8 @@ def _configured(
     return function, plain | settings, defaults
 
 
-def _close(name: str, names: Iterable[str]) -> str:
+def close_names(name: str, names: Iterable[str]) -> str:
+    """What to say where a name is unknown: the nearest right ones, or all."""
     names = list(names)
     close = difflib.get_close_matches(name, names, n=3)
     if close:

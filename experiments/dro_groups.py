@@ -32,7 +32,7 @@ NUM_GROUPS = NUM_CLASSES * NUM_COLORS
 BACKGROUNDS = np.float32([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1]])
 MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
 BASELINE = "erm"
-# Per epoch, seed and setting; accuracies on test digits, but for the last.
+# Per epoch, seed and setting: the training loss and accuracies, on test digits but for the last.
 METRICS = ("loss", "worst", "accuracy", "aligned", "conflicting", "validation_worst")
 PyTree = Any
 # (losses [B], mask [B]) -> weights [B]
@@ -61,15 +61,17 @@ def dro_groups(
     depend on the class. Four groups: class by colour. CVaR, chi2 and KL weigh the examples of a
     batch by their losses and know no groups; group DRO knows them. Everything else is shared: a
     tanh network 192-64-64-2, SGD with momentum 0.9, splits, colours, initialisation and order.
-    Learning rate and radius are those with the best mean worst-group accuracy on validation;
-    reported is the worst-group accuracy on test after the last epoch.
+    Learning rate and radius are those with the best mean worst-group accuracy on validation, so
+    every method is chosen with the groups known; reported is the worst-group accuracy on test after
+    the last epoch.
 
     The question is that of Sagawa et al., "Distributionally Robust Neural Networks for Group
-    Shifts" (ICLR 2020), in small. About two minutes on 2 CPU cores; results are in the README:
+    Shifts" (ICLR 2020), in small. About a minute on 2 CPU cores; results are in the README:
         python experiments/run.py --exp dro_groups
 
     Args:
-        aligned: fraction of the training examples whose colour agrees with the class, 0.5 to 1.
+        aligned: fraction of the training examples whose colour agrees with the class, from 0.5 to
+            below 1.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
         batch_size: examples per step, over which the weights are computed.

@@ -13,6 +13,7 @@ from experiments.choices import (
     OWN_NORMALIZATIONS,
     unnormalized,
 )
+from experiments.command_line import close_names
 from experiments.files import csv_bytes
 from experiments.lockstep import (
     Method,
@@ -69,7 +70,7 @@ def loss_leaderboard(
     A method's four noises, seeds and settings train at once, as one compiled program.
 
     Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification" (ICML 2023)
-    compare 15 of these losses in this way on other tables of numbers. About half an hour on 2 CPU
+    compare 15 of these losses in this way on other tables of numbers. A quarter of an hour on 2 CPU
     cores; the results are in docs/results/loss_leaderboard:
         python experiments/run.py --exp loss_leaderboard
 
@@ -138,7 +139,7 @@ def loss_leaderboard(
 def _names(only: Sequence[str]) -> list[str]:
     for name in only:
         if name not in LOSSES:
-            raise ValueError(f"only must name losses among {', '.join(LOSSES)}; got {name}.")
+            raise ValueError(f"only must name losses, got {name}; {close_names(name, LOSSES)}")
     return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
 
 
@@ -199,7 +200,7 @@ def _leaderboard(
 ) -> list[dict[str, Any]]:
     """A line per loss, mean and deviation for each noise, best mean rank first."""
     means = np.array(
-        [[row["accuracy %"] for row in results if row["noise"] == noise] for noise in NOISES]
+        [[row["accuracy %"] for row in results if row["noise"] == name] for name in NOISES]
     )
     ranks = stats.rankdata(-means, axis=1).mean(0)
     cells = {(row["noise"], row["loss"]): row for row in results}

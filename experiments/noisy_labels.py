@@ -1,4 +1,8 @@
-"""What the studies of robust losses share: digits with noisy labels, losses as methods, metrics."""
+"""What the studies of robust losses share: digits with noisy labels, losses as methods, metrics.
+
+One setting is chosen for all seeds, by the mean of their accuracies on noisy validation labels. Each
+seed has a split of its own, so an example that one seed validates on may be tested on by another.
+"""
 
 import dataclasses
 import functools
@@ -79,7 +83,9 @@ def robust_loss(
     call = _Call(
         functools.partial(loss, **fixed),
         normalize,
-        needed=[key for key in KNOWN if key in inspect.signature(loss).parameters],
+        needed=[
+            key for key in KNOWN if key in inspect.signature(loss).parameters and key not in own
+        ],
         views=VIEWS.get(name),
         early={key: (value, fixed[key]) for key, value in EARLY.get(name, {}).items()},
         half=total_steps // 2,

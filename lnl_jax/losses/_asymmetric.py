@@ -1,4 +1,4 @@
-"""Asymmetric losses: robust as long as the true label is the most frequent one."""
+"""Asymmetric losses: bounded functions of the probability of the label alone."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -23,7 +23,7 @@ def asymmetric_generalized_cross_entropy(
         \ell = \frac{(a + 1)^q - (a + p_y)^q}{q}, \qquad
         p_y = \langle y, \mathrm{softmax}(f) \rangle
 
-    Generalised cross-entropy for a = 0; for q = 1 half the mean absolute error, which is symmetric;
+    Generalised cross-entropy as a goes to 0; for q = 1 half the mean absolute error, which is symmetric;
     beyond, an example counts the less the less its label is believed.
 
     Args:

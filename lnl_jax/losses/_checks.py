@@ -201,7 +201,11 @@ def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> A
     """
     if not isinstance(value, jax.Array):
         check_range(name, value, **bounds)
-        return jnp.asarray(value, dtype)
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(value).astype(dtype)
+        # A number just within a bound may round to it.
+        check_range(name, rounded, **bounds)
+        return jnp.asarray(rounded)
     value = value.astype(dtype)
     return jnp.where(_within(value, **bounds), value, jnp.nan)
 

@@ -19,6 +19,7 @@ from lnl_jax.losses._probabilities import (
     cross_entropy_and_entropy,
     label_cross_entropy,
     log_mixture,
+    scaled,
 )
 
 
@@ -49,7 +50,7 @@ def soft_bootstrap(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all three arguments.
+        logit is ``-inf``, unless b is 0. Gradients flow to all three arguments.
 
     Raises:
         ValueError: for labels that fit neither form, a weight out of range, or one that is neither
@@ -67,7 +68,7 @@ def soft_bootstrap(
     scores = read_scores(logits, labels, axis, where)
     weight = read_hyperparameter("weight", weight, scores, at_least=0, at_most=1)
     cross, entropy = cross_entropy_and_entropy(scores)
-    return finish(weight * cross + (1 - weight) * entropy, scores)
+    return finish(scaled(weight, cross) + (1 - weight) * entropy, scores)
 
 
 def hard_bootstrap(
@@ -95,7 +96,7 @@ def hard_bootstrap(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all three arguments; of equal maxima the first
+        logit is ``-inf``, unless b is 0. Gradients flow to all three arguments; of equal maxima the first
         is meant.
 
     Raises:
@@ -117,7 +118,8 @@ def hard_bootstrap(
     held = jax.lax.stop_gradient(scores.logits)
     largest = score_of(jax.lax.argmax(held, held.ndim - 1, jnp.int32), scores)
     predicted = jax.nn.logsumexp(scores.logits, axis=-1) - largest
-    return finish(weight * label_cross_entropy(scores) + (1 - weight) * predicted, scores)
+    cross = scaled(weight, label_cross_entropy(scores))
+    return finish(cross + (1 - weight) * predicted, scores)
 
 
 def forward_correction(
@@ -205,8 +207,8 @@ def backward_correction(
 
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
-        outside ``[0, K)`` or masked; 0 where all classes are masked; infinite where a class with a
-        coefficient scores ``-inf``; not finite for a singular JAX matrix. Gradients flow to all
+        outside ``[0, K)`` or masked; 0 where all classes are masked; not finite where a class
+        with a coefficient scores ``-inf``, or for a singular JAX matrix. Gradients flow to all
         three arguments.
 
     Raises:

@@ -1,5 +1,7 @@
 """Losses of the probability of the label alone, between cross-entropy and mean absolute error."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -21,7 +23,7 @@ def generalized_cross_entropy(
     .. math::
         \ell = \frac{1 - p_y^q}{q}, \qquad p_y = \langle y, \mathrm{softmax}(f) \rangle
 
-    Cross-entropy as q goes to 0, half the mean absolute error :math:`1 - p_y` at q = 1: the larger
+    For a class: cross-entropy as q goes to 0, half the mean absolute error :math:`1 - p_y` at q = 1: the larger
     q, the less a confidently contradicted label counts, and the slower the training.
 
     Args:
@@ -173,8 +175,8 @@ def taylor_cross_entropy(
         \ell = \sum_{j=1}^{t} \frac{(1 - p_y)^j}{j}, \qquad
         p_y = \langle y, \mathrm{softmax}(f) \rangle
 
-    Half the mean absolute error for order 1, cross-entropy as the order goes to infinity; bounded
-    by the harmonic number of the order.
+    For a class: half the mean absolute error for order 1, cross-entropy as the order goes to
+    infinity. Bounded by the harmonic number of the order.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -228,7 +230,7 @@ def partially_huberised_cross_entropy(
         \qquad p_y = \langle y, \mathrm{softmax}(f) \rangle
 
     The two meet with equal slope; the loss is bounded by :math:`\log \tau + 1`. Linear throughout
-    for :math:`\tau = 1`, cross-entropy as it goes to infinity.
+    for :math:`\tau = 1`; as it goes to infinity, for a class, cross-entropy.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -257,7 +259,9 @@ def partially_huberised_cross_entropy(
         Huberised loss for the softmax cross-entropy.
     """
     scores = read_scores(logits, labels, axis, where)
-    temperature = read_hyperparameter("temperature", temperature, scores, at_least=1)
+    temperature = read_hyperparameter(
+        "temperature", temperature, scores, at_least=1, below=math.inf
+    )
     log_p, log_temperature = label_log_probability(scores), jnp.log(temperature)
     linear = 1 + log_temperature - jnp.exp(log_temperature + log_p)
     return finish(jnp.where(log_p > -log_temperature, -log_p, linear), scores)

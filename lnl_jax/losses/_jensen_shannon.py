@@ -39,8 +39,10 @@ def jensen_shannon(
             {-(1 - \pi) \log(1 - \pi)}, \qquad m = \pi y + (1 - \pi) p, \quad
         p = \mathrm{softmax}(f)
 
-    Cross-entropy as :math:`\pi` goes to 0, half the mean absolute error as it goes to 1. For a
-    class, all of it is a function of :math:`p_y`, which is how it is computed.
+    For a class it is cross-entropy as :math:`\pi` goes to 0, half the mean absolute error as it goes
+    to 1, and throughout a function of :math:`p_y`, which is how it is computed. For a distribution
+    it is a difference of nearly equal numbers where :math:`\pi` is small: below 0.001 float32 is
+    not precise.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -101,8 +103,8 @@ def generalized_jensen_shannon(
             a single view's ``[..., K]``.
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
-        weights: :math:`\pi`, shape ``[1 + V]``, above 0 with sum 1, the first that of the label;
-            the same for all examples.
+        weights: :math:`\pi`, shape ``[1 + V]``, above 0 with sum 1 (checked unless it is a JAX
+            array), the first that of the label; the same for all examples.
         axis: the axis of the classes in a single view.
         where: boolean, the classes to include; broadcasts to a single view's logits.
 

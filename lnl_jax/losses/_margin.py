@@ -221,7 +221,7 @@ def class_balanced_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.9999)
 
     Args:
         class_counts: :math:`n > 0`, training examples of each class, shape ``[K]``.
-        beta: :math:`0 \le \beta < 1`.
+        beta: :math:`0 \le \beta < 1`, a scalar.
 
     Returns:
         :math:`w`, shape ``[K]``, float32 or the dtype of floating counts.
@@ -241,6 +241,8 @@ def class_balanced_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.9999)
     class_counts = class_counts if isinstance(class_counts, jax.Array) else np.asarray(class_counts)
     if class_counts.ndim != 1:
         raise ValueError(f"class_counts must have shape [K], got {class_counts.shape}.")
+    if np.ndim(beta):
+        raise ValueError(f"beta must be a scalar, got shape {np.shape(beta)}.")
     floating = jnp.issubdtype(class_counts.dtype, jnp.floating)
     dtype = jax.dtypes.canonicalize_dtype(class_counts.dtype if floating else jnp.float32)
     counts = in_range("class_counts", class_counts, dtype, above=0)

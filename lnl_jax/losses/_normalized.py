@@ -43,7 +43,7 @@ def normalized_cross_entropy(
     Returns:
         One loss per example, ``[...]``, from 0 to 1, in the dtype of `logits`. NaN where an integer
         label is outside ``[0, K)`` or masked; 0 where all classes are masked. Where another class
-        scores ``-inf`` it is 0, its limit; where the label alone does, 1. Gradients flow to
+        scores ``-inf`` it is 0, its limit; where the label does, 1. Gradients flow to
         `logits` and `labels`.
 
     Raises:
@@ -94,7 +94,7 @@ def normalized_focal(
     Returns:
         One loss per example, ``[...]``, from 0 to 1, in the dtype of `logits`. NaN where an integer
         label is outside ``[0, K)`` or masked; 0 where all classes are masked. Where another class
-        scores ``-inf`` it is 0, its limit; where the label alone does, 1. Gradients flow to all
+        scores ``-inf`` it is 0, its limit; where the label does, 1. Gradients flow to all
         three arguments.
 
     Raises:
@@ -137,7 +137,6 @@ def _share(own: Array, total: Array, infinite: Array, scores: Scores) -> Array:
     share = own / jnp.where(infinite | (total == 0), 1, total)
     if not scores.soft:
         return jnp.where(infinite, scores.impossible.astype(share.dtype), share)
-    # In the limit the labels of infinite loss share alone, and equally.
-    absent = (scores.logits == -jnp.inf) & (True if scores.included is None else scores.included)
-    count = jnp.maximum(absent.sum(-1).astype(share.dtype), 1)
-    return jnp.where(infinite, jnp.where(absent, scores.labels, 0).sum(-1) / count, share)
+    # A masked class has no mass in the label.
+    impossible = jnp.where(scores.logits == -jnp.inf, scores.labels, 0).sum(-1)
+    return jnp.where(infinite, impossible, share)

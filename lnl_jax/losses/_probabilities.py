@@ -17,6 +17,11 @@ def label_cross_entropy(scores: Scores) -> Array:
     return jnp.where(scores.impossible, jnp.inf, jax.nn.logsumexp(scores.logits, axis=-1) - own)
 
 
+def scaled(weight: Array, losses: Array) -> Array:
+    """``weight * losses``, where a weight of 0 leaves an infinite loss out."""
+    return weight * jnp.where((weight == 0) & (losses == jnp.inf), 0, losses)
+
+
 def label_log_probability(scores: Scores) -> Array:
     r""":math:`\log \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
     if scores.soft:

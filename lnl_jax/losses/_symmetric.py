@@ -14,7 +14,12 @@ from lnl_jax.losses._checks import (
     read_hyperparameter,
     read_scores,
 )
-from lnl_jax.losses._probabilities import label_cross_entropy, other_probability, relative_scores
+from lnl_jax.losses._probabilities import (
+    label_cross_entropy,
+    other_probability,
+    relative_scores,
+    scaled,
+)
 
 
 def mean_absolute_error(
@@ -190,7 +195,7 @@ def symmetric_cross_entropy(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all arguments.
+        logit is ``-inf``, unless alpha is 0. Gradients flow to all arguments.
 
     Raises:
         ValueError: for labels that fit neither form, a hyperparameter out of range, or one that is
@@ -207,8 +212,8 @@ def symmetric_cross_entropy(
     scores = read_scores(logits, labels, axis, where)
     alpha = read_hyperparameter("alpha", alpha, scores, at_least=0)
     beta = read_hyperparameter("beta", beta, scores, at_least=0)
-    losses = alpha * label_cross_entropy(scores) + beta * _reversed(scores, log_zero)
-    return finish(losses, scores)
+    cross = scaled(alpha, label_cross_entropy(scores))
+    return finish(cross + beta * _reversed(scores, log_zero), scores)
 
 
 def robust_log_loss(

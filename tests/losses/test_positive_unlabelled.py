@@ -188,7 +188,10 @@ def test_nn_pu_expects_the_risk_of_full_labels_unless_the_clamp_bites(float64, s
 def test_nn_pu_takes_another_surrogate(float64, binary):
     scores, labels = binary
     positive = labels == 1
-    softplus = lambda z: np.logaddexp(0, -z)  # noqa: E731
+
+    def softplus(margins):
+        return np.logaddexp(0, -margins)
+
     expected = 0.3 * (softplus(scores[positive]) - softplus(-scores[positive])).mean()
     expected += softplus(-scores[~positive]).mean()
     found = nn_pu(
