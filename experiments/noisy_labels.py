@@ -1,7 +1,8 @@
 """What the studies of robust losses share: digits with noisy labels, losses as methods, metrics.
 
-One setting is chosen for all seeds, by the mean of their accuracies on noisy validation labels. Each
-seed has a split of its own, so an example that one seed validates on may be tested on by another.
+One setting is chosen for all seeds, by the mean of their accuracies on noisy validation labels.
+Each seed has a split of its own, so an example that one seed validates on may be tested on by
+another.
 """
 
 import dataclasses
