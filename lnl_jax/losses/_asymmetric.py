@@ -23,8 +23,8 @@ def asymmetric_generalized_cross_entropy(
         \ell = \frac{(a + 1)^q - (a + p_y)^q}{q}, \qquad
         p_y = \langle y, \mathrm{softmax}(f) \rangle
 
-    Generalised cross-entropy as a goes to 0; for q = 1 half the mean absolute error, which is symmetric;
-    beyond, an example counts the less the less its label is believed.
+    Generalised cross-entropy as a goes to 0; for q = 1 half the mean absolute error, which is
+    symmetric; beyond, an example counts the less the less its label is believed.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.

@@ -96,8 +96,8 @@ def hard_bootstrap(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``, unless b is 0. Gradients flow to all three arguments; of equal maxima the first
-        is meant.
+        logit is ``-inf``, unless b is 0. Gradients flow to all three arguments; of equal maxima
+        the first is meant.
 
     Raises:
         ValueError: for labels that fit neither form, a weight out of range, or one that is neither

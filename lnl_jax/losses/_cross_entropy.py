@@ -23,8 +23,9 @@ def generalized_cross_entropy(
     .. math::
         \ell = \frac{1 - p_y^q}{q}, \qquad p_y = \langle y, \mathrm{softmax}(f) \rangle
 
-    For a class: cross-entropy as q goes to 0, half the mean absolute error :math:`1 - p_y` at q = 1: the larger
-    q, the less a confidently contradicted label counts, and the slower the training.
+    For a class: cross-entropy as q goes to 0, half the mean absolute error :math:`1 - p_y` at
+    q = 1. The larger q, the less a confidently contradicted label counts, and the slower the
+    training.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.

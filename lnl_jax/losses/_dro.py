@@ -113,7 +113,8 @@ def kl_ball_weights(losses: Array, *, radius: ArrayLike, where: Array | None = N
 
     A softmax, as :func:`kl_dro_weights`, at the temperature where the divergence is
     :math:`\rho`; found by bisection. Uniform at radius 0, and uniform over the t losses that
-    tie for the largest from :math:`\rho = \log(n/t)` on. Unchanged by a shift and a positive scale of the losses.
+    tie for the largest from :math:`\rho = \log(n/t)` on. Unchanged by a shift and a positive scale
+    of the losses.
 
     In a train step: ``losses * jax.lax.stop_gradient(count * weights)``, with weights over the
     global batch, as :func:`kl_dro_weights` says.
@@ -182,7 +183,8 @@ def chi2_ball_weights(losses: Array, *, radius: ArrayLike, where: Array | None =
     Proportional to :math:`\max(\ell - \eta, 0)` with :math:`\eta` where the constraint is met, so
     that a small radius adds :math:`\sqrt{2 \rho}` standard deviations to the mean and a larger one
     leaves out the smallest losses. Uniform at radius 0, and uniform over the t losses that tie
-    for the largest from :math:`\rho = (n/t - 1)/2` on. Unchanged by a shift and a positive scale of the losses.
+    for the largest from :math:`\rho = (n/t - 1)/2` on. Unchanged by a shift and a positive scale
+    of the losses.
 
     In a train step: ``losses * jax.lax.stop_gradient(count * weights)``, with weights over the
     global batch, as :func:`kl_dro_weights` says.

@@ -39,10 +39,10 @@ def jensen_shannon(
             {-(1 - \pi) \log(1 - \pi)}, \qquad m = \pi y + (1 - \pi) p, \quad
         p = \mathrm{softmax}(f)
 
-    For a class it is cross-entropy as :math:`\pi` goes to 0, half the mean absolute error as it goes
-    to 1, and throughout a function of :math:`p_y`, which is how it is computed. For a distribution
-    it is a difference of nearly equal numbers where :math:`\pi` is small: below 0.001 float32 is
-    not precise.
+    For a class it is cross-entropy as :math:`\pi` goes to 0, half the mean absolute error as it
+    goes to 1, and throughout a function of :math:`p_y`, which is how it is computed. For a
+    distribution it is a difference of nearly equal numbers where :math:`\pi` is small: below 0.001
+    float32 is not precise.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
