@@ -14,6 +14,7 @@ from experiments.lockstep import (
     curves,
     describe,
     epoch_plans,
+    initial_params,
     make_study,
     paired_gain,
     product,
@@ -102,10 +103,11 @@ def dro_groups(
     parts = stack(data_sets)
     size = parts["train"]["x"].shape[1]
     steps_per_epoch = -(-size // batch_size)
+    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
     studies = [
         make_study(
             method,
-            MODEL,
+            params,
             parts,
             range(seeds),
             schedule=functools.partial(staircase, total_steps=steps_per_epoch * epochs),

@@ -20,6 +20,7 @@ from experiments.lockstep import (
     curves,
     describe,
     epoch_plans,
+    initial_params,
     make_study,
     paired_gain,
     product,
@@ -130,10 +131,11 @@ def ldr_digits(
         )
         for name, function, normalization in _compared(loss, normalize)
     ]
+    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
     studies = [
         make_study(
             method,
-            MODEL,
+            params,
             parts,
             range(seeds),
             schedule=functools.partial(staircase, total_steps=total_steps),

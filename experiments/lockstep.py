@@ -55,9 +55,23 @@ class Study(NamedTuple):
     measure: Callable
 
 
+def initial_params(model: Any, x: np.ndarray, seeds: Sequence[int]) -> PyTree:
+    """The parameters that all methods and settings start from, ``[data sets, ...]``.
+
+    Args:
+        model: a flax module.
+        x: inputs, ``[data sets, N, ...]``.
+        seeds: one for each data set.
+    """
+    example = jnp.asarray(x[0, :1])
+    return jax.jit(jax.vmap(lambda seed: model.init(jax.random.key(seed), example)))(
+        jnp.asarray(seeds)
+    )
+
+
 def make_study(
     method: Method,
-    model: Any,
+    params: PyTree,
     parts: Mapping[str, Any],
     seeds: Sequence[int],
     *,
@@ -69,10 +83,10 @@ def make_study(
 
     Args:
         method: what is trained, by SGD with momentum 0.9.
-        model: a flax module.
+        params: from `initial_params`.
         parts: arrays with a leading axis of data sets; `train` is trained on, `known`, if there, is
             handed to the loss function.
-        seeds: of the initialisation, one for each data set.
+        seeds: of the steps, one for each data set.
         schedule: the factor on the learning rate at each step.
         weight_decay: added to the gradient, for all parameters.
         measure: ``(params, parts) -> dict`` of scalars, for one run and one data set.
@@ -88,11 +102,9 @@ def make_study(
         decayed = optax.add_decayed_weights(weight_decay)
         return optax.chain(decayed, optax.sgd(lambda t: learning_rate * schedule(t), momentum=0.9))
 
-    def start(seed, setting):
-        key = jax.random.key(seed)
-        params = model.init(key, parts["train"]["x"][0, :1])
+    def start(seed, params, setting):
         tx = optimizer(setting["learning_rate"])
-        return train.init_state(params, tx, key=key, extra=method.extra)
+        return train.init_state(params, tx, key=jax.random.key(seed), extra=method.extra)
 
     def descend(setting, known, state, batch):
         loss_fn = functools.partial(method.loss_fn, setting, known)
@@ -109,9 +121,9 @@ def make_study(
     def measure_all(parts, params):
         return jax.vmap(jax.vmap(measure, (0, None)))(params, parts)
 
-    state = jax.jit(jax.vmap(jax.vmap(start, (None, 0)), (0, None)))
+    state = jax.jit(jax.vmap(jax.vmap(start, (None, None, 0)), (0, 0, None)))
     return Study(
-        state(jnp.asarray(seeds), settings),
+        state(jnp.asarray(seeds), params, settings),
         train.run_steps(jax.tree_util.Partial(step, parts)),
         lambda state: measure_all(parts, state.params),
     )

@@ -19,6 +19,7 @@ from experiments.lockstep import (
     Method,
     describe,
     epoch_plans,
+    initial_params,
     make_study,
     paired_gain,
     staircase,
@@ -103,13 +104,14 @@ def loss_leaderboard(
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
     methods = [_method(name, learning_rates, total_steps) for name in _names(only)]
+    params = initial_params(MODEL, parts["train"]["x"], all_seeds)
     final = resume.restore([_no_values(seeds, method) for method in methods])
     done = len(resume.rows) // epochs
     examples = resume.rows[-1]["examples"] if resume.rows else 0
     for index in range(done, len(methods)):
         study = make_study(
             methods[index],
-            MODEL,
+            params,
             parts,
             all_seeds,
             schedule=functools.partial(staircase, total_steps=total_steps),

@@ -126,7 +126,7 @@ class _Call:
         """The network's scores, ``[B, K]``, or those of jittered views, ``[V, B, K]``."""
         if self.views is None:
             return MODEL.apply(params, x)
-        jittered = x + VIEW_JITTER * jax.random.normal(key, (self.views, *x.shape))
+        jittered = x[None] + VIEW_JITTER * jax.random.normal(key, (self.views, *x.shape))
         return jax.vmap(MODEL.apply, (None, 0))(params, jittered)
 
     def try_out(self, setting: Setting) -> None:

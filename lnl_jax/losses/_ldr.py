@@ -113,11 +113,9 @@ class LabelGaps(NamedTuple):
     @property
     def values(self) -> Array:
         gaps = self.scores.logits - self.constant[..., None]
-        return (
-            gaps
-            if self.margin is None
-            else gaps + self.margin * (1 - label_distribution(self.scores))
-        )
+        if self.margin is None:
+            return gaps
+        return gaps + self.margin * (1 - label_distribution(self.scores))
 
 
 def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
