@@ -15,7 +15,14 @@ ATTACHED_ADJUSTABLE = {name: case for name, case in ADJUSTABLE.items() if name i
 BOUNDED = {name: case for name, case in CASES.items() if not case.infinite}
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES)
+def parameters(cases):
+    return [
+        pytest.param(case, id=name, marks=pytest.mark.slow if case.variant else ())
+        for name, case in cases.items()
+    ]
+
+
+@pytest.fixture(params=parameters(CASES))
 def case(request):
     return request.param
 
@@ -191,7 +198,7 @@ def test_value_and_gradient_are_finite_at_any_scale(case, rng, scale):
         assert jnp.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("case", BOUNDED.values(), ids=BOUNDED)
+@pytest.mark.parametrize("case", parameters(BOUNDED))
 def test_minus_infinity_removes_a_wrong_class_but_counts_it(case, rng):
     logits, labels = draw(rng)
     wrong = (labels + 1) % CLASSES
@@ -204,7 +211,7 @@ def test_minus_infinity_removes_a_wrong_class_but_counts_it(case, rng):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ADJUSTABLE.values(), ids=ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
 def test_hyperparameter_gradients_are_finite_at_minus_infinity(case, rng):
     logits, labels = draw(rng)
     lowered = logits.at[jnp.arange(EXAMPLES), (labels + 1) % CLASSES].set(-jnp.inf)
@@ -213,7 +220,7 @@ def test_hyperparameter_gradients_are_finite_at_minus_infinity(case, rng):
     assert all(jnp.isfinite(gradient) for gradient in gradients.values())
 
 
-@pytest.mark.parametrize("case", ATTACHED.values(), ids=ATTACHED)
+@pytest.mark.parametrize("case", parameters(ATTACHED))
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 def test_gradients_match_finite_differences(case, rng, soft):
     with jax.enable_x64(True):
@@ -222,7 +229,7 @@ def test_gradients_match_finite_differences(case, rng, soft):
         assert_differentiable(total(case, labels), logits)
 
 
-@pytest.mark.parametrize("case", ATTACHED_ADJUSTABLE.values(), ids=ATTACHED_ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ATTACHED_ADJUSTABLE))
 def test_hyperparameter_gradients_match_finite_differences(case, rng):
     with jax.enable_x64(True):
         logits, labels = draw(rng, np.float64)
@@ -276,7 +283,7 @@ def test_nan_logits_give_nan(case, rng):
     np.testing.assert_array_equal(jnp.isnan(found), jnp.arange(EXAMPLES) == 3)
 
 
-@pytest.mark.parametrize("case", ADJUSTABLE.values(), ids=ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
 def test_a_hyperparameter_per_example_equals_a_loop(case, rng):
     logits, labels = draw(rng)
     for name, value in case.hyperparameters.items():
@@ -289,7 +296,7 @@ def test_a_hyperparameter_per_example_equals_a_loop(case, rng):
         np.testing.assert_allclose(found, jnp.stack(one_by_one), rtol=5e-6, atol=5e-6)
 
 
-@pytest.mark.parametrize("case", ADJUSTABLE.values(), ids=ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
 def test_a_traced_hyperparameter_can_be_swept_with_vmap(case, rng):
     logits, labels = draw(rng)
     for name, value in case.hyperparameters.items():
@@ -299,7 +306,7 @@ def test_a_traced_hyperparameter_can_be_swept_with_vmap(case, rng):
         np.testing.assert_allclose(found, separately, rtol=5e-6, atol=5e-6)
 
 
-@pytest.mark.parametrize("case", ADJUSTABLE.values(), ids=ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
 def test_a_hyperparameter_out_of_range_raises_or_gives_nan(case, rng):
     logits, labels = draw(rng)
     for name in case.hyperparameters:
@@ -316,7 +323,7 @@ def test_a_hyperparameter_out_of_range_raises_or_gives_nan(case, rng):
 ARRAYS = {name: case for name, case in CASES.items() if case.arrays}
 
 
-@pytest.mark.parametrize("case", ARRAYS.values(), ids=ARRAYS)
+@pytest.mark.parametrize("case", parameters(ARRAYS))
 def test_an_array_out_of_range_or_of_another_shape_raises_or_gives_nan(case, rng):
     logits, labels = draw(rng)
     for name, make in case.arrays.items():
@@ -328,7 +335,7 @@ def test_an_array_out_of_range_or_of_another_shape_raises_or_gives_nan(case, rng
         assert jnp.isnan(case(logits, labels, **{name: negative})).all()
 
 
-@pytest.mark.parametrize("case", ARRAYS.values(), ids=ARRAYS)
+@pytest.mark.parametrize("case", parameters(ARRAYS))
 def test_gradients_flow_to_arrays(case, rng):
     with jax.enable_x64(True):
         logits, labels = draw(rng, np.float64)
@@ -339,7 +346,7 @@ def test_gradients_flow_to_arrays(case, rng):
             )
 
 
-@pytest.mark.parametrize("case", ADJUSTABLE.values(), ids=ADJUSTABLE)
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
 def test_a_hyperparameter_of_another_shape_raises(case, rng):
     logits, labels = draw(rng)
     for name in case.hyperparameters:
