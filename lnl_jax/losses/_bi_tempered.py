@@ -86,8 +86,8 @@ def bi_tempered_logistic(
 
     References:
         Amid, Warmuth, Anil and Koren, "Robust Bi-Tempered Logistic Loss Based on Bregman
-        Divergences" (NeurIPS 2019). The paper finds the normaliser by a
-        fixed-point iteration; here it is Newton's method.
+        Divergences" (NeurIPS 2019). The paper finds the normaliser by a fixed-point iteration; here
+        it is Newton's method.
     """
     scores = read_scores(logits, labels, axis, where)
     t1 = read_hyperparameter("t1", t1, scores, at_least=0, at_most=1)
