@@ -4,13 +4,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.dro_groups import dro_groups
+from experiments.ldr_cifar import ldr_cifar
+from experiments.ldr_cifarn import ldr_cifarn
 from experiments.ldr_digits import ldr_digits, noise_rates
+from experiments.ldr_letter import ldr_letter
 from experiments.loss_leaderboard import loss_leaderboard
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
+    "ldr_cifar": ldr_cifar,
+    "ldr_cifarn": ldr_cifarn,
     "ldr_digits": ldr_digits,
+    "ldr_letter": ldr_letter,
     "loss_leaderboard": loss_leaderboard,
 }
 

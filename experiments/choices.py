@@ -7,7 +7,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax import losses
+from experiments.image_networks import crop_and_flip, unaugmented
+from lnl_jax import data, losses, models
 
 Loss = Callable[..., Array]
 Normalization = Callable[[Array], Array]
@@ -81,6 +82,53 @@ NORMALIZATIONS: dict[str, Normalization] = {
 }
 
 # What the logits go through where nothing else is asked for, as in the official code.
+MODELS: dict[str, Callable] = {
+    "resnet8": models.resnet8,
+    "resnet18": models.resnet18,
+    "resnet20": models.resnet20,
+    "resnet34": models.resnet34,
+    "wide_resnet28": models.wide_resnet28,
+    "convnet": models.convnet,
+}
+
+AUGMENTATIONS: dict[str, Callable] = {"crop_and_flip": crop_and_flip, "none": unaugmented}
+
+
+def shapes32(
+    data_dir: str | None = None,
+    *,
+    num_classes: int = 10,
+    num_train: int = 10_000,
+    num_test: int = 2_000,
+    seed: int = 0,
+) -> data.Splits:
+    """Generated images of coloured shapes; nothing is read or downloaded."""
+    del data_dir
+    return data.shapes32(num_classes=num_classes, num_train=num_train, num_test=num_test, seed=seed)
+
+
+def npz(data_dir: str | None, *, name: str = "data") -> data.Splits:
+    """Any images: NAME.npz in --data_dir."""
+    if data_dir is None:
+        raise ValueError(f"--dataset npz reads {name}.npz from a folder: give --data_dir DIR.")
+    return data.load_npz(data_dir, name)
+
+
+IMAGE_SETS: dict[str, Callable] = {
+    "cifar10": data.cifar10,
+    "cifar100": data.cifar100,
+    "fashion_mnist": data.fashion_mnist,
+    "mnist": data.mnist,
+    "npz": npz,
+    "shapes32": shapes32,
+}
+
+
+def is_generated(choice: Any) -> bool:
+    """Whether this is a data set that nobody measured: a run on one says so."""
+    return getattr(choice, "func", choice) is shapes32
+
+
 OWN_NORMALIZATIONS: dict[str, Normalization] = {
     "ldr_kl": losses.softplus_mean_normalize,
     "aldr_kl": losses.l1_mean_normalize,

@@ -21,7 +21,7 @@ from experiments.lockstep import (
     search,
     staircase,
 )
-from experiments.noisy_labels import check_choice, check_protocol, stack
+from experiments.noisy_labels import check_choice, check_protocol, check_seeds, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, losses, metrics, models
 
@@ -91,8 +91,8 @@ def dro_groups(
     """
     if not 0.5 <= aligned < 1:
         raise ValueError(f"aligned must be from 0.5 to below 1, got {aligned}.")
+    check_seeds(seeds)
     check_protocol(
-        seeds=seeds,
         epochs=epochs,
         batch_size=batch_size,
         weight_decay=weight_decay,
@@ -116,7 +116,7 @@ def dro_groups(
         )
         for method in methods
     ]
-    history = yield from search(
+    _, history = yield from search(
         methods,
         studies,
         functools.partial(epoch_plans, size, batch_size, range(seeds)),
@@ -230,7 +230,7 @@ def _over_groups(setting, known, params, extra, rows, batch, key):
     return _weighted(values, weights, batch["mask"]), (extra, rows, {})
 
 
-def _measure(params: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
+def _measure(params: PyTree, extra: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
     """All of `METRICS` but the loss."""
     test = _group_accuracies(params, parts["test"])
     is_aligned = np.eye(NUM_COLORS, dtype=bool).ravel()

@@ -2,54 +2,22 @@
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
-
-from experiments.choices import (
-    HYPERPARAMETERS,
-    LOSSES,
-    NORMALIZATIONS,
-    OWN_NORMALIZATIONS,
-    Loss,
-    Normalization,
-    unnormalized,
+from experiments.choices import LOSSES, NORMALIZATIONS, Loss, Normalization
+from experiments.comparison import (
+    Protocol,
+    compare,
+    compared,
+    curves_figure,
+    methods_of,
+    results_table,
 )
-from experiments.lockstep import (
-    Method,
-    curves,
-    describe,
-    epoch_plans,
-    initial_params,
-    make_study,
-    paired_gain,
-    product,
-    search,
-    staircase,
-)
-from experiments.noisy_labels import (
-    BASELINE,
-    METRICS,
-    MODEL,
-    best_setting,
-    check_choice,
-    check_protocol,
-    measure,
-    name_of,
-    noisy_digits,
-    robust_loss,
-    stack,
-)
+from experiments.lockstep import epoch_plans, initial_params, make_study, staircase
+from experiments.noisy_labels import MODEL, NETWORK, check_seeds, measure, noisy_digits, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import noise
 from lnl_jax.data.digits import NUM_CLASSES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# The losses to which `temperatures` and `margin` belong, and all that are compared by default.
-ADAPTED = ("ldr_kl", "aldr_kl")
-COMPARED = ("generalized_cross_entropy", *ADAPTED)
 
 
 def ldr_digits(
@@ -104,104 +72,32 @@ def ldr_digits(
     """
     if not 0 <= noise_rate <= 1:
         raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
-    check_protocol(
-        seeds=seeds,
-        epochs=epochs,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        learning_rates=learning_rates,
-    )
-    check_choice("temperatures", temperatures)
-    check_choice("qs", qs)
-    grids = HYPERPARAMETERS | {name: product(temperature=temperatures) for name in ADAPTED}
-    grids |= {"generalized_cross_entropy": product(q=qs)}
+    check_seeds(seeds)
+    protocol = Protocol(epochs, batch_size, learning_rates, weight_decay, temperatures, qs, margin)
+    protocol.check()
     matrix = noise.symmetric(NUM_CLASSES, noise_rate, include_self=True)
     parts = stack([noisy_digits(matrix, seed) for seed in range(seeds)])
     size = parts["train"]["x"].shape[1]
-    steps_per_epoch = -(-size // batch_size)
-    total_steps = steps_per_epoch * epochs
-    methods = [
-        robust_loss(
-            function,
-            normalization,
-            grids.get(name, []),
-            learning_rates,
-            total_steps=total_steps,
-            **({"margin": margin} if name in ADAPTED else {}),
-        )
-        for name, function, normalization in _compared(loss, normalize)
-    ]
-    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
-    studies = [
-        make_study(
-            method,
-            params,
-            parts,
-            range(seeds),
-            schedule=functools.partial(staircase, total_steps=total_steps),
-            weight_decay=weight_decay,
-            measure=measure,
-        )
-        for method in methods
-    ]
-    history = yield from search(
-        methods,
-        studies,
-        functools.partial(epoch_plans, size, batch_size, range(seeds)),
-        METRICS,
-        best_setting,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        resume=resume,
+    total_steps = protocol.steps_per_epoch(size) * epochs
+    methods = methods_of(compared(loss, normalize), NETWORK, protocol, size)
+    make = functools.partial(
+        make_study,
+        params=initial_params(MODEL, parts["train"]["x"], range(seeds)),
+        parts=parts,
+        seeds=range(seeds),
+        schedule=functools.partial(staircase, total_steps=total_steps),
+        weight_decay=weight_decay,
+        measure=functools.partial(measure, NETWORK),
     )
-    yield Artifact("results", _results(methods, history))
-    yield Artifact("curves", _curves(methods, history, noise_rate))
-    arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
-    yield Artifact("history", arrays)
+    plan = functools.partial(epoch_plans, size, batch_size, range(seeds))
+    outcome = yield from compare(methods, make, plan, protocol, size, resume)
+    title = f"digits, {noise_rate:.0%} of labels redrawn; {seeds} seeds, mean ± std"
+    yield Artifact("results", results_table(outcome))
+    yield Artifact("curves", curves_figure(outcome, title))
+    yield Artifact("history", outcome.arrays)
 
 
 def noise_rates() -> Iterator[dict[str, Any]]:
     """From clean labels to 90% of them drawn again."""
     for noise_rate in (0.0, 0.3, 0.6, 0.9):
         yield {"noise_rate": noise_rate}
-
-
-def _compared(
-    loss: Loss | None, normalize: Normalization | None
-) -> list[tuple[str, Loss, Normalization]]:
-    """Cross-entropy, always, and what it is compared with: names, losses, normalisations."""
-    functions = {name: LOSSES[name] for name in COMPARED} if loss is None else {name_of(loss): loss}
-    return [(BASELINE, LOSSES[BASELINE], unnormalized)] + [
-        (name, function, normalize or OWN_NORMALIZATIONS.get(name, unnormalized))
-        for name, function in functions.items()
-        if name != BASELINE
-    ]
-
-
-def _results(methods: list[Method], history: list[np.ndarray]) -> list[dict[str, Any]]:
-    """A line per method: the chosen setting, percentages, and the paired gain over the first."""
-    rows = []
-    for method, values in zip(methods, history, strict=True):
-        last = values[:, -1]
-        best = best_setting(last)
-        of = {name: last[index, :, best] for index, name in enumerate(METRICS)}
-        accuracy = 100 * of["accuracy"].astype(np.float64)
-        row = {"method": method.name}
-        row |= {"accuracy %": accuracy.mean(), "std": accuracy.std(ddof=1)}
-        if not rows:
-            baseline = accuracy
-            row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
-        else:
-            row |= paired_gain(accuracy, baseline)
-        row |= {"nll": of["nll"].mean(), "memorized %": 100 * of["memorized"].mean()}
-        row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
-        rows.append(row | {"chosen": describe(method.settings[best])})
-    return rows
-
-
-def _curves(methods: list[Method], history: list[np.ndarray], noise_rate: float) -> "Figure":
-    titles = {"accuracy": "clean test accuracy", "memorized": "false labels memorised"}
-    figure = curves(methods, history, METRICS, best_setting, titles)
-    seeds = history[0].shape[2]
-    figure.suptitle(f"digits, {noise_rate:.0%} of labels redrawn; {seeds} seeds, mean ± std")
-    return figure

@@ -1,6 +1,7 @@
-"""Many trainings at once: all data sets (seeds, noises) with all settings of a method.
+"""Many trainings in lockstep: all data sets (seeds, folds, noises) with all settings of a method.
 
-Each method is one compiled program with two leading axes, data sets and settings. What every
+Each method is one compiled program. Small networks train all at once, with two leading axes, data
+sets and settings; networks that fill the machine alone take turns within an epoch. What every
 method shares (splits, noise, initialisation, order) makes their differences paired.
 """
 
@@ -77,7 +78,7 @@ def make_study(
     *,
     schedule: Callable[[jax.Array], jax.Array],
     weight_decay: float,
-    measure: Callable[[PyTree, Mapping], dict],
+    measure: Callable[[PyTree, PyTree, Mapping], dict],
 ) -> Study:
     """Puts the runs of a method side by side.
 
@@ -89,26 +90,15 @@ def make_study(
         seeds: of the steps, one for each data set.
         schedule: the factor on the learning rate at each step.
         weight_decay: added to the gradient, for all parameters.
-        measure: ``(params, parts) -> dict`` of scalars, for one run and one data set.
+        measure: ``(params, extra, parts) -> dict`` of scalars, for one run and one data set.
 
     Returns:
         The `Study`.
     """
-    keys = method.settings[0]
-    settings = {key: jnp.asarray([setting[key] for setting in method.settings]) for key in keys}
+    settings = _stacked(method.settings)
     parts = jax.tree.map(jnp.asarray, dict(parts))
-
-    def optimizer(learning_rate):
-        decayed = optax.add_decayed_weights(weight_decay)
-        return optax.chain(decayed, optax.sgd(lambda t: learning_rate * schedule(t), momentum=0.9))
-
-    def start(seed, params, setting):
-        tx = optimizer(setting["learning_rate"])
-        return train.init_state(params, tx, key=jax.random.key(seed), extra=method.extra)
-
-    def descend(setting, known, state, batch):
-        loss_fn = functools.partial(method.loss_fn, setting, known)
-        return train.make_train_step(loss_fn, optimizer(setting["learning_rate"]))(state, batch)
+    optimizer = functools.partial(_optimizer, schedule, weight_decay)
+    descend = functools.partial(_descend, method, optimizer)
 
     def step(parts, states, rows):
         def on_one_data_set(states, part, known, rows):
@@ -118,15 +108,134 @@ def make_study(
         return jax.vmap(on_one_data_set)(states, parts["train"], parts.get("known", {}), rows)
 
     @jax.jit
-    def measure_all(parts, params):
-        return jax.vmap(jax.vmap(measure, (0, None)))(params, parts)
+    def measure_all(parts, params, extra):
+        return jax.vmap(jax.vmap(measure, (0, 0, None)))(params, extra, parts)
 
-    state = jax.jit(jax.vmap(jax.vmap(start, (None, None, 0)), (0, 0, None)))
     return Study(
-        state(jnp.asarray(seeds), params, settings),
+        _start(method, optimizer, seeds, params, settings),
         train.run_steps(jax.tree_util.Partial(step, parts)),
-        lambda state: measure_all(parts, state.params),
+        lambda state: measure_all(parts, state.params, state.extra),
     )
+
+
+def make_study_in_turn(
+    method: Method,
+    params: PyTree,
+    parts: Mapping[str, Any],
+    seeds: Sequence[int],
+    *,
+    schedule: Callable[[jax.Array], jax.Array],
+    weight_decay: float,
+    measure: Callable[[PyTree, PyTree, Mapping], dict],
+    shared: Mapping[str, Mapping] | None = None,
+) -> Study:
+    """As `make_study`, for networks that fill the machine alone: one run after the other.
+
+    They still share one program. A convolution with an axis of runs is a grouped one, which on CPU
+    takes twice the time of its parts.
+
+    Args:
+        method: what is trained.
+        params: from `initial_params`.
+        parts: arrays with a leading axis of data sets.
+        seeds: of the steps, one for each data set.
+        schedule: the factor on the learning rate at each step.
+        weight_decay: added to the gradient, for all parameters.
+        measure: ``(params, extra, parts) -> dict`` of scalars.
+        shared: more for the parts, without an axis: what all data sets have in common, such as the
+            images.
+
+    Returns:
+        The `Study`.
+    """
+    settings = _stacked(method.settings)
+    optimizer = functools.partial(_optimizer, schedule, weight_decay)
+    own = jax.tree.map(jnp.asarray, dict(parts))
+    shared = jax.tree.map(jnp.asarray, dict(shared or {}))
+    # One function for all runs, which get their arrays as arguments: it is compiled once.
+    descend = functools.partial(_descend, method, optimizer)
+    measure = jax.jit(measure)
+    runs = list(itertools.product(range(len(seeds)), range(len(method.settings))))
+    of_data_set = [part_of(own, shared, index) for index in range(len(seeds))]
+
+    def step(setting, parts, state, rows):
+        return descend(setting, parts["known"], state, data.take(parts["train"], rows))
+
+    run_epochs = {
+        (data_set, setting): train.run_steps(
+            jax.tree_util.Partial(step, _pick(settings, setting), of_data_set[data_set])
+        )
+        for data_set, setting in runs
+    }
+
+    def run_epoch(states, rows):
+        history = []
+        for data_set, setting in runs:
+            own_rows = jax.tree.map(lambda array, at=data_set: array[:, at], rows)
+            state = _pick(states, (data_set, setting))
+            state, metrics = run_epochs[data_set, setting](state, own_rows)
+            states = _put(states, (data_set, setting), state)
+            history.append(metrics)
+        shape = (len(seeds), len(method.settings))
+        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *history)
+        return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
+
+    def measure_all(states):
+        found = []
+        for data_set, setting in runs:
+            state = _pick(states, (data_set, setting))
+            found.append(measure(state.params, state.extra, of_data_set[data_set]))
+        shape = (len(seeds), len(method.settings))
+        return jax.tree.map(lambda *values: np.stack(values).reshape(shape), *found)
+
+    return Study(_start(method, optimizer, seeds, params, settings), run_epoch, measure_all)
+
+
+def part_of(parts: Mapping, shared: Mapping | None, index: int) -> dict[str, dict]:
+    """The parts of one data set: its own, and what it shares with the others."""
+    found = {name: dict(part) for name, part in _pick(dict(parts), index).items()}
+    for name, part in (shared or {}).items():
+        found[name] = found.get(name, {}) | dict(part)
+    return found
+
+
+def _stacked(settings: Sequence[Setting]) -> dict[str, jax.Array]:
+    return {key: jnp.asarray([setting[key] for setting in settings]) for key in settings[0]}
+
+
+def _optimizer(schedule: Callable, weight_decay: float, learning_rate: jax.Array):
+    decayed = optax.add_decayed_weights(weight_decay)
+    return optax.chain(decayed, optax.sgd(lambda t: learning_rate * schedule(t), momentum=0.9))
+
+
+def _start(
+    method: Method, optimizer: Callable, seeds: Sequence[int], params: PyTree, settings: PyTree
+) -> PyTree:
+    """The states before the first step, ``[data sets, settings]``."""
+
+    def start(seed, params, setting):
+        tx = optimizer(setting["learning_rate"])
+        return train.init_state(params, tx, key=jax.random.key(seed), extra=method.extra)
+
+    start_all = jax.jit(jax.vmap(jax.vmap(start, (None, None, 0)), (0, 0, None)))
+    return start_all(jnp.asarray(seeds), params, settings)
+
+
+def _descend(method: Method, optimizer: Callable, setting: Setting, known: PyTree, state, batch):
+    """One step of one run."""
+    loss_fn = functools.partial(method.loss_fn, setting, known)
+    return train.make_train_step(loss_fn, optimizer(setting["learning_rate"]))(state, batch)
+
+
+@jax.jit
+def _pick(tree: PyTree, at: Any) -> PyTree:
+    """The entry of every array at an index of its leading axes."""
+    return jax.tree.map(lambda array: array[at], tree)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(tree: PyTree, at: Any, entry: PyTree) -> PyTree:
+    return jax.tree.map(lambda array, new: array.at[at].set(new), tree, entry)
 
 
 def train_together(
@@ -177,7 +286,7 @@ def search(
     epochs: int,
     steps_per_epoch: int,
     resume: Resume,
-) -> Generator[Row | Checkpoint, None, list[np.ndarray]]:
+) -> Generator[Row | Checkpoint, None, tuple[list[PyTree], list[np.ndarray]]]:
     """Trains all methods in lockstep, so that all curves grow together.
 
     Args:
@@ -194,7 +303,7 @@ def search(
         A row per epoch and method, of the setting that is best at that time; then a checkpoint.
 
     Returns:
-        The history of each method, ``[metrics, epochs, data sets, settings]``.
+        The last state of each method, and its history ``[metrics, epochs, data sets, settings]``.
     """
     shapes = [study.state.step.shape for study in studies]
     empty = [np.full((len(metrics), epochs, *shape), np.nan, np.float32) for shape in shapes]
@@ -211,8 +320,9 @@ def search(
             row = {"epoch": epoch, "method": method.name}
             row |= {name: float(mean) for name, mean in zip(metrics, means, strict=True)}
             yield row | {"examples": examples}
-        yield Checkpoint((trained, history))
-    return history
+        states = trained
+        yield Checkpoint((states, history))
+    return states, history
 
 
 def curves(
@@ -230,10 +340,11 @@ def curves(
     for panel, (metric, title) in zip(panels, titles.items(), strict=True):
         for method, values in zip(methods, history, strict=True):
             runs = 100 * values[list(metrics).index(metric), :, :, best(values[:, -1])]
-            mean, spread = runs.mean(1), runs.std(1, ddof=1)
-            epochs = np.arange(1, len(mean) + 1)
+            mean, epochs = runs.mean(1), np.arange(1, len(runs) + 1)
             panel.plot(epochs, mean, label=method.name)
-            panel.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, linewidth=0)
+            if runs.shape[1] > 1:
+                width = runs.std(1, ddof=1)
+                panel.fill_between(epochs, mean - width, mean + width, alpha=0.2, linewidth=0)
         panel.set(xlabel="epoch", ylabel="%", title=title)
         panel.grid(alpha=0.3)
     panels[0].legend(frameon=False)
@@ -241,19 +352,22 @@ def curves(
 
 
 def epoch_plans(
-    size: int, batch_size: int, seeds: Sequence[int], epoch: int
+    size: int, batch_size: int, seeds: Sequence[int], epoch: int, *, shuffle: bool = True
 ) -> dict[str, np.ndarray]:
     """The batches of one epoch, an order for each seed: ``[steps, data sets, batch]``."""
     plans = [
-        data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch))) for seed in seeds
+        data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)) if shuffle else None)
+        for seed in seeds
     ]
     return jax.tree.map(lambda *arrays: np.stack(arrays, 1), *plans)
 
 
-def staircase(step: jax.Array, *, total_steps: int) -> jax.Array:
-    """The factor on the learning rate: a tenth after one half, a hundredth after 3/4."""
-    passed = step * 4 // total_steps
-    return jnp.where(passed < 2, 1.0, jnp.where(passed < 3, 0.1, 0.01))
+def staircase(
+    step: jax.Array, *, total_steps: int, at: tuple[float, float] = (1 / 2, 3 / 4)
+) -> jax.Array:
+    """The factor on the learning rate: it falls tenfold at two fractions of the training."""
+    passed = sum(step >= fraction * total_steps for fraction in at)
+    return jnp.where(passed < 1, 1.0, jnp.where(passed < 2, 0.1, 0.01))
 
 
 def product(**values: Sequence[Any]) -> list[Setting]:
@@ -266,9 +380,14 @@ def product(**values: Sequence[Any]) -> list[Setting]:
 def paired_gain(values: np.ndarray, baseline: np.ndarray) -> dict[str, float | None]:
     """Mean and deviation of the difference over seeds, and its ratio to the standard error."""
     differences = values - baseline
-    gain, spread = differences.mean(), differences.std(ddof=1)
-    ratio = gain / (spread / len(differences) ** 0.5) if spread > 0 else None
-    return {"gain": gain, "std of gain": spread, "gain / its s.e.": ratio}
+    gain, width = differences.mean(), spread(differences)
+    ratio = gain / (width / len(differences) ** 0.5) if width else None
+    return {"gain": gain, "std of gain": width, "gain / its s.e.": ratio}
+
+
+def spread(values: np.ndarray) -> float | None:
+    """The standard deviation; None of a single value."""
+    return values.std(ddof=1) if len(values) > 1 else None
 
 
 def describe(setting: Setting) -> str:

@@ -29,8 +29,10 @@ from experiments.noisy_labels import (
     BASELINE,
     METRICS,
     MODEL,
+    NETWORK,
     best_setting,
     check_protocol,
+    check_seeds,
     measure,
     noisy_digits,
     robust_loss,
@@ -90,8 +92,8 @@ def loss_leaderboard(
         as Markdown, `results.csv` with a line per loss and noise, the figure `accuracies`
         and the arrays `history`, the last epoch's values per metric, noise, seed and setting.
     """
+    check_seeds(seeds)
     check_protocol(
-        seeds=seeds,
         epochs=epochs,
         batch_size=batch_size,
         weight_decay=weight_decay,
@@ -116,7 +118,7 @@ def loss_leaderboard(
             all_seeds,
             schedule=functools.partial(staircase, total_steps=total_steps),
             weight_decay=weight_decay,
-            measure=measure,
+            measure=functools.partial(measure, NETWORK),
         )
         plan = functools.partial(epoch_plans, size, batch_size, all_seeds)
         for epoch, (measured,), _ in train_together(
@@ -151,6 +153,7 @@ def _method(name: str, learning_rates: Sequence[float], total_steps: int) -> Met
         OWN_NORMALIZATIONS.get(name, unnormalized),
         HYPERPARAMETERS.get(name, []),
         learning_rates,
+        network=NETWORK,
         total_steps=total_steps,
     )
 

@@ -1,8 +1,8 @@
 """What the studies of robust losses share: digits with noisy labels, losses as methods, metrics.
 
 One setting is chosen for all seeds, by the mean of their accuracies on noisy validation labels.
-Each seed has a split of its own, so an example that one seed validates on may be tested on by
-another.
+Each seed of the digits has a split of its own, so an example that one seed validates on may be
+tested on by another.
 """
 
 import dataclasses
@@ -17,15 +17,16 @@ import numpy as np
 
 from experiments.choices import EARLY, FIXED, LOSSES, VIEWS, Loss, Normalization
 from experiments.lockstep import Method, Setting
-from lnl_jax import data, metrics, models, noise
+from experiments.networks import Network, tabular
+from lnl_jax import data, losses, metrics, models, noise
 from lnl_jax.data.digits import NUM_CLASSES
 
+# Of the digits.
 MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
+NETWORK = tabular(MODEL)
 BASELINE = "cross_entropy"
 # Per epoch, data set and setting; `accuracy` and `nll` are on the clean test labels.
 METRICS = ("loss", "accuracy", "nll", "validation_accuracy", "memorized")
-# Standard deviation of what tells the views of an example apart; pixels are from 0 to 1.
-VIEW_JITTER = 0.1
 # What a loss may ask for that follows from the data set: the noise and the counts of the labels.
 KNOWN = ("matrix", "class_counts")
 PyTree = Any
@@ -38,9 +39,14 @@ def noisy_digits(matrix: np.ndarray, seed: int) -> dict[str, dict[str, np.ndarra
     noisy = noise.corrupt(rest["label"], matrix, rng)
     rest |= {"clean_label": rest["label"], "label": noisy.labels}
     training, validation = data.hold_out(rest, 0.2, rng)
-    counts = np.bincount(training["label"], minlength=NUM_CLASSES)
-    known = {"matrix": np.float32(matrix), "class_counts": np.float32(np.maximum(counts, 1))}
+    known = what_is_known(matrix, training["label"])
     return {"train": training, "validation": validation, "test": test, "known": known}
+
+
+def what_is_known(matrix: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """All of `KNOWN`: the transition matrix ``[K, K]``, and counts of the labels, at least 1."""
+    counts = np.bincount(labels, minlength=len(matrix))
+    return {"matrix": np.float32(matrix), "class_counts": np.float32(np.maximum(counts, 1))}
 
 
 def stack(data_sets: Sequence[Mapping]) -> dict[str, Any]:
@@ -63,6 +69,7 @@ def robust_loss(
     hyperparameters: Sequence[Setting],
     learning_rates: Sequence[float],
     *,
+    network: Network,
     total_steps: int,
     **held: Any,
 ) -> Method:
@@ -84,6 +91,7 @@ def robust_loss(
     call = _Call(
         functools.partial(loss, **fixed),
         normalize,
+        network,
         needed=[
             key for key in KNOWN if key in inspect.signature(loss).parameters and key not in own
         ],
@@ -96,12 +104,12 @@ def robust_loss(
     settings = [
         {"learning_rate": rate} | setting for rate in learning_rates for setting in open_settings
     ]
-    return Method(name, call, settings, extra=jnp.zeros((), jnp.int32))
+    return Method(name, call, settings, extra=(jnp.zeros((), jnp.int32), network.stats))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """How a loss is called in a step; `extra` counts the steps.
+    """How a loss is called in a step; `extra` is the number of the step and the network's stats.
 
     `needed` are its arguments among `KNOWN`; `early` holds arguments with two values, one until the
     step `half` and one from there on.
@@ -109,48 +117,71 @@ class _Call:
 
     loss: Callable
     normalize: Normalization
+    network: Network
     needed: Sequence[str]
     views: int | None
     early: dict[str, tuple[float, float]]
     half: int
 
     def __call__(self, setting, known, params, extra, rows, batch, key):
+        step, stats = extra
         arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
         arguments |= {name: known[name] for name in self.needed}
         for name, (early, late) in self.early.items():
-            arguments[name] = jnp.where(extra < self.half, early, late)
-        logits = self.normalize(self._scores(params, batch["x"], key))
-        return self.loss(logits, batch["label"], **arguments), (extra + 1, rows, {})
-
-    def _scores(self, params: PyTree, x: jax.Array, key: jax.Array) -> jax.Array:
-        """The network's scores, ``[B, K]``, or those of jittered views, ``[V, B, K]``."""
-        if self.views is None:
-            return MODEL.apply(params, x)
-        jittered = x[None] + VIEW_JITTER * jax.random.normal(key, (self.views, *x.shape))
-        return jax.vmap(MODEL.apply, (None, 0))(params, jittered)
+            arguments[name] = jnp.where(step < self.half, early, late)
+        scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
+        values = self.loss(self.normalize(scores), batch["label"], **arguments)
+        return values, ((step + 1, stats), rows, {})
 
     def try_out(self, setting: Setting) -> None:
         """Calls the loss outside of any program, where a value out of range still has a name."""
-        known = {"matrix": np.eye(NUM_CLASSES), "class_counts": np.ones(NUM_CLASSES)}
-        shape = (1, NUM_CLASSES) if self.views is None else (self.views, 1, NUM_CLASSES)
+        num_classes = self.network.num_classes
+        known = {"matrix": np.eye(num_classes), "class_counts": np.ones(num_classes)}
+        shape = (1, num_classes) if self.views is None else (self.views, 1, num_classes)
         arguments = {name: known[name] for name in self.needed} | setting
         self.loss(jnp.zeros(shape), jnp.zeros(1, jnp.int32), **arguments)
 
 
-def measure(params: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
-    """All of `METRICS` but the loss."""
-    training, validation, test = parts["train"], parts["validation"], parts["test"]
-    on_test = MODEL.apply(params, test["x"])
-    on_training = MODEL.apply(params, training["x"])
+def measure(
+    network: Network, params: PyTree, extra: PyTree, parts: Mapping[str, Mapping]
+) -> dict[str, jax.Array]:
+    """All of `METRICS` but the loss.
+
+    Args:
+        network: what is trained.
+        params: its parameters.
+        extra: the number of the step and the network's stats.
+        parts: `train`, `validation`, `test` and `known`; where there is a part `probe` of the
+            training part, it stands for the whole of it.
+    """
+    _, stats = extra
+    training = parts.get("probe", parts["train"])
+
+    def scores(part):
+        return network.scores(params, stats, parts["known"], part)
+
+    on_test, test = scores(parts["test"]), parts["test"]
     averages = {
         "accuracy": metrics.accuracy(on_test, test["label"]),
         "nll": metrics.negative_log_likelihood(on_test, test["label"]),
         "validation_accuracy": metrics.accuracy(
-            MODEL.apply(params, validation["x"]), validation["label"]
+            scores(parts["validation"]), parts["validation"]["label"]
         ),
-        "memorized": metrics.memorization(on_training, training["label"], training["clean_label"]),
+        "memorized": metrics.memorization(
+            scores(training), training["label"], training["clean_label"]
+        ),
     }
     return {name: average.value for name, average in averages.items()}
+
+
+def adapted_temperatures(
+    method: Method, setting: Setting, scores: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """The temperature that ALDR-KL gives each example, ``[B]``, at one setting of its method."""
+    call = method.loss_fn
+    searched = {name: value for name, value in setting.items() if name != "learning_rate"}
+    arguments = call.loss.keywords | searched
+    return losses.aldr_temperature(call.normalize(scores), labels, **arguments)
 
 
 def best_setting(values: np.ndarray) -> int:
@@ -158,17 +189,20 @@ def best_setting(values: np.ndarray) -> int:
     return int(values[METRICS.index("validation_accuracy")].mean(0).argmax())
 
 
+def check_seeds(seeds: int) -> None:
+    """Raises ValueError for a single repetition."""
+    if seeds < 2:
+        raise ValueError(f"seeds must be at least 2, for a standard deviation; got {seeds}.")
+
+
 def check_protocol(
     *,
-    seeds: int,
     epochs: int,
     batch_size: int,
     weight_decay: float,
     learning_rates: Sequence[float],
 ) -> None:
     """Raises ValueError for arguments that no training can have."""
-    if seeds < 2:
-        raise ValueError(f"seeds must be at least 2, for a standard deviation; got {seeds}.")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")

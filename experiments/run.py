@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments import EXPERIMENTS, SWEEPS, command_line, progress, results
+from experiments.choices import is_generated
 from experiments.command_line import Call, UsageError
 from experiments.results import Results
 
@@ -99,9 +100,13 @@ def _run(
     path = results.folder(options.results_dir, name, call.overrides)
     config = {"experiment": name, "arguments": call.config, "overrides": call.overrides}
     config |= {"data_dir": options.data_dir, "argv": argv}
+    generated = [key for key, value in call.arguments.items() if is_generated(value)]
+    config |= {"generated_data": bool(generated)}
     with results.open_results(path, config, force=options.force) as opened:
         finished = opened.summary is not None
         console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
+        for key in generated:
+            console.print(f"generated data, not real: --{key} {call.config[key]}")
         if not finished:
             try:
                 _record(console, EXPERIMENTS[name], call, options.data_dir, opened)

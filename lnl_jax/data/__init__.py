@@ -1,8 +1,38 @@
-"""Data sets as dicts of arrays, one function each, and batches of them."""
+"""Data sets as dicts of arrays, one function each, and batches of them.
+
+What is done to images in training is in `lnl_jax.data.augment`.
+"""
 
 from lnl_jax.data.batches import batches, epoch_plan, take
+from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
+from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
 from lnl_jax.data.labels import check_labels
-from lnl_jax.data.splits import hold_out
+from lnl_jax.data.npz import load_npz
+from lnl_jax.data.shapes32 import shapes32
+from lnl_jax.data.splits import hold_out, k_fold
+from lnl_jax.data.streaming import fits_on_device, stream
+from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
-__all__ = ["batches", "check_labels", "digits", "epoch_plan", "hold_out", "take"]
+__all__ = [
+    "Splits",
+    "batches",
+    "check_labels",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "epoch_plan",
+    "fashion_mnist",
+    "fits_on_device",
+    "hold_out",
+    "k_fold",
+    "letter",
+    "load_npz",
+    "mnist",
+    "pendigits",
+    "satimage",
+    "shapes32",
+    "stream",
+    "take",
+    "vowel",
+]

@@ -39,3 +39,34 @@ def hold_out(
         {name: values[~chosen] for name, values in dataset.items()},
         {name: values[chosen] for name, values in dataset.items()},
     )
+
+
+def k_fold(dataset: Dataset, folds: int) -> list[tuple[Dataset, Dataset]]:
+    """Holds out every part once, in turn: contiguous parts of equal size.
+
+    Args:
+        dataset: arrays with the same leading dimension N.
+        folds: how many parts, at least 2. Where N is not a multiple of it, the last examples are
+            held out by none, so that all parts are of one size.
+
+    Returns:
+        For each fold the rest and the part held out, each in the old order.
+
+    Raises:
+        ValueError: if `folds` is less than 2 or more than N.
+
+    Example:
+        >>> [part["index"].tolist() for _, part in k_fold({"index": np.arange(5)}, 2)]
+        [[0, 1], [2, 3]]
+    """
+    size = len(next(iter(dataset.values())))
+    if not 2 <= folds <= size:
+        raise ValueError(f"folds must be from 2 to the {size} examples, got {folds}.")
+    length = size // folds
+    parts = []
+    for start in range(0, folds * length, length):
+        held = np.zeros(size, bool)
+        held[start : start + length] = True
+        rest = {name: values[~held] for name, values in dataset.items()}
+        parts.append((rest, {name: values[held] for name, values in dataset.items()}))
+    return parts

@@ -1,6 +1,39 @@
-"""Metrics as pairs of a sum and a count, which add up exactly over batches, devices and hosts."""
+"""Metrics as sums and counts, which add up exactly over batches, devices and hosts.
+
+How well scores find the mislabelled examples is the exception: `auroc` and `average_precision`
+compare every example with every other, and are taken once, over all of them.
+"""
 
 from lnl_jax.metrics._average import Average, merge
-from lnl_jax.metrics._classification import accuracy, memorization, negative_log_likelihood
+from lnl_jax.metrics._calibration import (
+    CalibrationBins,
+    brier_score,
+    calibration_bins,
+    expected_calibration_error,
+)
+from lnl_jax.metrics._classification import (
+    accuracy,
+    class_mean,
+    memorization,
+    negative_log_likelihood,
+    per_class_accuracy,
+    top_k_accuracy,
+)
+from lnl_jax.metrics._detection import auroc, average_precision
 
-__all__ = ["Average", "accuracy", "memorization", "merge", "negative_log_likelihood"]
+__all__ = [
+    "Average",
+    "CalibrationBins",
+    "accuracy",
+    "auroc",
+    "average_precision",
+    "brier_score",
+    "calibration_bins",
+    "class_mean",
+    "expected_calibration_error",
+    "memorization",
+    "merge",
+    "negative_log_likelihood",
+    "per_class_accuracy",
+    "top_k_accuracy",
+]

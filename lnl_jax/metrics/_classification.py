@@ -1,10 +1,12 @@
 """Accuracy and its relatives, each an `Average`."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from lnl_jax.metrics._average import Average, average, check_mask
+from lnl_jax.metrics._average import Average, average, group_sums, read_mask
+from lnl_jax.metrics._checks import check_count, check_labels, is_class
 
 
 def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -27,8 +29,102 @@ def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Ave
         >>> float(accuracy(logits, jnp.array([0, 0, 1]), where=counted).value)
         0.5
     """
-    _check_labels(logits, labels)
+    check_labels(logits, labels)
     return average(logits.argmax(-1) == labels.astype(jnp.int32), where)
+
+
+def top_k_accuracy(logits: Array, labels: Array, k: int, *, where: Array | None = None) -> Average:
+    """How often the label's score is one of the k largest.
+
+    Equal scores rank in the order of the classes, as they do for the largest one: with ``k=1`` this
+    is `accuracy`, and a model that scores all classes alike gains nothing by it.
+
+    Args:
+        logits: scores, shape ``[..., K]``.
+        labels: classes, integers of shape ``[...]``.
+        k: a Python integer from 1 to K.
+        where: boolean, the examples to count, ``[...]``; None counts all.
+
+    Returns:
+        The `Average` over the counted examples. A label outside ``[0, K)`` counts as wrong, and so
+        does one whose score is NaN; a NaN of another class ranks before every number.
+
+    Raises:
+        ValueError: if `labels` or `where` have another shape, or `k` is out of range.
+
+    Example:
+        >>> logits = jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+        >>> float(top_k_accuracy(logits, jnp.array([1, 2]), 2).value)
+        0.5
+    """
+    check_labels(logits, labels)
+    check_count("k", k, logits.shape[-1])
+    labels = labels.astype(jnp.int32)
+    valid = is_class(labels, logits)
+    index = jnp.where(valid, labels, 0)[..., None]
+    own = jnp.take_along_axis(logits, index, -1)
+    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    # Counting takes one pass, where sorting takes many. No NaN is at most another number.
+    ahead = ~(logits <= own) | ((logits == own) & (classes < index))
+    return average(valid & (ahead.sum(-1) < k), where)
+
+
+def per_class_accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
+    """The accuracy on the examples of each class.
+
+    `class_mean` of it, after all batches are merged, is the balanced accuracy.
+
+    Args:
+        logits: scores, shape ``[..., K]``.
+        labels: classes, integers of shape ``[...]``; one outside ``[0, K)`` is of no class and
+            counts nowhere.
+        where: boolean, the examples to count, ``[...]``; None counts all.
+
+    Returns:
+        An `Average` for each class, its `total` and `count` of shape ``[K]``; the value of a class
+        without examples is NaN.
+
+    Raises:
+        ValueError: if `labels` or `where` have another shape.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+        >>> per_class_accuracy(logits, jnp.array([0, 0, 1])).value.tolist()
+        [0.5, 0.0]
+    """
+    check_labels(logits, labels)
+    labels = labels.astype(jnp.int32)
+    correct = logits.argmax(-1) == labels
+    num_classes = logits.shape[-1]
+    return Average(
+        group_sums(correct, labels, num_classes, where),
+        group_sums(jnp.ones_like(correct), labels, num_classes, where),
+    )
+
+
+def class_mean(average: Average) -> Array:
+    """The mean over the classes that occur, each with the same weight.
+
+    Of `per_class_accuracy` this is the balanced accuracy, the mean recall. It does not add up:
+    merge the batches first.
+
+    Args:
+        average: with `total` and `count` of shape ``[..., K]``.
+
+    Returns:
+        The mean of the values whose count is not 0, ``[...]``; NaN where all are.
+
+    Example:
+        >>> first = Average(jnp.array([3.0, 0.0, 0.0]), jnp.array([4.0, 1.0, 0.0]))
+        >>> float(class_mean(first))
+        0.375
+
+    References:
+        Brodersen et al., "The Balanced Accuracy and Its Posterior Distribution" (ICPR 2010).
+    """
+    occurs = average.count > 0
+    total = jnp.where(occurs, average.value, 0).sum(-1)
+    return Average(total, occurs.sum(-1).astype(total.dtype)).value
 
 
 def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -49,12 +145,11 @@ def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None
         >>> round(float(negative_log_likelihood(jnp.zeros((1, 10)), jnp.array([3])).value), 3)
         2.303
     """
-    _check_labels(logits, labels)
+    check_labels(logits, labels)
     labels = labels.astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
     # Optax takes a negative label for one that counts from the last class.
-    outside = (labels < 0) | (labels >= logits.shape[-1])
-    return average(jnp.where(outside, jnp.nan, losses), where)
+    return average(jnp.where(is_class(labels, logits), losses, jnp.nan), where)
 
 
 def memorization(
@@ -84,18 +179,8 @@ def memorization(
         Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels"
         (NeurIPS 2020), the memorised fraction of Figure 1.
     """
-    _check_labels(logits, labels)
-    _check_labels(logits, clean_labels)
+    check_labels(logits, labels)
+    check_labels(logits, clean_labels)
     false = labels.astype(jnp.int32) != clean_labels.astype(jnp.int32)
-    if where is not None:
-        check_mask(where, false.shape)
-        false &= where
-    return average(logits.argmax(-1) == labels.astype(jnp.int32), false)
-
-
-def _check_labels(logits: Array, labels: Array) -> None:
-    if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels must be integers of shape {logits.shape[:-1]}, as logits have; got "
-            f"{labels.dtype} of shape {labels.shape}."
-        )
+    counted = false & read_mask(where, false.shape)
+    return average(logits.argmax(-1) == labels.astype(jnp.int32), counted)

@@ -1,5 +1,35 @@
-"""Networks, as flax linen modules. They know no loss and no training."""
+"""Networks, as flax linen modules. They know no loss and no training.
 
+All are called alike: ``model.init(key, images)`` makes ``params`` and, for those with batch norm,
+``batch_stats``; ``model.apply(variables, images, train=False)`` gives scores ``[B, K]`` in float32;
+``model.apply(variables, images, train=True, mask=mask, mutable=["batch_stats"])`` gives scores
+normalised by the batch, and the new statistics, which examples outside `mask` do not enter.
+"""
+
+from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP
+from lnl_jax.models.resnet import (
+    ResNet,
+    projected,
+    resnet8,
+    resnet18,
+    resnet20,
+    resnet34,
+    zero_padded,
+)
+from lnl_jax.models.wide_resnet import WideResNet, wide_resnet28
 
-__all__ = ["MLP"]
+__all__ = [
+    "MLP",
+    "ConvNet",
+    "ResNet",
+    "WideResNet",
+    "convnet",
+    "projected",
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet8",
+    "wide_resnet28",
+    "zero_padded",
+]

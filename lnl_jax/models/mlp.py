@@ -32,8 +32,11 @@ class MLP(nn.Module):
     activation: Callable[[Array], Array] = nn.tanh
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Scores ``[B, K]`` for inputs ``[B, ...]``, which are flattened."""
+    def __call__(self, inputs: Array, *, train: bool = False, mask: Array | None = None) -> Array:
+        """Scores ``[B, K]`` for inputs ``[B, ...]``, which are flattened.
+
+        `train` and `mask` change nothing; every model takes them.
+        """
         outputs = inputs.reshape(inputs.shape[0], -1)
         for width in self.hidden:
             outputs = self.activation(_dense(width, outputs.shape[-1])(outputs))

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax.noise._checks import check_label_array, check_label_range
+
 
 class Corrupted(NamedTuple):
     """Noisy labels and what became of the old ones.
@@ -34,7 +36,7 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
 
     Raises:
         ValueError: if the labels are not integers from 0 to K - 1, or the rows of the matrix are
-            not distributions.
+            not distributions; the first such row is named.
 
     Example:
         >>> matrix = np.array([[0.0, 1.0], [0.0, 1.0]])
@@ -59,19 +61,25 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
 
 
 def _check(labels: np.ndarray, matrix: np.ndarray) -> None:
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape [N], got {labels.dtype} of shape {labels.shape}."
-        )
+    check_label_array(labels)
     if matrix.ndim != 2 or matrix.shape[0] not in (matrix.shape[1], len(labels)):
         raise ValueError(
             f"matrix must have shape [K, K] or [{len(labels)}, K], one row per class or per "
             f"example; got {matrix.shape}."
         )
-    if (matrix < 0).any() or not np.allclose(matrix.sum(1), 1):
-        raise ValueError("matrix must have rows that are distributions: at least 0, summing to 1.")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < matrix.shape[1]:
+    _check_rows(matrix)
+    check_label_range(labels, matrix.shape[1])
+
+
+def _check_rows(matrix: np.ndarray) -> None:
+    impossible = ~np.isfinite(matrix) | (matrix < 0)
+    sums = matrix.sum(1, where=~impossible)
+    wrong = np.flatnonzero(impossible.any(1) | ~np.isclose(sums, 1))
+    if wrong.size:
+        first = wrong[0]
+        entries = matrix[first][impossible[first]]
+        found = f"has the entry {entries[0]:g}" if entries.size else f"sums to {sums[first]:.6g}"
         raise ValueError(
-            f"labels must be from 0 to {matrix.shape[1] - 1}, as the matrix has columns; got "
-            f"{labels.min()} to {labels.max()}."
+            "matrix must have rows that are distributions: at least 0, summing to 1; row "
+            f"{first} {found}."
         )

@@ -1,15 +1,16 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS, SWEEPS, command_line
 from experiments.choices import LOSSES, unnormalized
-from experiments.ldr_digits import COMPARED, ldr_digits
+from experiments.comparison import COMPARED
+from experiments.ldr_digits import ldr_digits
 from experiments.noisy_labels import BASELINE, METRICS, best_setting
 from experiments.outputs import Artifact, Checkpoint, Resume
+from tests.experiments.snapshots import on_the_host
 
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1, 0.01), "temperatures": (1.0, 10.0)}
 TINY |= {"qs": (0.7,), "batch_size": 128}
@@ -124,17 +125,11 @@ def test_the_same_call_gives_the_same_numbers(one_method):
     assert_same_history(artifacts["history"], one_method[1]["history"])
 
 
-def on_the_host(leaf):
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jnp.copy(leaf) if is_key else np.array(leaf)
-
-
 def test_a_resumed_run_ends_as_an_uninterrupted_one(one_method):
     rows, state = [], None
     for output in ldr_digits(**ONE):
         if isinstance(output, Checkpoint):
-            # What comes after it must not reach what was saved.
-            state = jax.tree.map(on_the_host, output.state)
+            state = on_the_host(output.state)
             break
         rows.append(output)
     assert len(rows) == 2

@@ -8,7 +8,17 @@ import pytest
 from scipy import special
 from sklearn import metrics as reference
 
-from lnl_jax.metrics import Average, accuracy, memorization, merge, negative_log_likelihood
+from lnl_jax.metrics import (
+    Average,
+    accuracy,
+    brier_score,
+    class_mean,
+    memorization,
+    merge,
+    negative_log_likelihood,
+    per_class_accuracy,
+    top_k_accuracy,
+)
 
 EXAMPLES, CLASSES = 60, 5
 
@@ -27,10 +37,14 @@ def memorized(logits, labels, **kwargs):
     return memorization(logits, labels, (labels + labels % 2) % CLASSES, **kwargs)
 
 
+def in_top_two(logits, labels, **kwargs):
+    return top_k_accuracy(logits, labels, 2, **kwargs)
+
+
 # Compiled whole, which takes less time than operation by operation.
 METRICS = [
     pytest.param(jax.jit(metric), id=metric.__name__)
-    for metric in (accuracy, negative_log_likelihood, memorized)
+    for metric in (accuracy, negative_log_likelihood, memorized, in_top_two, brier_score)
 ]
 
 
@@ -152,7 +166,9 @@ def test_a_label_outside_the_classes_has_no_likelihood(drawn, label):
     assert accuracy(logits, labels.at[:].set(label)).total == 0
 
 
-@pytest.mark.parametrize("metric", [accuracy, negative_log_likelihood])
+@pytest.mark.parametrize(
+    "metric", [accuracy, negative_log_likelihood, in_top_two, brier_score, per_class_accuracy]
+)
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
@@ -178,3 +194,109 @@ def test_a_mask_of_another_shape_raises_with_both_shapes(drawn, metric, shape):
     text = f"where must have one entry per example, shape (60,); got {shape}"
     with pytest.raises(ValueError, match=re.escape(text)):
         metric(logits, labels, where=jnp.ones(shape, bool))
+
+
+in_top = jax.jit(top_k_accuracy, static_argnums=2)
+by_class = jax.jit(per_class_accuracy)
+
+
+@pytest.mark.parametrize("k", [1, 3, CLASSES])
+def test_top_k_accuracy_is_that_of_scikit_learn(drawn, k):
+    logits, labels, _ = drawn
+    if k == CLASSES:
+        expected = 1
+    else:
+        expected = reference.top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
+    found = in_top(logits, labels, k)
+    np.testing.assert_allclose(found.value, expected, rtol=1e-6)
+    assert found.count == EXAMPLES
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_equal_scores_rank_in_the_order_of_the_classes(drawn, k):
+    logits, labels, _ = drawn
+    logits, labels = np.round(logits), np.asarray(labels)
+    first = np.argsort(-logits, 1, stable=True)[:, :k]
+    assert len(np.unique(logits)) < 12
+    expected = (first == labels[:, None]).any(1).sum()
+    np.testing.assert_array_equal(in_top(logits, labels, k).total, expected)
+    indifferent = in_top(np.zeros_like(logits), labels, k)
+    np.testing.assert_array_equal(indifferent.total, (labels < k).sum())
+    if k == 1:
+        assert in_top(logits, labels, 1).total == accuracy(logits, labels).total
+
+
+@pytest.mark.parametrize(
+    ("scores", "ranks"),
+    [
+        # The place of each class, 4 where it is in no top 3.
+        ([jnp.nan, 1.0, 0.0], [4, 2, 3]),
+        ([0.0, jnp.nan, -jnp.inf], [2, 4, 3]),
+        ([jnp.inf, -jnp.inf, jnp.inf], [1, 3, 2]),
+        ([jnp.nan, jnp.nan, jnp.nan], [4, 4, 4]),
+    ],
+)
+def test_a_nan_score_is_never_correct_and_ranks_before_numbers(scores, ranks):
+    logits, labels = np.tile(np.float32(scores), (3, 1)), np.arange(3, dtype=np.int32)
+    for k in (1, 2, 3):
+        assert in_top(logits, labels, k).total == sum(rank <= k for rank in ranks)
+
+
+@pytest.mark.parametrize("k", [0, CLASSES + 1, 2.0, True])
+def test_a_k_out_of_range_raises(drawn, k):
+    with pytest.raises(
+        ValueError, match=f"k must be .* from 1 to the number of classes, 5; got {k}"
+    ):
+        top_k_accuracy(*drawn[:2], k)
+
+
+def test_the_mean_over_classes_is_the_balanced_accuracy_of_scikit_learn(drawn):
+    logits, labels, _ = drawn
+    # Unbalanced, and without the last class; predictions are then of classes that occur as well.
+    labels = np.where(labels == 4, 0, labels)
+    logits = np.where(np.arange(CLASSES) == 4, -np.inf, logits)
+    found = by_class(logits, labels)
+    expected = reference.balanced_accuracy_score(labels, logits.argmax(1))
+    np.testing.assert_allclose(class_mean(found), expected, rtol=1e-6)
+    recalls = reference.recall_score(labels, logits.argmax(1), average=None)
+    np.testing.assert_allclose(found.value[:4], recalls, rtol=1e-6)
+    assert jnp.isnan(found.value[4])
+    np.testing.assert_array_equal(found.count, np.bincount(labels, minlength=CLASSES))
+
+
+def test_merged_batches_of_different_classes_have_the_class_mean_of_the_whole(drawn, rng):
+    logits, labels = np.asarray(drawn[0]), np.asarray(drawn[1])
+    order = np.argsort(labels)
+    where = rng.uniform(size=EXAMPLES) < 0.7
+    whole = by_class(logits[where], labels[where])
+    parts = [
+        by_class(np.where(where[part, None], logits[part], np.nan), labels[part], where=where[part])
+        for part in np.split(order, [20, 40])
+    ]
+    merged = functools.reduce(merge, parts)
+    np.testing.assert_array_equal(merged, whole)
+    assert class_mean(merged) == class_mean(whole)
+    means = np.mean([class_mean(part) for part in parts])
+    assert abs(means - class_mean(whole)) > 1e-3
+
+
+def test_class_accuracies_add_up_to_the_accuracy(drawn):
+    logits, labels, _ = drawn
+    found = by_class(logits.reshape(4, 15, CLASSES), labels.reshape(4, 15))
+    whole = accuracy(logits, labels)
+    assert (found.total.sum(), found.count.sum()) == (whole.total, whole.count)
+
+
+def test_labels_of_no_class_count_in_no_class(drawn):
+    logits, labels, _ = drawn
+    spoiled = by_class(logits, labels.at[0].set(-1).at[1].set(CLASSES))
+    np.testing.assert_array_equal(spoiled, by_class(logits[2:], labels[2:]))
+    nothing = by_class(logits, labels, where=jnp.zeros(EXAMPLES, bool))
+    assert jnp.isnan(class_mean(nothing))
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_outside_the_classes_has_no_brier_score_and_is_in_no_top(drawn, label):
+    logits, labels, _ = drawn
+    assert jnp.isnan(brier_score(logits, labels.at[3].set(label)).value)
+    assert in_top(logits, labels.at[:].set(label), CLASSES).total == 0

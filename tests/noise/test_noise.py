@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnl_jax.noise import corrupt, pairflip, symmetric
+from lnl_jax.noise import (
+    LETTER_SWAPS,
+    NEWS20_SWAPS,
+    VOWEL_SWAPS,
+    cifar10_asymmetric,
+    class_dependent,
+    corrupt,
+    cyclic,
+    pairflip,
+    symmetric,
+)
 
 EXAMPLES, CLASSES = 20_000, 10
 
@@ -150,8 +160,12 @@ MATRIX = symmetric(3, 0.5)
     ("labels", "matrix", "text"),
     [
         (LABELS, MATRIX - 0.5 * np.eye(3) + 0.5 * np.eye(3)[[1, 2, 0]] * 2 - 0.5, "at least 0"),
-        (LABELS, 0.9 * MATRIX, "distributions: at least 0, summing to 1"),
-        (LABELS, np.full((3, 3), np.nan), "distributions"),
+        (LABELS, 0.9 * MATRIX, "at least 0, summing to 1; row 0 sums to 0.9"),
+        (LABELS, MATRIX * [[1.0], [1.5], [2.0]], "row 1 sums to 1.5"),
+        (LABELS, np.array([[1.0, 0, 0], [0, 1, 0], [1.5, 0, -0.5]]), "row 2 has the entry -0.5"),
+        (LABELS, np.full((3, 3), np.nan), "row 0 has the entry nan"),
+        (LABELS, np.array([[0.5, 0.5], [np.inf, -np.inf]]), "row 1 has the entry inf"),
+        (LABELS, np.array([[0.0, 1.0]] * 3 + [[0.3, 0.6]]), "row 3 sums to 0.9"),
         (LABELS, MATRIX[:2], r"\[K, K\] or \[4, K\].*got \(2, 3\)"),
         (LABELS, MATRIX[0], r"got \(3,\)"),
         (np.array([0, 3, 1, 1]), MATRIX, "labels must be from 0 to 2.*got 0 to 3"),
@@ -186,3 +200,84 @@ def test_pairflip_sends_every_class_to_the_next_one_and_nowhere_else(labels, rat
 def test_pairflip_out_of_range_raises(arguments, text):
     with pytest.raises(ValueError, match=text):
         pairflip(*arguments)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.35, 1.0])
+@pytest.mark.parametrize("classes", [2, 26])
+def test_class_dependent_noise_of_the_cyclic_mapping_is_pairflip(classes, rate):
+    matrix = class_dependent(classes, rate, cyclic(classes))
+    np.testing.assert_array_equal(matrix, pairflip(classes, rate))
+
+
+def test_class_dependent_noise_goes_the_way_that_is_given_and_no_other():
+    matrix = class_dependent(4, 0.25, {0: 2, 3: 0, np.int64(1): 1})
+    expected = [[0.75, 0, 0.25, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.25, 0, 0, 0.75]]
+    np.testing.assert_array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize(
+    ("swaps", "classes", "clean"),
+    [
+        (LETTER_SWAPS, 26, "AJSTYZ"),
+        (VOWEL_SWAPS, 11, [10]),
+        (NEWS20_SWAPS, 20, [0, 1, 6, 13, 14, 16, 17, 19]),
+    ],
+)
+def test_swaps_go_both_ways_and_the_rest_stays_clean(swaps, classes, clean):
+    assert all(swaps[new] == old != new for old, new in swaps.items())
+    clean = [ord(label) - ord("A") if isinstance(label, str) else label for label in clean]
+    assert sorted([*swaps, *clean]) == list(range(classes))
+    matrix = class_dependent(classes, 0.3, swaps)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    np.testing.assert_array_equal(np.flatnonzero(matrix.diagonal() == 1), clean)
+
+
+def test_swaps_are_those_of_the_official_code():
+    letters = {chr(old + 65) + chr(new + 65) for old, new in LETTER_SWAPS.items() if old < new}
+    assert letters == {"BD", "CG", "EF", "HN", "IL", "KX", "MW", "OQ", "PR", "UV"}
+    assert {(old, new) for old, new in NEWS20_SWAPS.items() if old < new} == {
+        (2, 5),
+        (3, 4),
+        (7, 8),
+        (9, 10),
+        (11, 12),
+        (15, 18),
+    }
+    assert all(old // 2 == new // 2 for old, new in VOWEL_SWAPS.items())
+
+
+def test_cifar10_classes_become_what_they_look_like(labels):
+    names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    noisy = corrupt(labels, cifar10_asymmetric(0.4), seeded())
+    pairs = {(names[old], names[new]) for old, new in zip(labels, noisy.labels, strict=True)}
+    assert {(old, new) for old, new in pairs if old != new} == {
+        ("truck", "automobile"),
+        ("bird", "airplane"),
+        ("deer", "horse"),
+        ("cat", "dog"),
+        ("dog", "cat"),
+    }
+    mistaken = np.isin(labels, [2, 3, 4, 5, 9])
+    assert_plausible(noisy.changed.sum(), mistaken.sum(), 0.4)
+    np.testing.assert_array_equal(cifar10_asymmetric(0.4).sum(1), 1)
+
+
+@pytest.mark.parametrize("pair", [(3, 0), (0, 3), (-1, 0), (0, 1.0), (0, True), ("a", 0)])
+def test_a_mapping_of_what_is_no_class_raises_and_names_the_pair(pair):
+    old, new = pair
+    with pytest.raises(ValueError, match=f"integers from 0 to 2; got {old!r}: {new!r}"):
+        class_dependent(3, 0.2, {1: 2, old: new})
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: class_dependent(3, 1.5, {}), "rate must be from 0 to 1, got 1.5"),
+        (lambda: class_dependent(1, 0.5, {}), "num_classes must be at least 2, got 1"),
+        (lambda: cifar10_asymmetric(-0.1), "rate must be from 0 to 1, got -0.1"),
+        (lambda: cyclic(1), "num_classes must be at least 2, got 1"),
+    ],
+)
+def test_class_dependent_noise_out_of_range_raises(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()

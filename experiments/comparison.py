@@ -1,0 +1,189 @@
+"""Losses against cross-entropy on one noisily labelled data set: what the ldr_* studies share."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments.choices import (
+    HYPERPARAMETERS,
+    LOSSES,
+    OWN_NORMALIZATIONS,
+    Loss,
+    Normalization,
+    unnormalized,
+)
+from experiments.lockstep import (
+    Method,
+    Study,
+    curves,
+    describe,
+    paired_gain,
+    product,
+    search,
+    spread,
+)
+from experiments.networks import Network
+from experiments.noisy_labels import (
+    BASELINE,
+    METRICS,
+    best_setting,
+    check_choice,
+    check_protocol,
+    name_of,
+    robust_loss,
+)
+from experiments.outputs import Checkpoint, Resume, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PyTree = Any
+
+# The losses to which `temperatures` and `margin` belong, and all that are compared by default.
+ADAPTED = ("ldr_kl", "aldr_kl")
+COMPARED = ("generalized_cross_entropy", *ADAPTED)
+TITLES = {"accuracy": "clean test accuracy", "memorized": "false labels memorised"}
+
+
+class Protocol(NamedTuple):
+    """How every loss is trained, and what validation chooses from."""
+
+    epochs: int
+    batch_size: int
+    learning_rates: Sequence[float]
+    weight_decay: float
+    temperatures: Sequence[float]
+    qs: Sequence[float]
+    margin: float
+
+    def check(self) -> None:
+        """Raises ValueError for what no training can have."""
+        check_protocol(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            learning_rates=self.learning_rates,
+        )
+        check_choice("temperatures", self.temperatures)
+        check_choice("qs", self.qs)
+
+    def steps_per_epoch(self, size: int) -> int:
+        """For a training part of that many examples."""
+        return -(-size // self.batch_size)
+
+
+class Outcome(NamedTuple):
+    """What a comparison ends with.
+
+    Attributes:
+        methods: cross-entropy first.
+        states: the last ones, ``[data sets, settings]`` each.
+        history: ``[METRICS, epochs, data sets, settings]`` each.
+    """
+
+    methods: Sequence[Method]
+    states: Sequence[PyTree]
+    history: Sequence[np.ndarray]
+
+    @property
+    def best(self) -> list[int]:
+        """The chosen setting of each method, after the last epoch."""
+        return [best_setting(values[:, -1]) for values in self.history]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The history by the name of the method."""
+        return {m.name: values for m, values in zip(self.methods, self.history, strict=True)}
+
+
+def compared(
+    loss: Loss | None,
+    normalize: Normalization | None,
+    own: Mapping[str, Normalization] = OWN_NORMALIZATIONS,
+) -> list[tuple[str, Loss, Normalization]]:
+    """Cross-entropy, always, and what it is compared with: names, losses, normalisations.
+
+    Args:
+        loss: this one alone; None takes `COMPARED`.
+        normalize: for all of them; None takes each loss's own.
+        own: these; where a loss has none, its scores are taken as they are.
+    """
+    functions = {name: LOSSES[name] for name in COMPARED} if loss is None else {name_of(loss): loss}
+    return [(BASELINE, LOSSES[BASELINE], unnormalized)] + [
+        (name, function, normalize or own.get(name, unnormalized))
+        for name, function in functions.items()
+        if name != BASELINE
+    ]
+
+
+def methods_of(
+    choices: Sequence[tuple[str, Loss, Normalization]],
+    network: Network,
+    protocol: Protocol,
+    size: int,
+) -> list[Method]:
+    """The losses with the settings that the protocol leaves open, for `size` training examples."""
+    temperatures = product(temperature=protocol.temperatures)
+    grids = HYPERPARAMETERS | dict.fromkeys(ADAPTED, temperatures)
+    grids |= {"generalized_cross_entropy": product(q=protocol.qs)}
+    return [
+        robust_loss(
+            function,
+            normalization,
+            grids.get(name, []),
+            protocol.learning_rates,
+            network=network,
+            total_steps=protocol.steps_per_epoch(size) * protocol.epochs,
+            **({"margin": protocol.margin} if name in ADAPTED else {}),
+        )
+        for name, function, normalization in choices
+    ]
+
+
+def compare(
+    methods: Sequence[Method],
+    make: Callable[[Method], Study],
+    plan: Callable[[int], dict[str, np.ndarray]],
+    protocol: Protocol,
+    size: int,
+    resume: Resume,
+) -> Generator[Row | Checkpoint, None, Outcome]:
+    """Trains all methods; yields rows and checkpoints as `search` does."""
+    states, history = yield from search(
+        methods,
+        [make(method) for method in methods],
+        plan,
+        METRICS,
+        best_setting,
+        epochs=protocol.epochs,
+        steps_per_epoch=protocol.steps_per_epoch(size),
+        resume=resume,
+    )
+    return Outcome(methods, states, history)
+
+
+def results_table(outcome: Outcome) -> list[dict[str, Any]]:
+    """A line per method: the chosen setting, percentages, and the paired gain over the first."""
+    rows = []
+    for method, values, best in zip(outcome.methods, outcome.history, outcome.best, strict=True):
+        of = {name: values[index, -1, :, best] for index, name in enumerate(METRICS)}
+        accuracy = 100 * of["accuracy"].astype(np.float64)
+        row = {"method": method.name}
+        row |= {"accuracy %": accuracy.mean(), "std": spread(accuracy)}
+        if not rows:
+            baseline = accuracy
+            row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
+        else:
+            row |= paired_gain(accuracy, baseline)
+        row |= {"nll": of["nll"].mean(), "memorized %": 100 * of["memorized"].mean()}
+        row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
+        rows.append(row | {"chosen": describe(method.settings[best])})
+    return rows
+
+
+def curves_figure(outcome: Outcome, title: str) -> "Figure":
+    """Accuracy and memorised labels over the epochs, of every method at its chosen setting."""
+    figure = curves(outcome.methods, outcome.history, METRICS, best_setting, TITLES)
+    figure.suptitle(title)
+    return figure

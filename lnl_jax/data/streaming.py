@@ -1,0 +1,81 @@
+"""Data sets that are larger than the memory of the device: batches from threads on the host."""
+
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from lnl_jax.data.batches import take
+
+
+def stream(
+    dataset: Mapping, plan: Mapping, *, num_threads: int = 4, buffer_size: int = 16
+) -> Iterator[dict]:
+    """The batches of a plan in its order, made ahead of time by threads.
+
+    They are those of `batches`, whatever the number of threads. To go on in the middle of an epoch,
+    give the rest of its plan: ``{name: values[step:] for name, values in plan.items()}``.
+
+    Args:
+        dataset: what gives rows for an array of positions, such as arrays and memory maps; with
+            leading dimension N, ``index`` among them.
+        plan: an `epoch_plan`: ``position`` and ``mask``, ``[S, B]``.
+        num_threads: how many batches are made at the same time; 0 makes each when asked for.
+        buffer_size: how many batches are made ahead of the one in use.
+
+    Yields:
+        Dicts of arrays with leading dimension B, in the memory of the host, and ``mask``.
+
+    Raises:
+        ValueError: if `num_threads` is negative or `buffer_size` less than 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from lnl_jax.data import epoch_plan
+        >>> rows = {"index": np.array([4, 8, 9])}
+        >>> [batch["index"].tolist() for batch in stream(rows, epoch_plan(3, 2))]
+        [[4, 8], [9, 4]]
+    """
+    if num_threads < 0 or buffer_size < 1:
+        raise ValueError(
+            f"num_threads must be at least 0 and buffer_size at least 1, got {num_threads} and "
+            f"{buffer_size}."
+        )
+    import grain
+
+    def batch(step: int) -> dict:
+        return take(dataset, {name: values[step] for name, values in plan.items()})
+
+    steps = grain.MapDataset.range(len(plan["position"]))
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=buffer_size)
+    return iter(steps.map(batch).to_iter_dataset(options))
+
+
+def fits_on_device(
+    dataset: Mapping, *, fraction: float = 0.5, device: jax.Device | None = None
+) -> bool:
+    """Whether a data set takes no more than a part of the free memory of a device.
+
+    Args:
+        dataset: arrays or memory maps.
+        fraction: of the free memory that the data set may take, more than 0 and at most 1; the
+            rest is for parameters and activations.
+        device: None means the first one.
+
+    Returns:
+        True where it fits, and where a device does not say how much memory it has, as CPUs do not.
+
+    Raises:
+        ValueError: if `fraction` is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> fits_on_device({"index": np.arange(1000)})
+        True
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be more than 0 and at most 1, got {fraction}.")
+    memory = (device or jax.devices()[0]).memory_stats() or {}
+    if "bytes_limit" not in memory:
+        return True
+    free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+    return sum(values.nbytes for values in dataset.values()) <= fraction * free

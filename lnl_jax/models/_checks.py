@@ -1,0 +1,22 @@
+"""What the networks ask of their inputs."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def check_images(images: Array) -> None:
+    """Raises where the images are not floating point of shape ``[B, H, W, C]``."""
+    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images must be floating point of shape [B, H, W, C], got {images.dtype} of shape "
+            f"{images.shape}; add the axis that is missing, and scale integers first."
+        )
+
+
+def check_mask(mask: Array | None, inputs: Array) -> None:
+    """Raises where the mask is not one boolean per example."""
+    if mask is not None and (mask.shape != inputs.shape[:1] or mask.dtype != jnp.bool_):
+        raise ValueError(
+            f"mask must be boolean of shape {inputs.shape[:1]}, one per example, got {mask.dtype} "
+            f"of shape {mask.shape}."
+        )

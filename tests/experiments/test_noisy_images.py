@@ -1,0 +1,217 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import run
+from experiments.choices import IMAGE_SETS, LOSSES, MODELS, is_generated
+from experiments.image_networks import SCORED_AT_ONCE, convolutional, initial_variables, unaugmented
+from experiments.ldr_cifar import NOISES, ldr_cifar
+from experiments.ldr_cifarn import ldr_cifarn
+from experiments.mislabelled import Scored
+from experiments.noisy_images import (
+    Labelled,
+    class_matrix,
+    first_examples,
+    image_parts,
+    suspicious_images,
+)
+from experiments.noisy_labels import METRICS
+from experiments.outputs import Artifact, Checkpoint, Resume
+from lnl_jax import data
+from tests.experiments.snapshots import on_the_host
+
+TRAIN, TEST, K = 60, 20, 10
+model = functools.partial(MODELS["convnet"], width=4, depth=1)
+TINY = {"model": model, "epochs": 2, "batch_size": 16, "learning_rates": (0.1,), "folds": 3}
+TINY |= {"temperatures": (10.0,), "qs": (0.7,), "first_folds": 2}
+
+
+def made_up(size, seed):
+    """Images whose brightness is the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(size) % K).astype(np.int32)
+    images = rng.integers(0, 30, (size, 8, 8, 3)) + 20 * labels[:, None, None, None]
+    return {"image": images.astype(np.uint8), "label": labels, "index": np.arange(size)}
+
+
+def tiny(data_dir=None, *, human=True):
+    """A data set for these tests."""
+    train, test = made_up(TRAIN, 0), made_up(TEST, 1)
+    if human:
+        train["label_worse"] = np.where(np.arange(TRAIN) % 3, train["label"], 0).astype(np.int32)
+        train["label_aggre"] = train["label"]
+    return data.Splits(train, test, K, tuple("abcdefghij"))
+
+
+def call(experiment, **arguments):
+    """The rows, and the artifacts by name."""
+    outputs = list(experiment(dataset=tiny, **TINY | arguments))
+    rows = [output for output in outputs if isinstance(output, dict)]
+    return rows, {output.name: output.value for output in outputs if isinstance(output, Artifact)}
+
+
+@pytest.fixture(scope="module")
+def one_loss():
+    return call(ldr_cifar, loss=LOSSES["aldr_kl"])
+
+
+def test_every_epoch_has_a_finite_row_per_method(one_loss):
+    rows, artifacts = one_loss
+    assert [(row["epoch"], row["method"]) for row in rows] == [
+        (epoch, method) for epoch in (1, 2) for method in ("cross_entropy", "aldr_kl")
+    ]
+    for row in rows:
+        assert np.isfinite([row[name] for name in METRICS]).all()
+    assert artifacts["history"]["aldr_kl"].shape == (len(METRICS), 2, 2, 1)
+    (line,) = artifacts["protocol"]
+    assert (line["training examples"], line["folds"], line["epochs"]) == (40, 2, "2")
+    assert line["model"] == "convnet (width 4, depth 1)"
+    assert {"curves", "suspicious", "temperature_histogram"} <= set(artifacts)
+
+
+def test_the_grid_shows_the_least_believed_labels_first():
+    splits = tiny()
+    suspicion = np.random.default_rng(0).permutation(TRAIN).astype(float)
+    part = {"label": splits.train["label_worse"], "clean_label": splits.train["label"]}
+    scored = Scored(np.arange(TRAIN), suspicion, None, None)
+    panels = suspicious_images(scored, part, splits, "a loss").axes
+    for panel, row in zip(panels, np.argsort(-suspicion), strict=False):
+        given, clean = (splits.class_names[part[name][row]] for name in ("label", "clean_label"))
+        expected = f"{given}\n(correct)" if given == clean else f"{given}\nis {clean}"
+        assert panel.get_title() == expected
+        np.testing.assert_array_equal(panel.images[0].get_array(), splits.train["image"][row])
+    assert len(panels) == 32
+
+
+def test_adapted_temperatures_lie_between_their_bounds(one_loss):
+    _, artifacts = one_loss
+    for line in artifacts["temperatures"]:
+        # Between temperature * (1 - 1 / alpha) and the temperature itself.
+        assert 5 <= line["5%"] <= line["mean temperature"] <= line["95%"] <= 10
+    assert [line["examples"] for line in artifacts["temperatures"]] == ["clean", "mislabelled"]
+    assert all(0 < line["AUROC %"] < 100 for line in artifacts["results"])
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
+    rows, state = [], None
+    for output in ldr_cifar(dataset=tiny, **TINY, loss=LOSSES["aldr_kl"]):
+        if isinstance(output, Checkpoint):
+            state = on_the_host(output.state)
+            break
+        rows.append(output)
+    resumed = Resume(rows, lambda fresh: state)
+    later, artifacts = call(ldr_cifar, loss=LOSSES["aldr_kl"], resume=resumed)
+    assert rows + later == one_loss[0]
+    assert artifacts["results"] == one_loss[1]["results"]
+
+
+def test_human_labels_are_trained_on(one_loss):
+    _, artifacts = call(ldr_cifarn, loss=LOSSES["cross_entropy"])
+    title = artifacts["curves"].get_suptitle()
+    assert "human labels 'worse'" in title
+    expected = np.mean(tiny().train["label_worse"] != tiny().train["label"])
+    assert f"{expected:.0%} of them false" in title
+    _, clean = call(ldr_cifarn, loss=LOSSES["cross_entropy"], labels="aggre")
+    assert np.isnan(clean["results"][0]["memorized %"])
+
+
+def test_folds_hold_out_validation_and_share_the_images():
+    splits = tiny()
+    noisy = np.roll(splits.train["label"], 1)
+    parts, shared = image_parts(Labelled(splits, noisy, np.eye(K)), 3, 3)
+    held = parts["validation"]["index"].ravel()
+    assert held.tolist() == list(range(TRAIN))
+    for fold in range(3):
+        index = parts["train"]["index"][fold]
+        assert not set(index) & set(parts["validation"]["index"][fold])
+        np.testing.assert_array_equal(parts["train"]["label"][fold], noisy[index])
+        np.testing.assert_array_equal(
+            parts["train"]["clean_label"][fold], splits.train["label"][index]
+        )
+    assert shared["known"]["image"] is splits.train["image"]
+    np.testing.assert_array_equal(shared["test"]["label"], splits.test["label"])
+
+
+def test_scores_in_chunks_are_those_of_all_images_at_once():
+    module = model(K)
+    images = np.random.default_rng(0).integers(0, 255, (SCORED_AT_ONCE + 7, 8, 8, 3), np.uint8)
+    params, stats = initial_variables(module, images[0], [0])
+    params = jax.tree.map(lambda array: array[0], params)
+    network = convolutional(module, K, stats, unaugmented, padded=False)
+    known = {"image": jnp.asarray(images), "mean": jnp.full(3, 0.5), "std": jnp.full(3, 0.2)}
+    found = network.scores(params, stats, known, {"index": jnp.arange(len(images))[::-1]})
+    pixels = (images[::-1] / np.float32(255) - 0.5) / 0.2
+    expected = module.apply({"params": params, "batch_stats": stats}, pixels.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    on_images = network.scores(params, stats, known, {"image": jnp.asarray(images)})
+    np.testing.assert_allclose(on_images, found[::-1], rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_correction_is_told_is_the_mean_over_each_class():
+    labels = np.array([0, 0, 2])
+    rows = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 0, 1]])
+    expected = np.array([[0.75, 0.25, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(class_matrix(rows, labels, 4), expected)
+    np.testing.assert_array_equal(class_matrix(expected, labels, 4), expected)
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_every_noise_is_a_distribution_over_the_classes(name):
+    splits = tiny()
+    matrix = NOISES[name](splits, 0.3, np.random.default_rng(0))
+    assert matrix.shape in ((K, K), (TRAIN, K))
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    assert 0.05 < 1 - np.mean(matrix[np.arange(len(matrix)), _own(matrix, splits)]) < 0.5
+
+
+def _own(matrix, splits):
+    return np.arange(K) if len(matrix) == K else splits.train["label"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arguments", "text"),
+    [
+        (ldr_cifar, {"noise_rate": 2.0}, "noise_rate must be from 0 to 1, got 2"),
+        (ldr_cifar, {"first_folds": 4}, "first_folds must be from 1 to folds = 3, got 4"),
+        (ldr_cifar, {"folds": 1, "first_folds": None}, "folds must be from 2 to"),
+        (ldr_cifar, {"train_size": 61}, "train_size must be from 1 to 60, got 61"),
+        (ldr_cifarn, {"labels": "best"}, "labels must be one of worse, aggre, got best"),
+        (
+            ldr_cifarn,
+            {"dataset": functools.partial(tiny, human=False)},
+            "no human labels: add the columns y_train_worse",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_value_raises_with_its_name_before_any_row(experiment, arguments, text):
+    with pytest.raises(ValueError, match=text):
+        next(experiment(**{"dataset": tiny} | TINY | arguments))
+
+
+def test_asymmetric_noise_is_of_ten_classes_only():
+    with pytest.raises(ValueError, match="asymmetric is about the 10 classes"):
+        NOISES["asymmetric"](tiny()._replace(num_classes=100), 0.4, None)
+
+
+def test_fewer_training_examples_are_the_first_ones():
+    splits = first_examples(tiny(), 5)
+    assert splits.train["index"].tolist() == [0, 1, 2, 3, 4]
+    assert len(splits.test["label"]) == TEST
+
+
+def test_a_run_on_generated_images_says_so(tmp_path, capsys, monkeypatch):
+    assert [name for name, function in IMAGE_SETS.items() if is_generated(function)] == ["shapes32"]
+    words = "--exp ldr_cifar --dataset shapes32 --dataset.num_train 60 --dataset.num_test 20 "
+    words += "--model convnet --model.width 4 --model.depth 1 --loss cross_entropy --epochs 1 "
+    words += f"--results_dir {tmp_path}"
+    assert run.main(words.split()) == 0
+    assert "generated data, not real: --dataset shapes32" in capsys.readouterr().out
+    (config,) = tmp_path.glob("**/config.json")
+    assert json.loads(config.read_text())["generated_data"] is True
+    (table,) = tmp_path.glob("**/protocol.csv")
+    assert "shapes32 (num_train 60, num_test 20), generated" in table.read_text()
