@@ -123,7 +123,7 @@ def ldr_cifar(
     the accuracy on clean test labels after the last epoch, mean and deviation over the folds.
 
     That is a matter of an accelerator. On generated images (shapes32) what is not given is smaller,
-    for some minutes on a CPU: see `SMALL`. The results are in docs/results/ldr_cifar:
+    for a CPU: see `SMALL`.
         python experiments/run.py --exp ldr_cifar --dataset shapes32
         python experiments/run.py --exp ldr_cifar --dataset cifar10 --data_dir DIR --model resnet8
 

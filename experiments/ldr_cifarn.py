@@ -59,7 +59,7 @@ def ldr_cifarn(
     for `random1` to `random3`. They are published as pickles, which this project does not read: put
     them into the columns ``y_train_worse`` and so on of DIR/cifar10.npz.
 
-    The results, of a small network, are in docs/results/ldr_cifarn:
+    With a small network, for a CPU:
         python experiments/run.py --exp ldr_cifarn --data_dir DIR --model resnet8
 
     Args:

@@ -78,7 +78,7 @@ def ldr_letter(
     after the last epoch, mean and deviation over the folds. All folds and settings of a loss train
     at once. The official code never shuffles: `--shuffle false`.
 
-    A few minutes on 2 CPU cores; the results are in docs/results/ldr_letter:
+    Five to ten minutes on 2 CPU cores:
         python experiments/run.py --exp ldr_letter --data_dir DIR
 
     Args:

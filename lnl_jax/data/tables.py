@@ -179,7 +179,7 @@ def _is_cached(table: _Table) -> bool:
 
     # Where scikit-learn keeps the description, which comes first. If that place changes, a set in
     # the cache needs a connection; nothing worse.
-    folder = Path(get_data_home(), "openml.org", "api", "v1", "json", "data")
+    folder = Path(get_data_home(), "openml", "openml.org", "api", "v1", "json", "data")
     return (folder / f"{table.data_id}.gz").exists()
 
 

@@ -64,6 +64,7 @@ def test_every_epoch_has_a_finite_row_per_method(tiny):
         )
 
 
+@pytest.mark.slow
 def test_weights_that_may_not_leave_the_uniform_ones_train_as_erm_does():
     _, artifacts = call(**TINY | {"fractions": (1.0,), "radii": (0.0,), "temperatures": (1e8,)})
     expected = artifacts["history"]["erm"]
@@ -104,6 +105,7 @@ def test_figures_show_every_method_and_every_group(tiny):
     assert len(artifacts["examples"].axes) == NUM_GROUPS
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny):
     rows, state = [], None
     for output in dro_groups(**TINY):

@@ -139,6 +139,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_method):
     assert_same_history(artifacts["history"], one_method[1]["history"])
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_set_on_the_loss_is_not_searched():
     fixed = functools.partial(LOSSES["ldr_kl"], temperature=10.0, margin=0.5)
     _, found = call(**TINY | {"loss": fixed, "margin": 0.0})
@@ -149,6 +150,7 @@ def test_a_hyperparameter_set_on_the_loss_is_not_searched():
     assert chosen[1] == chosen[0] + ", temperature 10"
 
 
+@pytest.mark.slow
 def test_a_normalisation_applies_to_the_compared_loss_and_not_to_the_baseline(one_method):
     _, artifacts = call(**ONE | {"normalize": unnormalized})
     expected = one_method[1]["history"]

@@ -100,6 +100,7 @@ def test_results_have_a_line_per_method_with_detection(outputs):
     assert not {"temperatures", "temperature_histogram"} & set(artifacts)
 
 
+@pytest.mark.slow
 def test_clean_labels_leave_nothing_to_detect(data_dir):
     found = list(
         ldr_letter(**TINY, loss=LOSSES["cross_entropy"], noise_rate=0.0, data_dir=data_dir)

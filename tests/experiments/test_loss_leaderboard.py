@@ -56,6 +56,7 @@ def test_the_board_is_in_the_order_of_the_mean_rank(tiny):
     assert all(line.count("|") == lines[0].count("|") for line in lines)
 
 
+@pytest.mark.slow
 def test_cross_entropy_is_that_of_ldr_digits(tiny):
     outputs = list(ldr_digits(**TINY, loss=LOSSES["cross_entropy"], noise_rate=0.6))
     history = next(o.value for o in outputs if isinstance(o, Artifact) and o.name == "history")
@@ -71,6 +72,7 @@ def test_without_noise_the_correction_is_cross_entropy_and_with_noise_it_is_not(
     assert difference[METRICS.index("loss"), 1:].min() > 1e-3
 
 
+@pytest.mark.slow
 def test_truncation_starts_in_the_second_half_of_the_training(tiny):
     """In the first half it is the plain loss; from then on unlikely labels have no gradient."""
     plain, _ = call(**TINY, only=("generalized_cross_entropy",))
@@ -80,6 +82,7 @@ def test_truncation_starts_in_the_second_half_of_the_training(tiny):
     assert rows[1]["accuracy"] != rows_of_plain[1]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_at_the_next_method(tiny):
     rows, state = [], None
     for output in loss_leaderboard(**TINY, only=ONLY):

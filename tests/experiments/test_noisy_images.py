@@ -109,6 +109,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
     assert artifacts["results"] == one_loss[1]["results"]
 
 
+@pytest.mark.slow
 def test_human_labels_are_trained_on(one_loss):
     _, artifacts = call(ldr_cifarn, loss=LOSSES["cross_entropy"])
     title = artifacts["curves"].get_suptitle()

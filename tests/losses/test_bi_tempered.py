@@ -218,6 +218,7 @@ def test_the_loss_is_positive_except_where_the_prediction_is_the_label(float64, 
         assert (compiled(logits, y, t1=t1, t2=t2) > least).all()
 
 
+@pytest.mark.slow
 def test_second_derivatives_match_finite_differences(float64, scores):
     logits, labels = (jnp.asarray(array[:3]) for array in scores[:2])
 

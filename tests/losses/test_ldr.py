@@ -204,6 +204,7 @@ def test_fewer_classes_than_top_k_give_nan(scores):
     assert found[0] == 0
 
 
+@pytest.mark.slow
 def test_top_k_compiled_equals_eager(rng):
     logits = jnp.float32(3 * rng.normal(size=(64, 100)))
     labels = jnp.asarray(rng.integers(100, size=64), jnp.int32)
