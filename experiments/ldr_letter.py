@@ -41,7 +41,7 @@ def uniform(num_classes: int, rate: float) -> np.ndarray:
 
 
 def class_dependent(num_classes: int, rate: float) -> np.ndarray:
-    """A fraction of the labels of nine pairs of letters that look alike is swapped."""
+    """A fraction of the labels of ten pairs of letters that look alike is swapped."""
     return swapped(num_classes, rate, LETTER_SWAPS)
 
 
