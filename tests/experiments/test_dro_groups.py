@@ -51,6 +51,7 @@ def test_the_colour_agrees_with_the_class_as_often_as_asked_in_training_alone(al
         np.testing.assert_array_equal(nearest, color)
 
 
+@pytest.mark.slow
 def test_every_epoch_has_a_finite_row_per_method(tiny):
     rows, _ = tiny
     assert [(row["epoch"], row["method"]) for row in rows] == [
@@ -72,6 +73,7 @@ def test_weights_that_may_not_leave_the_uniform_ones_train_as_erm_does():
         np.testing.assert_allclose(artifacts["history"][name], expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_robust_weights_change_the_training(tiny):
     history = tiny[1]["history"]
     for name in METHODS[1:]:
@@ -85,6 +87,7 @@ def test_settings_are_chosen_by_the_worst_group_of_the_validation_part():
     assert _best(values) == 2
 
 
+@pytest.mark.slow
 def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(tiny):
     _, artifacts = tiny
     assert [line["method"] for line in artifacts["results"]] == METHODS
@@ -98,6 +101,7 @@ def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(tiny)
             np.testing.assert_allclose(line["gain"], gain, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_figures_show_every_method_and_every_group(tiny):
     _, artifacts = tiny
     for axis in artifacts["curves"].axes:

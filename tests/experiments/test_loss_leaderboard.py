@@ -33,6 +33,7 @@ def accuracies(artifacts, name):
     return np.stack([accuracy[i, :, best_setting(values[:, i])] for i in range(len(NOISES))])
 
 
+@pytest.mark.slow
 def test_every_method_has_a_row_per_epoch_with_the_accuracy_at_each_noise(tiny):
     rows, artifacts = tiny
     assert [(row["method"], row["epoch"]) for row in rows] == [
@@ -44,6 +45,7 @@ def test_every_method_has_a_row_per_epoch_with_the_accuracy_at_each_noise(tiny):
         np.testing.assert_allclose(row["accuracy"], means.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_board_is_in_the_order_of_the_mean_rank(tiny):
     _, artifacts = tiny
     means = np.array([accuracies(artifacts, name).mean(1) for name in METHODS])
@@ -65,6 +67,7 @@ def test_cross_entropy_is_that_of_ldr_digits(tiny):
     np.testing.assert_allclose(found, history["cross_entropy"][:, -1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_noise_the_correction_is_cross_entropy_and_with_noise_it_is_not(tiny):
     history = tiny[1]["history"]
     difference = abs(history["forward_correction"] - history["cross_entropy"])

@@ -380,6 +380,7 @@ def test_integer_logits_and_example_masks_raise(case, rng):
         case(logits, labels, where=jnp.ones((EXAMPLES, CLASSES)))
 
 
+@pytest.mark.slow
 def test_integer_labels_build_no_one_hot_array(case):
     """They need no more memory than the distribution that a caller hands over."""
     classes = 1_000 if "matrix" in case.arrays else 50_000
