@@ -89,6 +89,7 @@ MODELS: dict[str, Callable] = {
     "resnet34": models.resnet34,
     "wide_resnet28": models.wide_resnet28,
     "convnet": models.convnet,
+    "vit": models.vit,
 }
 
 AUGMENTATIONS: dict[str, Callable] = {"crop_and_flip": crop_and_flip, "none": unaugmented}

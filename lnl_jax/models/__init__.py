@@ -6,6 +6,7 @@ All are called alike: ``model.init(key, images)`` makes ``params`` and, for thos
 normalised by the batch, and the new statistics, which examples outside `mask` do not enter.
 """
 
+from lnl_jax.models._transformer import gelu, quick_gelu
 from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP
 from lnl_jax.models.resnet import (
@@ -17,19 +18,24 @@ from lnl_jax.models.resnet import (
     resnet34,
     zero_padded,
 )
+from lnl_jax.models.vit import ViT, vit
 from lnl_jax.models.wide_resnet import WideResNet, wide_resnet28
 
 __all__ = [
     "MLP",
     "ConvNet",
     "ResNet",
+    "ViT",
     "WideResNet",
     "convnet",
+    "gelu",
     "projected",
+    "quick_gelu",
     "resnet18",
     "resnet20",
     "resnet34",
     "resnet8",
+    "vit",
     "wide_resnet28",
     "zero_padded",
 ]

@@ -95,6 +95,7 @@ CONSTRUCTORS = {
     models.resnet34: {"width": int},
     models.wide_resnet28: {"widen": int, "dropout": float},
     models.convnet: {"width": int, "depth": int},
+    models.vit: dict.fromkeys(("width", "depth", "heads", "patch_size"), int),
 }
 
 
