@@ -70,7 +70,8 @@ def write_artifact(path: pathlib.Path, name: str, value: Any) -> list[dict[str, 
         write_file(path / f"{name}.csv", csv_bytes(value))
         return to_json(value)
     elif hasattr(value, "savefig"):
-        write_file(path / f"{name}.png", _png(value))
+        for ending, data in _images(value).items():
+            write_file(path / f"{name}.{ending}", data)
     else:
         raise TypeError(
             f"artifact {name!r} is a {type(value).__name__}; it may be a figure, a dict of arrays, "
@@ -98,10 +99,17 @@ def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _png(figure: Any) -> bytes:
+def _images(figure: Any) -> dict[str, bytes]:
+    """A figure as PNG, to be looked at, and as SVG, to be printed; the same bytes every time."""
+    import matplotlib
     from matplotlib import pyplot
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    options = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
+    images = {}
+    with matplotlib.rc_context({"svg.hashsalt": "lnl_jax"}):
+        for ending, more in options.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=ending, bbox_inches="tight", **more)
+            images[ending] = buffer.getvalue()
     pyplot.close(figure)  # a sweep would collect one open figure per run
-    return buffer.getvalue()
+    return images

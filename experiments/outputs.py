@@ -16,8 +16,9 @@ class Artifact(NamedTuple):
 
     Attributes:
       name: the file name, without its ending unless the value is bytes.
-      value: a matplotlib figure (becomes `name.png`), a dict of arrays (`name.npz`), a table as a
-        list of dicts (`name.csv`; also printed at the end and kept in `summary.json`), or bytes.
+      value: a matplotlib figure (becomes `name.png` and `name.svg`), a dict of arrays
+        (`name.npz`), a table as a list of dicts (`name.csv`; also printed at the end and kept in
+        `summary.json`), or bytes.
     """
 
     name: str

@@ -3,6 +3,7 @@ import hashlib
 import json
 import math
 import sys
+from xml.etree import ElementTree
 
 import jax.numpy as jnp
 import matplotlib
@@ -94,6 +95,7 @@ def test_artifacts_become_files(tmp_path):
                 run.write(Artifact(name, value))
         summary = run.finish()
     assert matplotlib.image.imread(tmp_path / "curve.png").ndim == 3
+    assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("}svg")
     assert np.load(tmp_path / "arrays.npz")["x"].tolist() == [0, 1, 2]
     text = "method,loss,extra\na,0.5,\nb,,Infinity\n"
     assert (tmp_path / "table.csv").read_text() == text
