@@ -1,7 +1,8 @@
 """Metrics as sums and counts, which add up exactly over batches, devices and hosts.
 
 How well scores find the mislabelled examples is the exception: `auroc` and `average_precision`
-compare every example with every other, and are taken once, over all of them.
+compare every example with every other, and are taken once, over all of them. So are
+`effective_rank` and `uniformity` of embeddings.
 """
 
 from lnl_jax.metrics._average import Average, merge
@@ -20,20 +21,25 @@ from lnl_jax.metrics._classification import (
     top_k_accuracy,
 )
 from lnl_jax.metrics._detection import auroc, average_precision
+from lnl_jax.metrics._representation import alignment, class_average, effective_rank, uniformity
 
 __all__ = [
     "Average",
     "CalibrationBins",
     "accuracy",
+    "alignment",
     "auroc",
     "average_precision",
     "brier_score",
     "calibration_bins",
+    "class_average",
     "class_mean",
+    "effective_rank",
     "expected_calibration_error",
     "memorization",
     "merge",
     "negative_log_likelihood",
     "per_class_accuracy",
     "top_k_accuracy",
+    "uniformity",
 ]

@@ -11,7 +11,15 @@ from lnl_jax.train.loop import (
 )
 from lnl_jax.train.sharding import data_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
-from lnl_jax.train.tables import Table, segment_last, segment_mean
+from lnl_jax.train.table_rows import (
+    fingerprint,
+    grow,
+    page_in,
+    page_out,
+    remap,
+    shard_tables,
+)
+from lnl_jax.train.tables import Table, segment_last, segment_log_mean_exp, segment_mean
 
 __all__ = [
     "Table",
@@ -19,19 +27,26 @@ __all__ = [
     "data_mesh",
     "dispatch_steps",
     "evaluate",
+    "fingerprint",
     "fit",
     "gather_batches",
+    "grow",
     "init_state",
     "latest_metadata",
     "make_eval_step",
     "make_train_step",
     "open_checkpoints",
+    "page_in",
+    "page_out",
+    "remap",
     "replicate",
     "restore_latest",
     "run_steps",
     "save",
     "scan_steps",
     "segment_last",
+    "segment_log_mean_exp",
     "segment_mean",
     "shard_batch",
+    "shard_tables",
 ]

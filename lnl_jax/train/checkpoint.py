@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lnl_jax.train.tables import is_table
+
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
 
@@ -69,7 +71,7 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
     if latest is not None and step <= latest:
         raise ValueError(f"step {step} is not after the last saved step {latest}.")
     leaves = _named_leaves(state)
-    described = {name: _describe(name, leaf) for name, leaf in leaves.items()}
+    described = _described(state, leaves)
     manager.save(
         step,
         args=ocp.args.Composite(
@@ -115,7 +117,7 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
         return None
     json = _read_json(manager, step)
     leaves = _named_leaves(like)
-    _check_same(json["leaves"], leaves, manager.directory)
+    _check_same(json["leaves"], _described(like, leaves), manager.directory)
     targets = {name: _target(leaf) for name, leaf in _stored(leaves).items()}
     args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
     restored = manager.restore(step, args=args)["state"]
@@ -136,6 +138,15 @@ def _read_json(manager: CheckpointManager, step: int) -> dict:
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path) or "state": leaf for path, leaf in paths}
+
+
+def _described(tree: PyTree, leaves: dict[str, Any]) -> dict[str, str]:
+    """What must be the same: the types of the leaves, and whose rows the tables hold."""
+    found = {name: _describe(name, leaf) for name, leaf in leaves.items()}
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_table):
+        if is_table(node) and node.fingerprint:
+            found[f"{jax.tree_util.keystr(path)}.fingerprint"] = node.fingerprint
+    return found
 
 
 def _describe(name: str, leaf: Any) -> str:
@@ -189,8 +200,7 @@ def _uncommitted(value: jax.Array) -> jax.Array:
     return jnp.asarray(np.asarray(value))
 
 
-def _check_same(saved: dict[str, str], leaves: dict[str, Any], directory: Any) -> None:
-    wanted = {name: _describe(name, leaf) for name, leaf in leaves.items()}
+def _check_same(saved: dict[str, str], wanted: dict[str, str], directory: Any) -> None:
     if saved == wanted:
         return
     name = next(n for n in (*wanted, *saved) if saved.get(n) != wanted.get(n))

@@ -47,7 +47,12 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
                 f"the batch has {len(leaf)} examples, not a multiple of {mesh.size} devices; pad "
                 "it, with mask false for the padding."
             )
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    return split_rows(batch, mesh)
+
+
+def split_rows(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Splits the leading axis of arrays whose lengths were checked."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

@@ -1,4 +1,7 @@
-"""State per training example: tables with a row for each, gathered and scattered by index."""
+"""State per training example: tables with a row for each, gathered and scattered by index.
+
+Which examples have rows, and on which device or host they are: `lnl_jax.train.table_rows`.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -51,6 +54,31 @@ def segment_last(rows: Array, segments: Array, num_segments: int) -> Array:
     return rows[jnp.clip(last, 0)]
 
 
+def segment_log_mean_exp(rows: Array, segments: Array, num_segments: int) -> Array:
+    r"""The log of the mean of the exponentials of each segment: the mean of what is kept as a log.
+
+    .. math::
+        \log \frac{1}{|S|} \sum_{i \in S} e^{r_i}
+
+    Args:
+        rows: floating point, ``[B, ...]``; ``-inf`` is the logarithm of 0.
+        segments: the segment of each row, integers of shape ``[B]``.
+        num_segments: how many there are.
+
+    Returns:
+        ``[num_segments, ...]``; ``-inf`` where a segment has no rows or all are ``-inf``.
+
+    Example:
+        >>> rows = jnp.log(jnp.array([1.0, 3.0, 5.0]))
+        >>> jnp.exp(segment_log_mean_exp(rows, jnp.array([0, 0, 1]), 2)).tolist()
+        [2.0, 5.0]
+    """
+    largest = jax.ops.segment_max(rows, segments, num_segments)
+    # Nothing is subtracted from rows that are all -inf, which would make NaN of them.
+    shift = jnp.where(jnp.isfinite(largest), largest, 0)
+    return jnp.log(segment_mean(jnp.exp(rows - shift[segments]), segments, num_segments)) + shift
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -59,7 +87,10 @@ class Table:
     Attributes:
         values: a pytree of arrays ``[N, ...]``, row i for the example whose ``index`` is i.
         combine: the rule for duplicates, ``(rows, segments, num_segments) -> rows`` like
-            `jax.ops.segment_max`; rows of one example share a segment.
+            `jax.ops.segment_max`; rows of one example share a segment. One for all arrays, or one
+            for each in the structure of `values`, which must be hashable then: a named tuple.
+        fingerprint: of the training set, from `fingerprint`; a checkpoint is only restored into a
+            table that has the same. Empty means that nobody checks.
 
     Example:
         >>> table = Table(jnp.full(4, 10.0))
@@ -69,7 +100,8 @@ class Table:
     """
 
     values: PyTree
-    combine: Combine = dataclasses.field(default=segment_mean, metadata={"static": True})
+    combine: Combine | Any = dataclasses.field(default=segment_mean, metadata={"static": True})
+    fingerprint: str = dataclasses.field(default="", metadata={"static": True})
 
 
 def gather(tables: PyTree, index: Array) -> PyTree:
@@ -90,7 +122,7 @@ def gather(tables: PyTree, index: Array) -> PyTree:
 
         return jax.tree.map(rows, table.values)
 
-    return jax.tree.map(read, tables, is_leaf=_is_table)
+    return jax.tree.map(read, tables, is_leaf=is_table)
 
 
 def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
@@ -107,20 +139,29 @@ def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
     """
 
     def write(table: Table, new: PyTree) -> Table:
-        size = len(jax.tree.leaves(table.values)[0])
+        size = num_rows(table)
         # Padding shares one index beyond the table, where the write is dropped.
         position = index.astype(jnp.int32)
         kept = jnp.where(mask & (position >= 0), position, size)
         unique, segments = jnp.unique(kept, size=len(index), fill_value=size, return_inverse=True)
 
-        def put(values: Array, rows: Array) -> Array:
-            combined = table.combine(rows.astype(values.dtype), segments, len(index))
+        def put(combine: Combine, values: Array, rows: Array) -> Array:
+            combined = combine(rows.astype(values.dtype), segments, len(index))
             return values.at[unique].set(combined.astype(values.dtype), mode="drop")
 
-        return dataclasses.replace(table, values=jax.tree.map(put, table.values, new))
+        rules = table.combine
+        if callable(rules):
+            rules = jax.tree.map(lambda _: table.combine, table.values)
+        return dataclasses.replace(table, values=jax.tree.map(put, rules, table.values, new))
 
-    return jax.tree.map(write, tables, rows, is_leaf=_is_table)
+    return jax.tree.map(write, tables, rows, is_leaf=is_table)
 
 
-def _is_table(node: Any) -> bool:
+def num_rows(table: Table) -> int:
+    """N."""
+    return len(jax.tree.leaves(table.values)[0])
+
+
+def is_table(node: Any) -> bool:
+    """Whether a node of a pytree is a `Table`."""
     return isinstance(node, Table)

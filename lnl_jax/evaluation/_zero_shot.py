@@ -1,0 +1,59 @@
+"""Classification without training: the class whose descriptions are most similar."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def class_embeddings(texts: Array) -> Array:
+    """One direction per class from several descriptions: the normalised mean of unit vectors.
+
+    Args:
+        texts: embeddings of P descriptions of each of K classes, of any norm, ``[K, P, D]``.
+
+    Returns:
+        Of unit norm, ``[K, D]``, float32.
+
+    Raises:
+        ValueError: if `texts` has not three dimensions.
+
+    Example:
+        >>> class_embeddings(jnp.array([[[2.0, 0.0], [5.0, 0.0]]])).tolist()
+        [[1.0, 0.0]]
+
+    References:
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
+        (ICML 2021), section 3.1.4, the ensemble over prompts.
+    """
+    if texts.ndim != 3:
+        raise ValueError(f"texts must have the shape [K, P, D], got {texts.shape}.")
+    return _unit(_unit(texts.astype(jnp.float32)).mean(1))
+
+
+def zero_shot_scores(images: Array, classes: Array) -> Array:
+    """Cosine similarities of images to classes.
+
+    Args:
+        images: embeddings of any norm, ``[N, D]``.
+        classes: from `class_embeddings`, ``[K, D]``.
+
+    Returns:
+        ``[N, K]``, float32, from -1 to 1; the largest is the predicted class.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> zero_shot_scores(jnp.array([[0.0, 3.0]]), jnp.eye(2)).tolist()
+        [[0.0, 1.0]]
+    """
+    if images.ndim != 2 or classes.ndim != 2 or images.shape[1] != classes.shape[1]:
+        raise ValueError(
+            f"images and classes must have the shapes [N, D] and [K, D], got {images.shape} and "
+            f"{classes.shape}."
+        )
+    return _unit(images.astype(jnp.float32)) @ classes.T
+
+
+def _unit(vectors: Array) -> Array:
+    norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / jnp.where(norms > 0, norms, 1)

@@ -1,0 +1,165 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from lnl_jax import data, evaluation
+from lnl_jax.evaluation import _neighbours
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    found = data.digits()
+    return found["x"], found["label"]
+
+
+@pytest.fixture
+def vectors(rng):
+    return unit(rng.normal(size=(30, 6))), unit(rng.normal(size=(20, 6)))
+
+
+@jax.jit
+def compiled(x, y, l2, weights, max_iterations):
+    return evaluation.fit_linear_probe(
+        x, y, num_classes=10, l2=l2, weights=weights, max_iterations=max_iterations
+    )
+
+
+def fit(x, y, weights, l2=1e-2, max_iterations=500):
+    """One program for all tests: it takes seconds to compile."""
+    return compiled(x, y, l2, np.float32(weights), max_iterations)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_probe_is_the_logistic_regression_of_scikit_learn(digits, rng, weighted):
+    x, y = digits[0][:600], digits[1][:600]
+    weights = rng.uniform(0.2, 2, 600) if weighted else np.ones(600)
+    l2 = 1e-2
+    probe = fit(x, y, weights, l2)
+    assert probe.gradient <= 1e-5
+    peer = LogisticRegression(C=1 / (l2 * weights.sum()), tol=1e-8, max_iter=2000)
+    peer.fit(x, y, weights)
+    np.testing.assert_allclose(probe.kernel, peer.coef_.T, atol=2e-3)
+    expected = peer.decision_function(digits[0][600:])
+    found = np.array(evaluation.probe_scores(probe, digits[0][600:]))
+    # Scores are told apart up to a constant alone.
+    centred = [scores - scores.mean(1, keepdims=True) for scores in (found, expected)]
+    np.testing.assert_allclose(*centred, atol=1e-2)
+
+
+def test_an_example_without_weight_does_not_change_the_probe(digits):
+    x, y = digits[0][:600], digits[1][:600]
+    weights = np.arange(600) >= 50
+    wrong = np.where(np.arange(600) < 50, (y + 1) % 10, y)
+    first = fit(x, y, weights)
+    second = fit(x, wrong, weights)
+    np.testing.assert_array_equal(first.kernel, second.kernel)
+
+
+def test_the_limit_of_iterations_is_told_by_the_gradient(digits):
+    probe = fit(digits[0][:600], digits[1][:600], np.ones(600), max_iterations=2)
+    assert probe.gradient > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [0.1, np.inf])
+def test_neighbours_vote_as_in_scikit_learn(digits, temperature):
+    x, y = unit(digits[0]), digits[1]
+    keys, labels, queries = x[:500], y[:500], x[500:800]
+    found = evaluation.knn_scores(
+        queries, keys, labels, num_classes=10, num_neighbours=7, temperature=temperature
+    )
+
+    def votes(distances):
+        return np.exp((1 - distances) / temperature)
+
+    peer = KNeighborsClassifier(7, metric="cosine", algorithm="brute", weights=votes)
+    expected = peer.fit(keys, labels).predict_proba(queries)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_more_neighbours_than_keys_are_all_the_keys(vectors):
+    queries, keys = vectors
+    labels = np.arange(20) % 2
+    found = evaluation.knn_scores(queries, keys, labels, num_classes=2, temperature=np.inf)
+    np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
+def test_nearest_is_a_sorted_search_whatever_the_size_of_a_block(vectors, monkeypatch):
+    queries, keys = vectors
+    order = np.argsort(-queries @ keys.T, axis=-1)[:, :4]
+    for block in (7, 256):
+        monkeypatch.setattr(_neighbours, "QUERIES_AT_ONCE", block)
+        values, positions = evaluation.nearest(queries, keys, num_neighbours=4)
+        np.testing.assert_array_equal(positions, order)
+        np.testing.assert_allclose(
+            values, np.take_along_axis(queries @ keys.T, order, -1), rtol=1e-5
+        )
+
+
+def test_ranks_count_the_wrong_keys_that_come_before(vectors, rng):
+    queries, keys = vectors
+    positives = rng.integers(20, size=(30, 3))
+    similarities = queries @ keys.T
+    expected = []
+    for row, right in zip(similarities, positives, strict=True):
+        wrong = np.delete(row, np.unique(right))
+        expected.append((wrong >= row[right].max()).sum())
+    found = evaluation.retrieval_ranks(queries, keys, positives)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_copy_is_found_first_and_collapsed_embeddings_find_nothing(vectors):
+    _, keys = vectors
+    positions = np.arange(20)
+    assert not evaluation.retrieval_ranks(keys, keys, positions).any()
+    collapsed = np.broadcast_to(keys[:1], keys.shape)
+    assert (evaluation.retrieval_ranks(collapsed, collapsed, positions) == 19).all()
+
+
+def test_zero_shot_takes_the_class_of_the_mean_description(rng):
+    texts = rng.normal(size=(3, 4, 5))
+    classes = evaluation.class_embeddings(jnp.asarray(texts))
+    mean = unit(texts).mean(1)
+    np.testing.assert_allclose(classes, unit(mean), atol=1e-6)
+    # The length of a description is not its weight, and that of an image does not matter.
+    longer = texts * np.array([1, 10, 0.1, 2])[None, :, None]
+    np.testing.assert_allclose(evaluation.class_embeddings(jnp.asarray(longer)), classes, atol=1e-6)
+    images = jnp.asarray(5 * mean)
+    scores = evaluation.zero_shot_scores(images, classes)
+    np.testing.assert_allclose(np.diag(scores), 1, rtol=1e-5)
+    assert evaluation.zero_shot_scores(jnp.zeros((1, 5)), classes).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x: evaluation.fit_linear_probe(x, jnp.zeros(2, int), num_classes=2, l2=1.0),
+            r"labels \[N\], got \(3, 3\) and \(2,\)",
+        ),
+        (
+            lambda x: evaluation.fit_linear_probe(
+                x, jnp.zeros(3, int), num_classes=2, l2=1.0, weights=jnp.ones(2)
+            ),
+            "weights must have the shape",
+        ),
+        (lambda x: evaluation.nearest(x, x, num_neighbours=4), "from 1 to the 3 keys, got 4"),
+        (lambda x: evaluation.nearest(x, x[:, :2], num_neighbours=1), "queries and keys"),
+        (
+            lambda x: evaluation.knn_scores(x, x, jnp.zeros(2, int), num_classes=2),
+            "one entry per key",
+        ),
+        (lambda x: evaluation.retrieval_ranks(x, x, jnp.zeros(2, int)), "positives must have"),
+        (lambda x: evaluation.class_embeddings(x), r"\[K, P, D\]"),
+        (lambda x: evaluation.zero_shot_scores(x, x[:, :2]), "images and classes"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.eye(3))

@@ -1,0 +1,72 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lnl_jax import metrics
+
+
+def orthogonal(rng, rows, columns):
+    return np.linalg.qr(rng.normal(size=(rows, columns)))[0].astype(np.float32)
+
+
+def test_the_effective_rank_of_equal_singular_values_is_their_number(rng):
+    features = orthogonal(rng, 20, 5) @ orthogonal(rng, 8, 5).T
+    np.testing.assert_allclose(metrics.effective_rank(7 * features), 5, rtol=1e-4)
+    np.testing.assert_allclose(metrics.effective_rank(jnp.ones((6, 4))), 1, rtol=1e-4)
+    assert np.isnan(metrics.effective_rank(jnp.zeros((3, 2))))
+
+
+def test_the_effective_rank_is_the_exponential_of_the_entropy(rng):
+    values = np.float32([4, 2, 1, 1])
+    features = orthogonal(rng, 20, 4) * values @ orthogonal(rng, 4, 4).T
+    # Shares 1/2, 1/4, 1/8, 1/8 have an entropy of 1.75 bits.
+    np.testing.assert_allclose(metrics.effective_rank(features), 2**1.75, rtol=1e-4)
+
+
+def test_alignment_is_two_minus_twice_the_cosine(rng):
+    angles = rng.uniform(0, np.pi, 6).astype(np.float32)
+    second = jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1)
+    first = jnp.asarray(np.tile(np.float32([1, 0]), (6, 1)))
+    where = jnp.arange(6) < 4
+    found = metrics.alignment(first, second, where=where)
+    np.testing.assert_allclose(found.value, (2 - 2 * np.cos(angles[:4])).mean(), rtol=1e-5)
+    assert found.count == 4
+
+
+def test_uniformity_of_few_points(rng):
+    square = jnp.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    # Of six pairs four have a squared distance of 2, and two of 4.
+    for scale in (0.5, 2.0):
+        expected = np.log((4 * np.exp(-2 * scale) + 2 * np.exp(-4 * scale)) / 6)
+        np.testing.assert_allclose(metrics.uniformity(square, scale=scale), expected, rtol=1e-5)
+    collapsed = jnp.asarray(np.tile(orthogonal(rng, 3, 1).T, (5, 1)))
+    np.testing.assert_allclose(metrics.uniformity(collapsed), 0, atol=1e-5)
+
+
+def test_the_average_of_each_class(rng):
+    values = rng.normal(size=20).astype(np.float32)
+    labels, where = rng.integers(-1, 5, 20), rng.uniform(size=20) < 0.7
+    found = metrics.class_average(
+        jnp.asarray(values), jnp.asarray(labels), num_classes=4, where=jnp.asarray(where)
+    )
+    for label in range(4):
+        members = values[(labels == label) & where]
+        assert found.count[label] == len(members)
+        np.testing.assert_allclose(found.total[label], members.sum(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.effective_rank(jnp.zeros(3)), r"features must have the shape \[N, D\]"),
+        (lambda: metrics.alignment(jnp.eye(2), jnp.eye(3)), "one shape"),
+        (lambda: metrics.uniformity(jnp.zeros((1, 2))), "at least two rows"),
+        (
+            lambda: metrics.class_average(jnp.zeros(2), jnp.zeros(3, int), num_classes=2),
+            r"shape \[N\]",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
