@@ -1,0 +1,349 @@
+"""Contrastive losses of one batch, and the statistics that they and the global ones share.
+
+Shapes: ``queries`` are ``[B, d]``, or ``[V, B, d]`` for V views of B examples; ``keys`` are
+``[M, d]``, or views ``[V, B, d]``, which count as ``[V B, d]``.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from lnl_jax.losses import _blocked
+from lnl_jax.losses._checks import check_count, computation_dtype, in_range
+
+
+class ContrastiveStatistics(NamedTuple):
+    r"""What a contrastive loss needs to know of each anchor, all ``[B]`` or ``[V, B]``.
+
+    Attributes:
+        log_sum: :math:`\log \sum_j \exp(s_{ij} / \tau_i)` over the negatives; ``-inf`` without any.
+        mean: :math:`\sum_j p_{ij} s_{ij}` with :math:`p_i` the softmax of these; no gradient.
+        log_sum_squares: :math:`\log \sum_j \exp(2 s_{ij} / \tau_i)`; no gradient.
+        count: the number n of negatives.
+        positive: the similarity to the positive.
+        temperature: :math:`\tau_i`.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> contrastive_statistics(z, z, temperature=1.0).count.tolist()
+        [2.0, 2.0, 2.0]
+    """
+
+    log_sum: Array
+    mean: Array
+    log_sum_squares: Array
+    count: Array
+    positive: Array
+    temperature: Array
+
+
+def contrastive_statistics(
+    queries: Array,
+    keys: Array,
+    *,
+    temperature: ArrayLike,
+    positives: Array | None = None,
+    query_index: Array | None = None,
+    key_index: Array | None = None,
+    where: Array | None = None,
+    block_size: int | None = None,
+) -> ContrastiveStatistics:
+    r"""The sums over the negatives of each anchor, with gradients through `log_sum` and `positive`.
+
+    Negatives are all keys but the positive, the other views of the same example, and what `where`
+    leaves out. Embeddings are taken as they are: normalise them first.
+
+    Args:
+        queries: anchors, ``[B, d]``, or views, ``[V, B, d]``.
+        keys: ``[M, d]``, or views ``[V, B, d]``.
+        temperature: above 0, a scalar or one per example, ``[B]``.
+        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
+            By default key i for anchor i, and the next view of the same example for views.
+        query_index: which example each anchor shows, integers ``[B]``. Keys of the same example are
+            no negatives. By default views are told apart by their place.
+        key_index: which example each key shows, integers ``[M]``; given with `query_index`.
+        where: boolean, the keys to include; broadcasts to ``[B, M]`` or ``[V, B, M]``.
+        block_size: anchors at a time; memory grows with ``block_size * M``. None: all at once.
+
+    Returns:
+        `ContrastiveStatistics`; NaN where a positive is outside ``[0, M)``. Forward-mode
+        differentiation needs ``block_size=None``.
+
+    Raises:
+        ValueError: for shapes that do not fit each other or a temperature that is not positive.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> contrastive_statistics(z, z, temperature=1.0).log_sum.tolist()
+        [0.693, 0.693, 0.693]
+
+    References:
+        Gao and Zhang, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+        (2021); Cheng et al., "Breaking the Memory Barrier" (2024), for sums over tiles.
+    """
+    batch_shape, queries, keys, dtype = read_embeddings(queries, keys)
+    temperature = read_temperature(temperature, batch_shape, dtype)
+    pairs, invalid = read_pairs(batch_shape, len(keys), positives, query_index, key_index, where)
+    if block_size is not None:
+        check_count("block_size", block_size)
+    flat = temperature.reshape(-1)
+    sums = _blocked.log_sums(queries, keys, flat, pairs, block_size)
+    positive = (queries.astype(dtype) * keys[pairs.positive].astype(dtype)).sum(-1)
+    positive = jnp.where(invalid, jnp.nan, positive)
+    parts = [part.reshape(batch_shape) for part in (*sums, positive)]
+    return ContrastiveStatistics(*parts, temperature)
+
+
+def similarity_statistics(
+    positive: Array, negatives: Array, *, temperature: ArrayLike, where: Array | None = None
+) -> ContrastiveStatistics:
+    """The same from similarities that exist already, as with MoCo's queue.
+
+    Args:
+        positive: similarity to the positive, ``[B]``, not divided by the temperature.
+        negatives: similarities to the negatives, ``[B, M]``.
+        temperature: above 0, a scalar or one per example, ``[B]``.
+        where: boolean, the negatives to include; broadcasts to ``[B, M]``.
+
+    Returns:
+        `ContrastiveStatistics` for `info_nce_of`, `sogclr_of` and `isogclr_of`.
+
+    Raises:
+        ValueError: for shapes that do not fit each other or a temperature that is not positive.
+
+    Example:
+        >>> similarity_statistics(jnp.ones(1), jnp.zeros((1, 4)), temperature=1.0).log_sum.tolist()
+        [1.386]
+    """
+    positive, negatives = jnp.asarray(positive), jnp.asarray(negatives)
+    if negatives.ndim != 2 or positive.shape != negatives.shape[:1]:
+        raise ValueError(
+            f"positive must be [B] and negatives [B, M], got {positive.shape} and "
+            f"{negatives.shape}."
+        )
+    dtype = computation_dtype(positive.dtype)
+    temperature = read_temperature(temperature, positive.shape, dtype)
+    included = jnp.ones(negatives.shape, bool)
+    included = included if where is None else jnp.broadcast_to(where, negatives.shape)
+    sums = _blocked.sums_over(negatives.astype(dtype), included, temperature)
+    sums = _blocked.Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
+    return ContrastiveStatistics(*sums, positive.astype(dtype), temperature)
+
+
+def info_nce(
+    queries: Array,
+    keys: Array,
+    *,
+    temperature: ArrayLike,
+    positives: Array | None = None,
+    where: Array | None = None,
+    query_index: Array | None = None,
+    key_index: Array | None = None,
+    block_size: int | None = None,
+) -> Array:
+    r"""InfoNCE: SimCLR's NT-Xent, MoCo's loss, one half of CLIP's.
+
+    .. math::
+        \ell_i = -\frac{s_i^+}{\tau_i}
+        + \log \Big( e^{s_i^+ / \tau_i} + \sum_{j \in \mathcal{N}_i} e^{s_{ij} / \tau_i} \Big)
+
+    CLIP's loss is ``0.5 * (info_nce(image, text, ...) + info_nce(text, image, ...))``; SimCLR's is
+    that of views ``[2, B, d]`` as both arguments.
+
+    Args:
+        queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
+        keys: ``[M, d]``, or views ``[V, B, d]``.
+        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
+        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
+        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
+        query_index: which example each anchor shows, integers ``[B]``.
+        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+
+    Returns:
+        One loss per example, ``[B]``, the mean of its views, in the dtype of `queries`; 0 without
+        negatives.
+
+    Raises:
+        ValueError: as `contrastive_statistics`.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> info_nce(z, z, temperature=1.0).tolist()
+        [0.551, 0.551, 0.551]
+
+    References:
+        van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding"
+        (2018), equation 4; Chen et al., "A Simple Framework for Contrastive Learning of Visual
+        Representations" (ICML 2020), equation 1. A vector of temperatures belongs to the anchors,
+        not, as in optax's `ntxent`, to the columns.
+    """
+    statistics = contrastive_statistics(
+        queries,
+        keys,
+        temperature=temperature,
+        positives=positives,
+        query_index=query_index,
+        key_index=key_index,
+        where=where,
+        block_size=block_size,
+    )
+    margin, some = _margin(statistics)
+    return over_views(jnp.where(some, jax.nn.softplus(margin), 0), jnp.asarray(queries).dtype)
+
+
+def decoupled_contrastive(
+    queries: Array,
+    keys: Array,
+    *,
+    temperature: ArrayLike,
+    positives: Array | None = None,
+    where: Array | None = None,
+    query_index: Array | None = None,
+    key_index: Array | None = None,
+    block_size: int | None = None,
+) -> Array:
+    r"""Decoupled contrastive loss (DCL): InfoNCE without the positive in the denominator.
+
+    .. math::
+        \ell_i = -\frac{s_i^+}{\tau_i} + \log \sum_{j \in \mathcal{N}_i} e^{s_{ij} / \tau_i}
+
+    Args:
+        queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
+        keys: ``[M, d]``, or views ``[V, B, d]``.
+        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
+        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
+        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
+        query_index: which example each anchor shows, integers ``[B]``.
+        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+
+    Returns:
+        One loss per example, ``[B]``, the mean of its views, in the dtype of `queries`; 0 without
+        negatives. It can be negative.
+
+    Raises:
+        ValueError: as `contrastive_statistics`.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> decoupled_contrastive(z, z, temperature=1.0).tolist()
+        [-0.307, -0.307, -0.307]
+
+    References:
+        Yeh et al., "Decoupled Contrastive Learning" (ECCV 2022), equation 6.
+    """
+    statistics = contrastive_statistics(
+        queries,
+        keys,
+        temperature=temperature,
+        positives=positives,
+        query_index=query_index,
+        key_index=key_index,
+        where=where,
+        block_size=block_size,
+    )
+    margin, some = _margin(statistics)
+    return over_views(jnp.where(some, margin, 0), jnp.asarray(queries).dtype)
+
+
+def over_views(values: Array, dtype: np.dtype | None = None) -> Array:
+    """The mean of the views, ``[V, B]`` or ``[B]`` to ``[B]``."""
+    values = values.mean(0) if values.ndim == 2 else values
+    return values if dtype is None else values.astype(dtype)
+
+
+def _margin(statistics: ContrastiveStatistics) -> tuple[Array, Array]:
+    """How far the negatives are above the positive, finite, and where there are any."""
+    some = ~(statistics.count == 0)
+    log_sum = jnp.where(some, statistics.log_sum, 0)
+    return log_sum - statistics.positive / statistics.temperature, some
+
+
+def read_embeddings(queries: Array, keys: Array) -> tuple[tuple[int, ...], Array, Array, np.dtype]:
+    queries, keys = jnp.asarray(queries), jnp.asarray(keys)
+    for name, array in (("queries", queries), ("keys", keys)):
+        if array.ndim not in (2, 3) or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{name} must be floating, [B, d] or views [V, B, d]; got {array.dtype} of shape "
+                f"{array.shape}."
+            )
+    if queries.shape[-1] != keys.shape[-1] or queries.dtype != keys.dtype:
+        raise ValueError(
+            "queries and keys must have one dtype and one last axis; got "
+            f"{queries.dtype} {queries.shape} and {keys.dtype} {keys.shape}."
+        )
+    width = queries.shape[-1]
+    return (
+        queries.shape[:-1],
+        queries.reshape(-1, width),
+        keys.reshape(-1, width),
+        computation_dtype(queries.dtype),
+    )
+
+
+def read_temperature(
+    temperature: ArrayLike, batch_shape: tuple[int, ...], dtype: np.dtype
+) -> Array:
+    if np.shape(temperature) not in ((), batch_shape[-1:], batch_shape):
+        raise ValueError(
+            f"temperature must be a scalar or have one value per example, shape "
+            f"{batch_shape[-1:]}; got shape {np.shape(temperature)}."
+        )
+    temperature = in_range("temperature", temperature, dtype, above=0)
+    if temperature.ndim and temperature.shape != batch_shape:
+        temperature = temperature[None]
+    return jnp.broadcast_to(temperature, batch_shape)
+
+
+def read_pairs(
+    batch_shape: tuple[int, ...],
+    num_keys: int,
+    positives: Array | None,
+    query_index: Array | None,
+    key_index: Array | None,
+    where: Array | None,
+) -> tuple[_blocked.Pairs, Array]:
+    """The pairs, and where a positive is no key."""
+    views, size = (1, *batch_shape)[-2:]
+    if positives is None:
+        if num_keys < views * size:
+            raise ValueError(
+                f"positives must be given where there are fewer keys ({num_keys}) than anchors "
+                f"({views * size})."
+            )
+        # The next view of the same example; with one view, the key at its own place.
+        positives = jnp.roll(jnp.arange(views * size), -size if views > 1 else 0)
+    elif np.shape(positives) not in (batch_shape, batch_shape[-1:]):
+        raise ValueError(
+            f"positives must be indices into keys of shape {batch_shape}, got shape "
+            f"{np.shape(positives)}."
+        )
+    if (query_index is None) != (key_index is None):
+        raise ValueError("query_index and key_index must be given together.")
+    if query_index is None and views > 1:
+        place = jnp.arange(num_keys)
+        # Keys beyond the views themselves belong to nobody here.
+        query_index = jnp.arange(size)
+        key_index = jnp.where(place < views * size, place % size, -1)
+    if query_index is not None:
+        for name, index, shape in (
+            ("query_index", query_index, (size,)),
+            ("key_index", key_index, (num_keys,)),
+        ):
+            if np.shape(index) != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {np.shape(index)}.")
+        query_index = jnp.tile(jnp.asarray(query_index).astype(jnp.int32), views)
+        key_index = jnp.asarray(key_index).astype(jnp.int32)
+    positives = jnp.asarray(positives).reshape(-1)
+    if len(positives) < views * size:
+        positives = jnp.tile(positives, views)
+    invalid = (positives < 0) | (positives >= num_keys)
+    if where is not None:
+        where = jnp.broadcast_to(where, (*batch_shape, num_keys)).reshape(-1, num_keys)
+    safe = jnp.where(invalid, 0, positives).astype(jnp.int32)
+    return _blocked.Pairs(safe, query_index, key_index, where), invalid

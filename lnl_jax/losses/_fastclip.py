@@ -1,0 +1,139 @@
+"""FastCLIP: a global contrastive loss with one temperature that is learnt as a parameter."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lnl_jax.losses._checks import check_range, in_range
+from lnl_jax.losses._contrastive import contrastive_statistics
+from lnl_jax.losses._sogclr import (
+    Estimator,
+    FirstVisit,
+    difference_to_positive,
+    restart_example,
+    sogclr_of,
+)
+
+
+def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Array:
+    r"""The inner rate falls from 1 to its minimum along a half cosine.
+
+    .. math::
+        \gamma(e) = \gamma_{min} + \frac{1 - \gamma_{min}}{2} (1 + \cos(\pi e / E)),
+        \qquad \gamma_{min} \text{ from } e = E \text{ on}
+
+    Args:
+        epoch: e, counted from 0, any shape.
+        minimum: :math:`\gamma_{min}`, in (0, 1].
+        decay_epochs: E, at least 1; about half of all epochs.
+
+    Returns:
+        The rate, float32, of the shape of `epoch`.
+
+    Raises:
+        ValueError: for a minimum or a number of epochs out of range.
+
+    Example:
+        >>> cosine_gamma(jnp.array([0, 2, 4]), minimum=0.2, decay_epochs=4).tolist()
+        [1.000, 0.600, 0.200]
+
+    References:
+        Wei et al., "FastCLIP: A Suite of Optimization Techniques to Accelerate CLIP Training with
+        Limited Resources" (2024), section 4.
+    """
+    check_range("minimum", minimum, above=0, at_most=1)
+    check_range("decay_epochs", decay_epochs, at_least=1)
+    done = jnp.clip(jnp.asarray(epoch).astype(jnp.float32) / decay_epochs, 0, 1)
+    return minimum + (1 - minimum) / 2 * (1 + jnp.cos(jnp.pi * done))
+
+
+def fastclip(
+    queries: Array,
+    keys: Array,
+    log_u: Array,
+    *,
+    temperature: ArrayLike,
+    rho: ArrayLike,
+    gamma: ArrayLike,
+    positives: Array | None = None,
+    where: Array | None = None,
+    query_index: Array | None = None,
+    key_index: Array | None = None,
+    estimator: Estimator = difference_to_positive,
+    first_visit: FirstVisit = restart_example,
+    block_size: int | None = None,
+) -> tuple[Array, Array, dict[str, Array]]:
+    r"""FastCLIP-v3 for one kind of anchor: SogCLR with one temperature, which gets a gradient.
+
+    .. math::
+        \ell_i = \tau (\log u_i + \rho), \qquad
+        \frac{\partial \ell_i}{\partial \tau} = \log u_i + \rho
+        - \frac{1}{n} \sum_j w_{ij} \frac{s_{ij} - s_i^+}{\tau}
+
+    The gradient of the embeddings is that of :func:`sogclr`, the value here is the objective. A
+    bimodal loss is the sum, or half of it, of this for both kinds of anchors, each with its table.
+
+    Args:
+        queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
+        keys: ``[M, d]``, or views ``[V, B, d]``.
+        log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
+        temperature: :math:`\tau > 0`, a scalar; keep it in its range after each update.
+        rho: at least 0, a scalar: the larger, the smaller the temperature becomes.
+        gamma: weight of this visit, in (0, 1], a scalar; `cosine_gamma`.
+        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
+        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
+        query_index: which example each anchor shows, integers ``[B]``.
+        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        estimator: of the inner mean; see `sogclr`.
+        first_visit: see `sogclr`.
+        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+
+    Returns:
+        The losses, ``[B]``, the new `log_u`, ``[B]``, and `aux` as `sogclr` and
+        ``temperature_gradient``. Gradients flow to the embeddings and to `temperature` only.
+
+    Raises:
+        ValueError: as `sogclr`, and for a temperature that is no scalar.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> def loss(temperature):
+        ...     new = jnp.full(3, -jnp.inf)
+        ...     return fastclip(z, z, new, temperature=temperature, rho=0.5, gamma=1.0)[0].mean()
+        >>> float(jax.grad(loss)(1.0))
+        0.5
+
+    References:
+        Wei et al., "FastCLIP: A Suite of Optimization Techniques to Accelerate CLIP Training with
+        Limited Resources" (2024), v3. The official code counts the inner part of the
+        temperature's gradient twice; this does not.
+    """
+    if jnp.ndim(temperature):
+        raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
+    statistics = contrastive_statistics(
+        queries,
+        keys,
+        temperature=jax.lax.stop_gradient(temperature),
+        positives=positives,
+        query_index=query_index,
+        key_index=key_index,
+        where=where,
+        block_size=block_size,
+    )
+    losses, new, aux = sogclr_of(
+        statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
+    )
+    dtype = losses.dtype
+    rho = jax.lax.stop_gradient(in_range("rho", rho, dtype, at_least=0))
+    temperature = in_range("temperature", temperature, dtype, above=0)
+    held = jax.lax.stop_gradient(temperature)
+    count = statistics.count if statistics.count.ndim == 1 else statistics.count.min(0)
+    some = ~(count == 0)
+    radius = jnp.where(some, rho, 0)
+    slope = aux["temperature_gradient"] + radius
+    aux = aux | {"objective": aux["objective"] + held * radius, "temperature_gradient": slope}
+    # Zero, with the gradients of the surrogate and of the temperature.
+    gradients = losses - jax.lax.stop_gradient(losses) + slope * (temperature - held)
+    losses = (aux["objective"] + gradients).astype(jnp.asarray(queries).dtype)
+    return losses, new, aux
