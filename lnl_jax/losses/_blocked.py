@@ -154,9 +154,11 @@ def _backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
         gradient = gradient + jnp.einsum("am,ad->md", stored, x, **highest)
         return gradient, jnp.einsum("am,md->ad", stored, keys, **highest).astype(x.dtype)
 
-    rows = (queries, temperature, safe, scale, pairs.rows())
+    x, tau, safe, which = _split((queries, temperature, safe, pairs.rows()), block_size)
+    # The copies of row 0 that fill the last block must not pull at the keys.
+    scales = jnp.pad(scale, (0, -len(scale) % block_size)).reshape(-1, block_size)
     start = jnp.zeros_like(keys, dtype=log_sum.dtype)
-    of_keys, of_queries = jax.lax.scan(block, start, _split(rows, block_size))
+    of_keys, of_queries = jax.lax.scan(block, start, (x, tau, safe, scales, which))
     of_temperature = -scale * mean / temperature
     return _join(of_queries, len(queries)), of_keys.astype(keys.dtype), of_temperature, None
 
