@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.dro_groups import dro_groups
+from experiments.ldr_benchmark import ldr_benchmark
 from experiments.ldr_cifar import ldr_cifar
 from experiments.ldr_cifarn import ldr_cifarn
 from experiments.ldr_digits import ldr_digits, noise_rates
@@ -13,6 +14,7 @@ from experiments.loss_leaderboard import loss_leaderboard
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
+    "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,
     "ldr_cifarn": ldr_cifarn,
     "ldr_digits": ldr_digits,

@@ -1,0 +1,361 @@
+"""The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import benchmark_figures, benchmark_tables
+from experiments.choices import HYPERPARAMETERS, LOSSES, OWN_NORMALIZATIONS, unnormalized
+from experiments.command_line import close_names
+from experiments.files import csv_bytes
+from experiments.ldr_letter import noisy_folds, official_split
+from experiments.lockstep import Method, describe, epoch_plans, initial_params, staircase
+from experiments.networks import tabular
+from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss, stack
+from experiments.outputs import Artifact, Checkpoint, Resume
+from lnl_jax import data, metrics, models, noise, train
+from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, sweep
+
+PyTree = Any
+# With their settings in `choices.HYPERPARAMETERS` these are the 39 of the paper's comparison.
+PAPER = (
+    "cross_entropy",
+    "crammer_singer",
+    "weston_watkins",
+    "robust_log_loss",
+    "generalized_cross_entropy",
+    "truncated_generalized_cross_entropy",
+    "symmetric_cross_entropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "nce_rce",
+    "nce_agce",
+    "nce_aul",
+    "jensen_shannon",
+    "ldr_kl",
+    "aldr_kl",
+)
+# What is measured of a run, in the order of the arrays of results.
+MEASURED = (
+    "validation_accuracy",
+    *(f"top_{k}" for k in range(1, 6)),
+    "memorized",
+    "temperature_clean",
+    "temperature_mislabelled",
+)
+# Runs per device that fit its cache; larger chunks were slower.
+RUNS_AT_ONCE = 40
+RATES = {"clean": (0.0,), "uniform": (0.3, 0.6, 0.9), "class_dependent": (0.1, 0.3, 0.5)}
+SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
+
+
+def letter(data_dir: str | None) -> tuple[dict, dict]:
+    """18,000 rows for training and validation, the official 2,000 for testing; 26 classes."""
+    return official_split(data.letter(data_dir))
+
+
+def digits(data_dir: str | None) -> tuple[dict, dict]:
+    """scikit-learn's digits, a fifth of them for testing."""
+    del data_dir
+    return data.hold_out(data.digits(), 0.2, np.random.default_rng(0))
+
+
+def _official(load: Callable, data_dir: str | None) -> tuple[dict, dict]:
+    splits = load(data_dir)
+    return splits.train, splits.test
+
+
+DATASETS: dict[str, Callable] = {
+    "letter": letter,
+    "vowel": functools.partial(_official, data.vowel),
+    "digits": digits,
+    "satimage": functools.partial(_official, data.satimage),
+    "pendigits": functools.partial(_official, data.pendigits),
+}
+
+
+class Condition(NamedTuple):
+    """A data set of a sweep: one noise, one draw of it, one fold."""
+
+    noise: str
+    rate: float
+    seed: int
+    fold: int
+
+
+def ldr_benchmark(
+    *,
+    dataset: str = "letter",
+    losses: tuple[str, ...] = ("paper",),
+    noises: tuple[str, ...] = ("clean", "uniform", "class_dependent"),
+    folds: int = 5,
+    seeds: int = 1,
+    epochs: int = 100,
+    batch_size: int = 64,
+    learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001),
+    weight_decay: float = 5e-3,
+    shuffle: bool = True,
+    memory: float = 2.0,
+    data_dir: str | None = None,
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """The robust losses of the LDR paper on a table of numbers: clean and six noises, five folds.
+
+    The protocol of Zhu et al., "Label Distributionally Robust Losses for Multi-class
+    Classification" (ICML 2023), as in `ldr_letter`, for 15 losses with 39 settings, three learning
+    rates, five contiguous folds and seven noises: uniform 30%, 60%, 90%, class-dependent 10%, 30%,
+    50%, and clean, 4,095 runs. Setting and learning rate are those with the best mean accuracy on
+    noisy validation labels; reported is top-1 to top-5 accuracy on clean test labels. All runs of a
+    loss are one compiled program, on as many devices as JAX sees: on a CPU set
+    `JAX_NUM_CPU_DEVICES` to the number of cores.
+
+        JAX_NUM_CPU_DEVICES=2 python experiments/run.py --exp ldr_benchmark --dataset vowel \
+            --data_dir DIR
+
+    Args:
+        dataset: letter, vowel, digits, satimage or pendigits.
+        losses: names of losses; paper stands for the paper's 15, all for every one that there is.
+        noises: clean, uniform and class_dependent, or some of them.
+        folds: parts of the training set, at least 2.
+        seeds: how often the labels are corrupted anew, with all folds each time.
+        epochs: passes over the training set.
+        batch_size: examples per step.
+        learning_rates: to choose from.
+        weight_decay: added to the gradient, for all parameters.
+        shuffle: whether the order changes from epoch to epoch; the official code never shuffles.
+        memory: GiB that the runs of a chunk may take.
+        data_dir: a folder with the data set as npz; none fetches it from OpenML.
+        resume: where an interrupted run goes on: at the first chunk that had not finished.
+
+    Yields:
+        A row per chunk, then `runs.csv` with a line for each run so far, and a checkpoint; at the
+        end the tables of `benchmark_tables`
+        and the figures of `benchmark_figures`.
+    """
+    check_protocol(
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        learning_rates=learning_rates,
+    )
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}.")
+    _check_names("dataset", [dataset], DATASETS)
+    _check_names("noises", noises, RATES)
+    names = _loss_names(losses)
+    development, test = DATASETS[dataset](data_dir)
+    conditions, parts = _conditions(dataset, development, test, noises, folds, seeds)
+    size, columns = parts["train"]["x"].shape[1:]
+    num_classes = parts["known"]["matrix"].shape[-1]
+    width = min(columns, num_classes)
+    model = models.MLP(num_classes=num_classes, hidden=(width, width))
+    total_steps = -(-size // batch_size) * epochs
+    methods = [_method(name, learning_rates, model, total_steps) for name in names]
+    streams = [c.seed * folds + c.fold for c in conditions]
+    parts |= {"stream": np.array(streams), "params": _params(model, parts, streams)}
+    # One order per fold and seed, whatever the noise.
+    plan = functools.partial(_plans, size, batch_size, streams, shuffle)
+    results = {
+        m.name: np.full((len(MEASURED), len(conditions), len(m.settings)), np.nan, np.float32)
+        for m in methods
+    }
+    done = {m.name: np.zeros((), np.int32) for m in methods}
+    results, done = resume.restore((results, done))
+    devices = jax.local_device_count()
+    for method in methods:
+        trainer = _trainer(method, model, weight_decay, total_steps)
+        settings = _stacked(method.settings)
+        one = jax.tree.map(lambda v: v[0], (settings, parts))
+        need = run_bytes(trainer, *one, batch_size) * len(method.settings)
+        chunk = chunk_size(
+            len(conditions),
+            need,
+            budget=memory * 2**30,
+            devices=devices,
+            at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
+        )
+        for members, found in sweep(
+            trainer,
+            settings,
+            parts,
+            plan,
+            epochs=epochs,
+            chunk=chunk,
+            finished=int(done[method.name]),
+        ):
+            values = results[method.name]
+            for row, name in enumerate(MEASURED):
+                if name in found:
+                    values[row, members.start : members.stop] = found[name]
+            done[method.name] = np.int32(members.stop)
+            rows = _runs(dataset, methods, conditions, results, done, epochs)
+            means = np.nan_to_num(values[1, members.start : members.stop]).mean(0)
+            yield {
+                "method": method.name,
+                "runs": len(rows),
+                "chunk": chunk * len(method.settings),
+                "accuracy": float(means.max()),
+                "examples": len(rows) * size * epochs,
+            }
+            yield Artifact("runs.csv", csv_bytes(rows))
+            yield Checkpoint((results, done))
+    rows = _runs(dataset, methods, conditions, results, done, epochs)
+    yield Artifact("runs.csv", csv_bytes(rows))
+    yield from benchmark_tables.tables(rows)
+    yield from benchmark_figures.figures(rows)
+
+
+def _check_names(argument: str, given: Sequence[str], names: Mapping) -> None:
+    if not given:
+        raise ValueError(f"{argument} must hold at least one name, got none.")
+    for name in given:
+        if name not in names:
+            raise ValueError(
+                f"{argument} must be of {', '.join(names)}; got {name}; {close_names(name, names)}"
+            )
+
+
+def _loss_names(losses: Sequence[str]) -> list[str]:
+    groups = {"paper": PAPER, "all": tuple(LOSSES)}
+    _check_names("losses", losses, groups | LOSSES)
+    return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
+
+
+def _conditions(
+    dataset: str, development: dict, test: dict, noises: Sequence[str], folds: int, seeds: int
+) -> tuple[list[Condition], dict[str, Any]]:
+    """All data sets of the sweep and their parts, with a leading axis."""
+    num_classes = int(max(development["label"].max(), test["label"].max())) + 1
+    conditions, parts = [], []
+    for name in dict.fromkeys(noises):
+        for rate in RATES[name]:
+            matrix = _matrix(dataset, name, rate, num_classes)
+            for seed in range(seeds):
+                for fold, part in enumerate(noisy_folds(development, test, matrix, folds, seed)):
+                    conditions.append(Condition(name, rate, seed, fold))
+                    parts.append(part)
+    return conditions, stack(parts)
+
+
+def _matrix(dataset: str, name: str, rate: float, num_classes: int) -> np.ndarray:
+    if name == "class_dependent":
+        mapping = SWAPS.get(dataset) or noise.cyclic(num_classes)
+        return noise.class_dependent(num_classes, rate, mapping)
+    return noise.symmetric(num_classes, rate, include_self=True)
+
+
+def _method(
+    name: str, learning_rates: Sequence[float], model: models.MLP, total_steps: int
+) -> Method:
+    return robust_loss(
+        LOSSES[name],
+        OWN_NORMALIZATIONS.get(name, unnormalized),
+        HYPERPARAMETERS.get(name, []),
+        learning_rates,
+        network=tabular(model),
+        total_steps=total_steps,
+    )
+
+
+def _params(model: models.MLP, parts: Mapping, streams: Sequence[int]) -> PyTree:
+    """Initial parameters, the same for all noises of a fold and seed."""
+    return jax.tree.map(np.asarray, initial_params(model, parts["train"]["x"], streams))
+
+
+def _plans(
+    size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epoch: int
+) -> dict[str, np.ndarray]:
+    own = sorted(set(streams))
+    plans = epoch_plans(size, batch_size, own, epoch, shuffle=shuffle)
+    at = [own.index(stream) for stream in streams]
+    return {name: values[:, at] for name, values in plans.items()}
+
+
+def _stacked(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
+    return {
+        key: np.asarray([setting[key] for setting in settings], np.float32) for key in settings[0]
+    }
+
+
+def _trainer(method: Method, model: models.MLP, weight_decay: float, total_steps: int) -> Trainer:
+    def optimizer(setting):
+        factor = functools.partial(staircase, total_steps=total_steps)
+        sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)
+        return optax.chain(optax.add_decayed_weights(weight_decay), sgd)
+
+    def start(setting, part):
+        key = jax.random.key(part["stream"])
+        return train.init_state(part["params"], optimizer(setting), key=key, extra=method.extra)
+
+    def step(setting, part, state, batch):
+        loss_fn = functools.partial(method.loss_fn, setting, part["known"])
+        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0]
+
+    return Trainer(start, step, functools.partial(_measure, method, model))
+
+
+def _measure(method: Method, model: models.MLP, setting, part, state) -> dict[str, jax.Array]:
+    """`MEASURED` of one run; the temperatures only of ALDR-KL."""
+    training, held, test = part["train"], part["validation"], part["test"]
+    on_training, on_test = (model.apply(state.params, own["x"]) for own in (training, test))
+    on_held = model.apply(state.params, held["x"])
+    false = training["label"] != training["clean_label"]
+    found = {
+        f"top_{k}": metrics.top_k_accuracy(on_test, test["label"], k).value for k in range(1, 6)
+    }
+    found["validation_accuracy"] = metrics.accuracy(on_held, held["label"]).value
+    found["memorized"] = metrics.memorization(
+        on_training, training["label"], training["clean_label"]
+    ).value
+    if method.name == "aldr_kl":
+        adapted = adapted_temperatures(method, setting, on_training, training["label"])
+        found["temperature_clean"] = jnp.mean(adapted, where=~false)
+        found["temperature_mislabelled"] = jnp.mean(adapted, where=false)
+    # Scores that are not finite still have a largest one: a run that diverged is NaN throughout.
+    finite = jnp.isfinite(on_training).all() & jnp.isfinite(on_test).all()
+    return {name: jnp.where(finite, value, jnp.nan) for name, value in found.items()}
+
+
+def _cell(name: str, value: float) -> float | str:
+    """A temperature that a loss does not have is empty; an accuracy of NaN is one that diverged."""
+    return "" if name.startswith("temperature") and np.isnan(value) else value
+
+
+def _runs(
+    dataset: str,
+    methods: Sequence[Method],
+    conditions: Sequence[Condition],
+    results: Mapping[str, np.ndarray],
+    done: Mapping[str, np.ndarray],
+    epochs: int,
+) -> list[dict[str, Any]]:
+    """A row for each run that has finished."""
+    rows = []
+    for method in methods:
+        for at, condition in enumerate(conditions[: int(done[method.name])]):
+            for index, setting in enumerate(method.settings):
+                searched = {k: v for k, v in setting.items() if k != "learning_rate"}
+                values = results[method.name][:, at, index]
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "noise": condition.noise,
+                        "rate": condition.rate,
+                        "loss": method.name,
+                        "setting": describe(searched),
+                        "learning_rate": setting["learning_rate"],
+                        "fold": condition.fold,
+                        "seed": condition.seed,
+                        "epochs": epochs,
+                    }
+                    | {
+                        name: _cell(name, float(value))
+                        for name, value in zip(MEASURED, values, strict=True)
+                    }
+                )
+    return rows

@@ -1,0 +1,199 @@
+"""Many trainings in lockstep: all runs of one program at once, in chunks, over all local devices.
+
+A run is a data set (a fold, a noise, a seed) with a setting (a learning rate, hyperparameters).
+The runs of a data set share its batches, so each is gathered once, and their order, so that their
+differences are paired. Nothing but a plan of positions crosses from the host within an epoch.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lnl_jax.train.sharding import DATA_AXIS, data_mesh
+
+PyTree = Any
+
+
+class Trainer(NamedTuple):
+    """What one run does. All functions are for one run; the sweep puts the axes of runs in front.
+
+    Attributes:
+        start: ``(setting, data_set) -> state``, any pytree: what a run changes, with its state per
+            training example.
+        step: ``(setting, data_set, state, batch) -> state``, for the examples of one batch.
+        measure: ``(setting, data_set, state) -> dict`` of arrays, after the last epoch.
+    """
+
+    start: Callable[[PyTree, PyTree], PyTree]
+    step: Callable[[PyTree, PyTree, PyTree, Mapping], PyTree]
+    measure: Callable[[PyTree, PyTree, PyTree], dict]
+
+
+def run_bytes(trainer: Trainer, setting: PyTree, data_set: PyTree, batch_size: int) -> int:
+    """How much memory one run takes at most: its state twice, and what a step holds.
+
+    Args:
+        trainer: what a run does.
+        setting: of one run.
+        data_set: of one run, with ``train``.
+        batch_size: B.
+
+    Returns:
+        Bytes; those of the data set, which runs share, are not among them.
+    """
+    state = jax.eval_shape(trainer.start, setting, data_set)
+    batch = jax.tree.map(
+        lambda values: jax.ShapeDtypeStruct((batch_size, *np.shape(values)[1:]), values.dtype),
+        dict(data_set["train"]),
+    )
+    batch["mask"] = jax.ShapeDtypeStruct((batch_size,), bool)
+    program = jax.make_jaxpr(trainer.step)(setting, data_set, state, batch)
+    held = sum(_bytes(v.aval) for equation in program.eqns for v in equation.outvars)
+    return 2 * sum(_bytes(leaf) for leaf in jax.tree.leaves(state)) + held
+
+
+def chunk_size(
+    num_data_sets: int, bytes_each: int, *, budget: float, devices: int, at_most: int | None = None
+) -> int:
+    """How many data sets are trained on at once: as many as the memory holds, in equal chunks.
+
+    Args:
+        num_data_sets: how many there are in all.
+        bytes_each: what one of them takes with all its runs.
+        budget: bytes that may be used.
+        devices: a chunk is a multiple of their number.
+        at_most: a limit of the caller, such as one that fits a cache.
+
+    Returns:
+        The size of a chunk.
+
+    Raises:
+        ValueError: if not even one data set per device fits.
+
+    Example:
+        >>> chunk_size(35, 100, budget=1000, devices=2)
+        10
+        >>> chunk_size(35, 100, budget=1e9, devices=2)
+        36
+    """
+    largest = int(budget // (bytes_each * devices)) * devices
+    if largest < devices:
+        raise ValueError(
+            f"budget must hold a data set per device, {bytes_each * devices:,} bytes; got "
+            f"{int(budget):,}."
+        )
+    if at_most is not None:
+        largest = max(min(largest, at_most // devices * devices), devices)
+    chunks = math.ceil(num_data_sets / largest)
+    return math.ceil(num_data_sets / chunks / devices) * devices
+
+
+def sweep(
+    trainer: Trainer,
+    settings: PyTree,
+    data_sets: PyTree,
+    plan: Callable[[int], Mapping[str, np.ndarray]],
+    *,
+    epochs: int,
+    chunk: int,
+    mesh: Mesh | None = None,
+    finished: int = 0,
+    report: Callable[[int, int], Any] | None = None,
+) -> Iterator[tuple[range, dict[str, np.ndarray]]]:
+    """Trains every setting on every data set.
+
+    One program per call: give all runs of a loss function at once. Each run comes out as it would
+    alone, up to rounding.
+
+    Args:
+        trainer: what a run does.
+        settings: a pytree of arrays with a leading axis of settings.
+        data_sets: a dict of pytrees of arrays with a leading axis of data sets. Batches are taken
+            from ``train``, whose arrays have the examples next; the functions see the whole.
+        plan: the rows of an epoch, numbered from 0: ``position``, ``[steps, data sets, batch]``,
+            and ``mask``.
+        epochs: passes over the data.
+        chunk: data sets at once, from `chunk_size`.
+        mesh: over whose devices the data sets of a chunk are split; none takes all local devices.
+        finished: how many data sets, the first ones, were trained on earlier.
+        report: called after each epoch of a chunk with its number, from 1, and how many steps all
+            runs of the chunk took in it together.
+
+    Yields:
+        For each chunk its data sets and what was measured, arrays ``[data sets, settings, ...]``.
+
+    Raises:
+        ValueError: if there is nothing to train, or the chunk does not split over the devices.
+    """
+    mesh = data_mesh(len(jax.local_devices())) if mesh is None else mesh
+    count, width = (len(jax.tree.leaves(tree)[0]) for tree in (data_sets, settings))
+    if not count or not width or epochs < 1:
+        raise ValueError(
+            f"a sweep needs at least one data set, setting and epoch; got {count}, {width} and "
+            f"{epochs}."
+        )
+    if chunk < 1 or chunk % mesh.size:
+        raise ValueError(f"chunk must be a multiple of the {mesh.size} devices, got {chunk}.")
+    start, run_epoch, measure = _programs(trainer, mesh)
+    settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
+    split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    for first in range(finished, count, chunk):
+        members = range(first, min(first + chunk, count))
+        # The last chunk is filled up with its first member, so that its program is the same.
+        chosen = np.array([*members] + [members[0]] * (chunk - len(members)))
+        own = jax.device_put(jax.tree.map(lambda v, at=chosen: v[at], data_sets), split)
+        state = start(settings, own)
+        for epoch in range(epochs):
+            rows = {name: np.moveaxis(v[:, chosen], 0, 1) for name, v in plan(epoch).items()}
+            state = run_epoch(settings, own, state, jax.device_put(rows, split))
+            if report is not None:
+                jax.block_until_ready(state)
+                report(epoch + 1, rows["mask"].shape[1] * len(members) * width)
+        measured = jax.tree.map(np.asarray, measure(settings, own, state))
+        yield members, {name: v[: len(members)] for name, v in measured.items()}
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+    over_settings = functools.partial(jax.vmap, in_axes=(0, None))
+    start = jax.vmap(over_settings(trainer.start), (None, 0))
+    measure = jax.vmap(jax.vmap(trainer.measure, (0, None, 0)), (None, 0, 0))
+
+    def step_all(settings, data_sets, states, rows):
+        def on_one(data_set, states, rows):
+            batch = {name: values[rows["position"]] for name, values in data_set["train"].items()}
+            batch["mask"] = rows["mask"]
+            return jax.vmap(trainer.step, (0, None, 0, None))(settings, data_set, states, batch)
+
+        return jax.vmap(on_one)(data_sets, states, rows)
+
+    def run_epoch(settings, data_sets, states, rows):
+        def one(states, rows):
+            return step_all(settings, data_sets, states, rows), None
+
+        steps_first = jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0), rows)
+        return jax.lax.scan(one, states, steps_first)[0]
+
+    def compiled(function, *kinds, **options):
+        specs = tuple(PartitionSpec(DATA_AXIS) if kind else PartitionSpec() for kind in kinds)
+        parts = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(DATA_AXIS), check_vma=False
+        )
+        return jax.jit(parts, **options)
+
+    return (
+        compiled(start, 0, 1),
+        compiled(run_epoch, 0, 1, 1, 1, donate_argnums=2),
+        compiled(measure, 0, 1, 1),
+    )
+
+
+def _bytes(array: Any) -> int:
+    size = math.prod(array.shape)
+    return size * (8 if not hasattr(array.dtype, "itemsize") else array.dtype.itemsize)
