@@ -19,7 +19,7 @@ from experiments.networks import tabular
 from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, metrics, models, noise, train
-from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, sweep
+from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 
 PyTree = Any
 # With their settings in `choices.HYPERPARAMETERS` these are the 39 of the paper's comparison.
@@ -179,7 +179,7 @@ def ldr_benchmark(
             devices=devices,
             at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
         )
-        for members, found in sweep(
+        for members, found in run_sweep(
             trainer,
             settings,
             parts,

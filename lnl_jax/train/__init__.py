@@ -11,6 +11,7 @@ from lnl_jax.train.loop import (
 )
 from lnl_jax.train.sharding import data_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
+from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 from lnl_jax.train.table_rows import (
     fingerprint,
     grow,
@@ -24,6 +25,8 @@ from lnl_jax.train.tables import Table, segment_last, segment_log_mean_exp, segm
 __all__ = [
     "Table",
     "TrainState",
+    "Trainer",
+    "chunk_size",
     "data_mesh",
     "dispatch_steps",
     "evaluate",
@@ -41,7 +44,9 @@ __all__ = [
     "remap",
     "replicate",
     "restore_latest",
+    "run_bytes",
     "run_steps",
+    "run_sweep",
     "save",
     "scan_steps",
     "segment_last",

@@ -94,7 +94,7 @@ def chunk_size(
     return math.ceil(num_data_sets / chunks / devices) * devices
 
 
-def sweep(
+def run_sweep(
     trainer: Trainer,
     settings: PyTree,
     data_sets: PyTree,

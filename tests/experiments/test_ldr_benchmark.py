@@ -1,0 +1,70 @@
+import copy
+
+import numpy as np
+import pytest
+
+from experiments.choices import HYPERPARAMETERS, LOSSES
+from experiments.ldr_benchmark import MEASURED, PAPER, _matrix, _plans, ldr_benchmark
+from experiments.outputs import Artifact, Checkpoint, Resume
+from lnl_jax.noise import VOWEL_SWAPS
+
+TINY = {"dataset": "digits", "losses": ("cross_entropy", "aldr_kl"), "noises": ("clean",)}
+TINY |= {"folds": 2, "epochs": 1, "learning_rates": (0.1,), "batch_size": 200}
+
+
+def test_the_grids_are_the_39_settings_of_the_paper():
+    assert len(PAPER) == 15
+    assert set(PAPER) <= set(LOSSES)
+    assert sum(len(HYPERPARAMETERS.get(name, [{}])) for name in PAPER) == 39
+
+
+def test_noises_of_a_fold_share_its_order():
+    plan = _plans(100, 10, [0, 1, 0, 1], True, 3)["position"]
+    np.testing.assert_array_equal(plan[:, 0], plan[:, 2])
+    np.testing.assert_array_equal(plan[:, 1], plan[:, 3])
+    assert (plan[:, 0] != plan[:, 1]).any()
+    fixed = _plans(100, 10, [0], False, 3)["position"]
+    np.testing.assert_array_equal(fixed.reshape(-1), np.arange(100))
+
+
+def test_class_dependent_noise_is_that_of_the_data_set():
+    vowel = _matrix("vowel", "class_dependent", 0.3, 11)
+    for old, new in VOWEL_SWAPS.items():
+        assert vowel[old, new] == pytest.approx(0.3)
+    assert vowel[10, 10] == 1
+    assert _matrix("satimage", "class_dependent", 0.3, 6)[5, 0] == pytest.approx(0.3)
+    assert _matrix("letter", "clean", 0.0, 26).trace() == 26
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ("ldr_k",)}, "losses must be of .*did you mean .*ldr_kl"),
+        ({"dataset": "vowels"}, "dataset must be of .*did you mean vowel"),
+        ({"losses": ()}, "losses must hold at least one name"),
+        ({"noises": ("pairs",)}, "noises must be of clean"),
+        ({"learning_rates": ()}, "learning_rates must hold at least one value"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"memory": 1e-9}, "budget must hold a data set per device"),
+    ],
+)
+def test_bad_input_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        next(ldr_benchmark(**TINY | changes))
+
+
+@pytest.mark.slow
+def test_an_interrupted_benchmark_ends_as_a_whole_one():
+    outputs, states = [], []
+    for output in ldr_benchmark(**TINY):
+        outputs.append(output)
+        if isinstance(output, Checkpoint):
+            states.append(copy.deepcopy(output.state))
+    final = {each.name: each.value for each in outputs if isinstance(each, Artifact)}
+    lines = final["runs.csv"].decode().splitlines()
+    assert len(lines) == 1 + 2 * (1 + 3)
+    assert set(MEASURED) <= set(lines[0].split(","))
+    resumed = list(ldr_benchmark(**TINY, resume=Resume((), lambda state: states[0])))
+    again = {each.name: each.value for each in resumed if isinstance(each, Artifact)}
+    assert again["runs.csv"] == final["runs.csv"]
+    assert len(resumed) < len(outputs)
