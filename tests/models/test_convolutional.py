@@ -20,10 +20,7 @@ SMALL = {
 }
 
 
-SLOW = {
-    name: pytest.param(name, marks=pytest.mark.slow)
-    for name in ("projected", "zero_padded", "wide")
-}
+SLOW = {name: pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name != "one_block"}
 
 
 @functools.cache
@@ -160,7 +157,7 @@ def test_a_padded_batch_trains_as_the_unpadded_one(rng, name):
         assert all(jax.tree.leaves(changed))
 
 
-@pytest.mark.parametrize("name", ["one_block", "convnet"])
+@pytest.mark.parametrize("name", ["one_block", SLOW["convnet"]])
 def test_computation_in_bfloat16_with_variables_and_scores_in_float32(rng, name):
     model, images = SMALL[name], drawn(rng)
     variables = initial(model)
