@@ -1,5 +1,6 @@
 """The image protocol of the LDR paper: CIFAR with made label noise, or generated images."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from experiments.choices import (
     Loss,
     Normalization,
 )
-from experiments.image_networks import crop_and_flip
+from experiments.image_networks import crop_and_flip, unaugmented
 from experiments.noisy_images import (
     Labelled,
     class_matrix,
@@ -30,6 +31,7 @@ from lnl_jax.noise import corrupt
 # The paper's protocol; and what is smaller on generated images, for some minutes on a CPU.
 PAPER = {
     "model": models.resnet18,
+    "augmentation": crop_and_flip,
     "epochs": 30,
     "batch_size": 64,
     "learning_rates": (0.1, 0.01, 0.001),
@@ -39,8 +41,10 @@ PAPER = {
     "first_folds": None,
 }
 SMALL = PAPER | {
-    "model": models.resnet8,
-    "epochs": 15,
+    "model": functools.partial(models.resnet8, width=8),
+    "augmentation": unaugmented,
+    "epochs": 50,
+    "batch_size": 16,
     "learning_rates": (0.1,),
     "temperatures": (10.0,),
     "qs": (0.7,),
@@ -97,7 +101,7 @@ def ldr_cifar(
     normalize: Annotated[Normalization | None, NORMALIZATIONS] = None,
     noise: Annotated[Callable, NOISES] = uniform,
     noise_rate: float = 0.6,
-    augmentation: Annotated[Callable, AUGMENTATIONS] = crop_and_flip,
+    augmentation: Annotated[Callable | None, AUGMENTATIONS] = None,
     folds: int = 5,
     first_folds: int | None = None,
     train_size: int | None = None,
@@ -137,7 +141,8 @@ def ldr_cifar(
             as in the official code.
         noise: which labels become false.
         noise_rate: how many of them, from 0 to 1; see the choices.
-        augmentation: of the training images.
+        augmentation: of the training images; none means crop_and_flip, or no augmentation on
+            generated images.
         folds: parts of the training set, at least 2.
         first_folds: how many of the folds are run; none runs all.
         train_size: keeps that many of the training images; none keeps all.
@@ -164,7 +169,7 @@ def ldr_cifar(
     splits = first_examples(dataset(data_dir), train_size)
     given = {"epochs": epochs, "batch_size": batch_size, "weight_decay": weight_decay}
     given |= {"learning_rates": learning_rates, "temperatures": temperatures, "qs": qs}
-    given |= {"model": model, "first_folds": first_folds}
+    given |= {"model": model, "first_folds": first_folds, "augmentation": augmentation}
     usual = SMALL if splits.generated else PAPER
     chosen = {name: usual[name] if value is None else value for name, value in given.items()}
     rng = np.random.default_rng(seed)
@@ -177,7 +182,6 @@ def ldr_cifar(
         **chosen,
         loss=loss,
         normalize=normalize,
-        augmentation=augmentation,
         margin=margin,
         folds=folds,
         seed=seed,

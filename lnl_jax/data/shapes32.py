@@ -16,9 +16,9 @@ BLOCK = 200
 SHARPNESS = 6
 # With 10 classes: how often the texture is the one that goes with the shape. As in real images, a
 # small part of an image already tells something of the class.
-TYPICAL = 0.6
+TYPICAL = 0.95
 # How much of a figure's colour is its hue.
-TINT = 0.2
+TINT = 0.35
 # Of a shape, either way.
 TILT = np.pi / 6
 
@@ -31,11 +31,11 @@ def shapes32(
     They let an experiment made for CIFAR run anywhere. They are no substitute for real images: a
     result on them says nothing of CIFAR.
 
-    With 10 classes the class is a shape (disc, ring, star, ...). In 6 of 10 images its texture, and
-    likewise its hue, is the one that goes with the shape; in the others it is random. With 100 the
-    class is a shape and a texture, class ``10 * shape + texture``, so ``label // 10`` is a
-    superclass. Colours otherwise, size, place, rotation, background, clutter, a bar in front,
-    contrast and pixel noise are random and say nothing of the class.
+    With 10 classes the class is a shape (disc, ring, star, ...). In 19 of 20 images its texture,
+    and likewise its hue, is that of the shape; in the others it is random. With 100 the class is a
+    shape and a texture, class ``10 * shape + texture``, so ``label // 10`` is a superclass. Colours
+    otherwise, size, place, rotation, background, clutter, a bar in front, contrast and pixel noise
+    are random and say nothing of the class.
 
     Args:
         num_classes: 10 or 100.
@@ -91,7 +91,7 @@ def _block(num_classes: int, rng: np.random.Generator) -> tuple[Array, Array]:
     if num_classes == 10:
         shapes, textures = labels, rng.integers(len(TEXTURES), size=BLOCK)
         textures = np.where(rng.random(BLOCK) < TYPICAL, labels, textures)
-        near = (labels + rng.uniform(-1, 1, BLOCK)) / num_classes
+        near = (labels + rng.uniform(-0.5, 0.5, BLOCK)) / num_classes
         hues = np.where(rng.random(BLOCK) < TYPICAL, near, hues)
     else:
         shapes, textures = np.divmod(labels, len(TEXTURES))
@@ -106,8 +106,8 @@ def _block(num_classes: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 def _scenes(shapes: Array, textures: Array, hues: Array, rng: np.random.Generator) -> Array:
     """One image for each shape and texture, uint8, ``[n, 32, 32, 3]``."""
-    # Figures are lighter than what is behind them, and of a hue.
-    base = rng.uniform(0.1, 0.5, (BLOCK, 3))
+    # Figures are lighter than what is behind them, which is nearly grey, and of a hue.
+    base = rng.uniform(0.1, 0.5, (BLOCK, 1)) + rng.uniform(-0.05, 0.05, (BLOCK, 3))
     steps = np.stack([rng.uniform(0.15, 0.3, (BLOCK, 3)), rng.uniform(0.35, 0.5, (BLOCK, 3))])
     first, second = base + rng.permuted(steps, axis=0) + TINT * _tints(hues)
     canvas = _background(base, rng)

@@ -205,8 +205,12 @@ def test_fewer_training_examples_are_the_first_ones():
     assert len(splits.test["label"]) == TEST
 
 
-def test_a_run_on_generated_images_says_so(tmp_path, capsys, monkeypatch):
+def test_one_set_of_images_is_generated():
     assert [name for name, function in IMAGE_SETS.items() if is_generated(function)] == ["shapes32"]
+
+
+@pytest.mark.slow
+def test_a_run_on_generated_images_says_so(tmp_path, capsys, monkeypatch):
     words = "--exp ldr_cifar --dataset shapes32 --dataset.num_train 60 --dataset.num_test 20 "
     words += "--model convnet --model.width 4 --model.depth 1 --loss cross_entropy --epochs 1 "
     words += f"--results_dir {tmp_path}"
