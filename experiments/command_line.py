@@ -259,7 +259,8 @@ def _value(name: str, kind: _Kind, default: Any, given: Mapping[str, str]) -> An
 
 
 def _parse(name: str, kind: _Kind, text: str) -> Any:
-    if kind.optional and text.lower() == "none":
+    # A choice of that name is the choice; then leaving the option out is the way to give nothing.
+    if kind.optional and text.lower() == "none" and "none" not in (kind.choices or ()):
         return None
     if not kind.is_tuple:
         return _scalar(name, kind, text)

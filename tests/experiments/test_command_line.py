@@ -36,6 +36,7 @@ def toy(
     methods: tuple[str, ...] = ("x", "y"),
     loss: Annotated[Callable, LOSSES] = ldr,
     normalize: Annotated[Callable | None, {"mean": mean}] = None,
+    augment: Annotated[Callable | None, {"none": ranked, "flip": mean}] = None,
     data_dir: str | None = None,
     resume: tuple = (),
 ):
@@ -96,6 +97,12 @@ def test_an_override_equal_to_the_default_is_none():
     assert bind(line).overrides == {}
 
 
+def test_a_choice_named_none_is_not_the_absence_of_a_choice():
+    assert bind("").arguments["augment"] is None
+    assert bind("--augment none").arguments["augment"] is ranked
+    assert bind("--augment none").overrides == {"augment": "none"}
+
+
 def test_a_choice_brings_its_own_keywords():
     call = bind("--loss ldr_wide --loss.temperature 10")
     assert call.arguments["loss"].func is ldr
@@ -104,6 +111,7 @@ def test_a_choice_brings_its_own_keywords():
     assert call.config["loss.margin"] == 2.0
     assert bind("--loss.temperature 10").overrides == {"loss.temperature": 10.0}
     assert bind("--normalize mean").arguments["normalize"] is mean
+    assert bind("--normalize none").arguments["normalize"] is None
     assert bind("--loss ranked --loss.top_k 3 --loss.weight none").overrides == {
         "loss": "ranked",
         "loss.top_k": 3,
