@@ -65,11 +65,11 @@ dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 .warn { color: var(--warn); font-weight: 600; }
 .note { color: var(--soft); font-size: .9rem; }
-.scroll { overflow-x: auto; max-width: 100%; }
+.scroll { overflow: auto; max-width: 100%; max-height: 36rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
-thead th { background: var(--tint); }
+thead th { background: var(--tint); position: sticky; top: 0; }
 td.number { text-align: right; }
 tbody tr:hover { background: var(--tint); }
 .sortable thead th { cursor: pointer; user-select: none; }
@@ -81,7 +81,7 @@ figure img { max-width: 100%; height: auto; padding: .5rem; border-radius: 6px; 
 figure svg { max-width: 100%; min-width: 32rem; height: auto; }
 figure svg text { font-family: system-ui, sans-serif !important; }
 @media (max-width: 36rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
-@media print { .sortable thead th::after { content: ""; } }
+@media print { .scroll { max-height: none; } .sortable thead th::after { content: ""; } }
 """
 
 # The policy makes the browser refuse what the page should not ask for anyway.

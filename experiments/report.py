@@ -233,7 +233,7 @@ def _facts(run: Run) -> str:
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items() if v) or "not recorded",
         "generated data": {True: "yes, not real", False: "no"}.get(generated, "not recorded"),
         "finished": _finished(run),
-        "folder": run.path.name,
+        "folder": "/".join(run.path.parts[-2:]),
     }
     doubtful = {"generated data": bool(generated), "finished": run.summary is None}
     terms = [

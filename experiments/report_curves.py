@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NOT_DRAWN = ("epoch", "examples", "seed")
 MAX_PANELS = 6
-MAX_COLORS = 9  # methods in colour, those that end highest in the first panel; the others grey
+MAX_COLORS = 7  # methods in colour, those that end highest in the first panel (an eighth is grey)
 # Stands for the colour of the text, which only the reader's browser knows.
 _TEXT = "#010203"
 
