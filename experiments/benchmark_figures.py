@@ -1,7 +1,7 @@
 """Figures of a comparison of losses, from the rows that `benchmark_tables` describes."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BASELINE = "cross_entropy"
 HIGHLIGHTED = 5  # losses that get a colour, and the baseline; more cannot be told apart
 LEVEL = 0.05
-TEMPERATURES = {"temperature_clean": "right label", "temperature_mislabelled": "false label"}
+TEMPERATURES = {"temperature_clean": "right\nlabel", "temperature_mislabelled": "false\nlabel"}
 
 
 class Comparison(NamedTuple):
@@ -214,7 +214,7 @@ def _noise_curve(
     panel.plot(rates, mean, style, color=color, marker="o", markersize=3, label=loss, zorder=3)
     if np.isfinite(width).any():
         low, high = mean - width, mean + width
-        panel.fill_between(rates, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
+        panel.fill_between(rates, low, high, color=color, alpha=0.1, linewidth=0, zorder=2)
 
 
 def temperatures_figure(chosen: Sequence[Row]) -> "Figure":
@@ -227,33 +227,33 @@ def temperatures_figure(chosen: Sequence[Row]) -> "Figure":
             grouped.setdefault(condition_of(row), []).append(row)
     conditions = conditions_of([row for runs in grouped.values() for row in runs])
     datasets = list(dict.fromkeys(condition.dataset for condition in conditions))
-    figure = Figure(figsize=(8.5, 3.4 * len(datasets)), layout="constrained")
-    panels = figure.subplots(len(datasets), 1, squeeze=False)[:, 0]
-    for panel, dataset in zip(panels, datasets, strict=True):
-        of = {c: grouped[c] for c in conditions if c.dataset == dataset}
-        _temperature_points(panel, of)
-        panel.set(ylabel="temperature λ", title=f"ALDR-KL on {dataset}; mean ± std over the runs")
-    panels[0].legend(frameon=False)
+    wide = max(sum(c.dataset == dataset for c in conditions) for dataset in datasets)
+    size = (max(1.5 * wide, 4.0), 2.9 * len(datasets) + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(datasets), wide, squeeze=False)
+    for line, dataset in zip(panels, datasets, strict=True):
+        shown = [condition for condition in conditions if condition.dataset == dataset]
+        for panel, condition in zip(line, shown, strict=False):
+            _temperature_points(panel, condition, grouped[condition])
+        for panel in line[len(shown) :]:
+            panel.axis("off")
+        line[0].set_ylabel(f"{dataset}: temperature λ")
+    figure.suptitle("λ of ALDR-KL, mean ± std over the runs; the scales differ", fontsize=10)
     return figure
 
 
-def _temperature_points(panel: "Axes", grouped: Mapping[Condition, Sequence[Row]]) -> None:
-    """Two points per condition, one above the other."""
-    for offset, color, (column, label) in zip(
-        (-0.08, 0.08), ("C0", "C3"), TEMPERATURES.items(), strict=True
-    ):
-        values = [numbers(runs, column) for runs in grouped.values()]
-        values = [of[np.isfinite(of)] for of in values]
-        places = np.array([i for i, of in enumerate(values) if len(of)])
-        mean = [of.mean() for of in values if len(of)]
-        width = [of.std(ddof=1) if len(of) > 1 else 0.0 for of in values if len(of)]
-        panel.errorbar(
-            places + offset, mean, yerr=width, fmt="o", color=color, capsize=3, label=label
-        )
-    titles = [
-        "\n".join([condition.title.replace(" ", "\n"), *runs[0]["setting"].split(", ")])
-        for condition, runs in grouped.items()
-    ]
-    panel.set_xticks(range(len(titles)), titles, fontsize=8)
-    panel.set_yscale("log")
+def _temperature_points(panel: "Axes", condition: Condition, runs: Sequence[Row]) -> None:
+    """Right beside false labels, on a scale of their own: the chosen temperatures differ much."""
+    for place, (column, color) in enumerate(zip(TEMPERATURES, ("C0", "C3"), strict=True)):
+        values = numbers(runs, column)
+        values = values[np.isfinite(values)]
+        if len(values):
+            width = values.std(ddof=1) if len(values) > 1 else 0.0
+            panel.errorbar([place], [values.mean()], yerr=[width], fmt="o", color=color, capsize=3)
+    title = condition.title.replace(" ", "\n")
+    setting = runs[0]["setting"].replace(", ", "\n")
+    panel.set_title(f"{title}\n{setting}".strip(), fontsize=8)
+    panel.set_xticks(range(len(TEMPERATURES)), TEMPERATURES.values(), fontsize=8)
+    panel.set_xlim(-0.6, 1.6)
+    panel.tick_params(axis="y", labelsize=8)
     panel.grid(alpha=0.3)
