@@ -26,7 +26,7 @@ class ModifiedResNet(nn.Module):
     convolutions of RN50's bottlenecks, and nothing else, are those whose path matches
     ``layer\d_\d+'\]\['conv``.
 
-    Kernels of convolutions are drawn as in `ResNet`, where its notes on CPU hold too.
+    Kernels of convolutions are drawn as in `ResNet`.
 
     Attributes:
         embed_dim: of the result.

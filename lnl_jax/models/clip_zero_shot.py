@@ -47,7 +47,7 @@ def zero_shot_weights(
             read from it and the text tower does not run.
 
     Returns:
-        ``[D, K]``, float32, columns of length 1.
+        ``[D, K]``, float32, columns of length 1; `lnl_jax.evaluation` has classes as rows.
 
     Raises:
         ValueError: if there are no names or templates, a template has no ``{}``, the vocabulary is
