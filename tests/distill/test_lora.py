@@ -1,0 +1,162 @@
+"""Adapters: nothing at the start, the same merged or not, and counted in closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lnl_jax import distill, models
+
+EVERYTHING = {r"Conv_\d/kernel$": 3, r"Dense_0/kernel$": 2}
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        hidden = nn.relu(nn.Conv(6, (3, 3), 2, padding=1)(images))
+        hidden = nn.Conv(5, (1, 1))(hidden)
+        return nn.Dense(4)(hidden.reshape(len(images), -1))
+
+
+@pytest.fixture(scope="module")
+def network():
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    return Network(), Network().init(jax.random.key(1), images)["params"], images
+
+
+def filled(adapter):
+    """An adapter that changes something."""
+    leaves, tree = jax.tree.flatten(adapter)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, drawn)
+
+
+@pytest.mark.parametrize("form", [distill.CONV1X1, distill.LORALIB])
+def test_a_new_adapter_changes_nothing_and_a_filled_one_only_what_was_chosen(network, form):
+    _, params, _ = network
+    adapter = distill.init_lora(jax.random.key(0), params, EVERYTHING, form=form)
+    merged = distill.merge_lora(params, adapter, form=form)
+    jax.tree.map(np.testing.assert_array_equal, merged, params)
+    merged = distill.merge_lora(params, filled(adapter), form=form)
+    for name, layer in params.items():
+        assert merged[name]["bias"] is layer["bias"]
+        assert not np.allclose(merged[name]["kernel"], layer["kernel"])
+
+
+def test_merged_and_unmerged_application_agree(network):
+    model, params, images = network
+    adapter = filled(distill.init_lora(jax.random.key(0), params, EVERYTHING))
+
+    def apply(params, images):
+        return model.apply({"params": params}, images)
+
+    merged = apply(distill.merge_lora(params, adapter, scale=0.3), images)
+    beside = distill.apply_unmerged(apply, params, adapter, images, scale=0.3)
+    np.testing.assert_allclose(beside, merged, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(merged, apply(params, images), atol=0.1)
+
+
+def test_the_convolution_of_peft_is_a_window_then_a_pointwise_one(network):
+    _, params, images = network
+    adapter = filled(distill.init_lora(jax.random.key(0), params, {"Conv_0/kernel": 3}))
+    a, b = adapter["Conv_0/kernel"].values()
+    change = distill.merge_lora(params, adapter)["Conv_0"]["kernel"] - params["Conv_0"]["kernel"]
+    expected = np.einsum("hwir,ro->hwio", a, b)
+    np.testing.assert_allclose(change, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_convolution_of_loralib_is_one_product_seen_as_windows(rng):
+    a, b = rng.normal(size=(6, 12)).astype("f4"), rng.normal(size=(15, 6)).astype("f4")
+    change = distill.LORALIB.delta(jnp.asarray(a), jnp.asarray(b), (3, 3, 4, 5))
+    seen = (b @ a).reshape(5, 4, 3, 3)
+    for out, into, row, column in [(0, 0, 0, 1), (4, 2, 1, 0), (3, 3, 2, 2)]:
+        np.testing.assert_allclose(
+            change[row, column, into, out], seen[out, into, row, column], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        # r (k k I + O) and r (in + out) for CONV1X1, r k k (I + O) for LORALIB.
+        (distill.CONV1X1, 3 * (27 + 6) + 3 * (6 + 5) + 2 * (80 + 4)),
+        (distill.LORALIB, 3 * 9 * (3 + 6) + 3 * (6 + 5) + 2 * (80 + 4)),
+    ],
+)
+def test_counts_need_no_arrays(network, form, expected):
+    _, params, _ = network
+    shapes = jax.eval_shape(lambda: params)
+    assert distill.count_parameters(distill.lora_shapes(shapes, EVERYTHING, form=form)) == expected
+    adapter = distill.init_lora(jax.random.key(0), params, EVERYTHING, form=form)
+    assert distill.count_parameters(adapter) == expected
+    assert distill.tree_bytes(shapes, jnp.float16) == 2 * distill.count_parameters(params)
+
+
+def test_unknown_paths_and_foreign_adapters_are_named(network):
+    model, params, images = network
+    with pytest.raises(ValueError, match="'nowhere' is found in no path"):
+        distill.lora_shapes(params, {"nowhere": 2})
+    with pytest.raises(ValueError, match="neither a dense kernel"):
+        distill.lora_shapes(params, {"bias": 2})
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        distill.lora_shapes(params, {"Dense_0/kernel": 0})
+    adapter = distill.init_lora(jax.random.key(0), params, {"Dense_0/kernel": 2})
+    with pytest.raises(ValueError, match="Dense_9/kernel are no parameters"):
+        distill.merge_lora(params, {"Dense_9/kernel": adapter["Dense_0/kernel"]})
+    with pytest.raises(ValueError, match="for a kernel of shape"):
+        distill.merge_lora(params, {"Conv_1/kernel": adapter["Dense_0/kernel"]})
+    with pytest.raises(ValueError, match="no dense or convolutional layer used"):
+        distill.apply_unmerged(lambda params, images: images, params, adapter, images)
+
+
+def test_the_start_of_a_projector_is_zero_shot_classification():
+    model = models.ViT(num_classes=4, width=8, depth=1, heads=2)
+    images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+    params = model.init(jax.random.key(1), images, method="features")["params"]
+    words = distill.unit(jax.random.normal(jax.random.key(2), (4, 8))).T
+
+    def encode(params, images):
+        return model.apply({"params": params}, images, method="features")
+
+    ranks = {distill.VIT_TARGETS: 2}
+    adapter = distill.init_projector(
+        jax.random.key(3), params, words, ranks, head_rank=2, scale=7.0
+    )
+    features = encode(params, images)
+    cosines = features / np.linalg.norm(features, axis=1, keepdims=True) @ words
+    found = distill.project(encode, params, words, adapter, images)
+    np.testing.assert_allclose(found, 7 * cosines, rtol=1e-5, atol=1e-5)
+    shapes = distill.projector_shapes(params, ranks, dim=8, num_classes=4, head_rank=2)
+    assert distill.count_parameters(shapes) == distill.count_parameters(adapter)
+    # query, key, value, out, fc1, fc2; head; scale and offset
+    assert distill.count_parameters(adapter) == 2 * (4 * 16 + 2 * 40) + 2 * (8 + 4) + 2
+
+    def loss(adapter, params, words):
+        logits = distill.project(encode, params, words, adapter, images)
+        return distill.projector_loss(logits, jnp.ones((3, 4)), jnp.array([0, 1, 2])).sum()
+
+    to_adapter, to_params, to_words = jax.grad(loss, (0, 1, 2))(adapter, params, words)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves((to_params, to_words)))
+    for factors in [*to_adapter["encoder"].values(), to_adapter["head"]]:
+        assert np.any(factors["b"])
+        assert not np.any(factors["a"])
+
+
+def test_the_mean_of_weak_teachers_has_the_gradient_of_the_mean_of_the_errors(rng):
+    teachers = jnp.asarray(rng.normal(size=(3, 2, 4)), jnp.float32)
+    logits = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
+    labels = jnp.array([1, 3])
+
+    def loss(logits, targets):
+        return distill.projector_loss(logits, targets, labels, ce_weight=0.0).sum()
+
+    each = jax.vmap(jax.grad(loss), (None, 0))(logits, teachers).mean(0)
+    mean = jax.grad(loss)(logits, distill.weak_targets(teachers))
+    np.testing.assert_allclose(mean, each, rtol=1e-4, atol=1e-6)
+    # A constant added to the teacher changes nothing.
+    shifted = distill.projector_loss(logits, teachers[0] + 17, labels)
+    np.testing.assert_allclose(
+        shifted, distill.projector_loss(logits, teachers[0], labels), rtol=1e-4
+    )
