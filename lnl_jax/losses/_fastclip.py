@@ -29,7 +29,7 @@ def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Arra
         decay_epochs: E, at least 1; about half of all epochs.
 
     Returns:
-        The rate, float32, of the shape of `epoch`.
+        The rate, of the shape of `epoch`, in its dtype if that is floating, else in float32.
 
     Raises:
         ValueError: for a minimum or a number of epochs out of range.
@@ -44,7 +44,9 @@ def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Arra
     """
     check_range("minimum", minimum, above=0, at_most=1)
     check_range("decay_epochs", decay_epochs, at_least=1)
-    done = jnp.clip(jnp.asarray(epoch).astype(jnp.float32) / decay_epochs, 0, 1)
+    epoch = jnp.asarray(epoch)
+    epoch = epoch if jnp.issubdtype(epoch.dtype, jnp.floating) else epoch.astype(jnp.float32)
+    done = jnp.clip(epoch / decay_epochs, 0, 1)
     return minimum + (1 - minimum) / 2 * (1 + jnp.cos(jnp.pi * done))
 
 

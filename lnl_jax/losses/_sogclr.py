@@ -1,11 +1,11 @@
 """Global contrastive losses: the normaliser of each anchor is a moving average over its visits."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -300,7 +300,7 @@ def sogclr_of(
     started = first_visit(before, held.log_inner)
     # Of each view; the table keeps the log of their mean.
     moved = jnp.logaddexp(jnp.log1p(-gamma) + started, jnp.log(gamma) + held.log_inner)
-    combined = moved if moved.ndim == 1 else jax.nn.logsumexp(moved, 0) - np.log(len(moved))
+    combined = moved if moved.ndim == 1 else jax.nn.logsumexp(moved, 0) - math.log(len(moved))
 
     # What the weights of the negatives sum to: 1 where u is the estimate itself.
     finite = jnp.where(some, moved, 0)
