@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain"},
     "label_models": {"jax", "numpy"},
-    "models": {"jax", "flax"},
+    "models": {"jax", "numpy", "flax", "safetensors", "tokenizers"},
     "train": {"jax", "numpy", "optax", "orbax", "lnl_jax.metrics"},
     "evaluation": {"jax", "numpy", "optax", "lnl_jax.metrics"},
     "distill": {
@@ -38,6 +38,7 @@ MAY_IMPORT = {
 }
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
+HEAVY += ("safetensors", "tokenizers")
 WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in MAY_IMPORT[name]]
 
 
@@ -95,7 +96,7 @@ def test_importing_a_package_does_not_import_what_only_some_functions_need():
 
 PUBLIC = [
     pytest.param(package, name, id=f"{package}.{name}")
-    for package in (*PACKAGES, "data.augment")
+    for package in (*PACKAGES, "data.augment", "data.preprocess")
     for name in importlib.import_module(f"lnl_jax.{package}").__all__
     if callable(getattr(importlib.import_module(f"lnl_jax.{package}"), name))
 ]

@@ -7,6 +7,11 @@ normalised by the batch, and the new statistics, which examples outside `mask` d
 """
 
 from lnl_jax.models._transformer import gelu, quick_gelu
+from lnl_jax.models.clip import CLIP, TextTower, VisionTower, clip_rn50, clip_vit_b32
+from lnl_jax.models.clip_resnet import ModifiedResNet
+from lnl_jax.models.clip_tokenizer import load_tokenizer
+from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
+from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP
 from lnl_jax.models.resnet import (
@@ -22,13 +27,22 @@ from lnl_jax.models.vit import ViT, vit
 from lnl_jax.models.wide_resnet import WideResNet, wide_resnet28
 
 __all__ = [
+    "CLIP",
     "MLP",
     "ConvNet",
+    "LoadedCLIP",
+    "ModifiedResNet",
     "ResNet",
+    "TextTower",
     "ViT",
+    "VisionTower",
     "WideResNet",
+    "clip_rn50",
+    "clip_vit_b32",
     "convnet",
     "gelu",
+    "load_clip",
+    "load_tokenizer",
     "projected",
     "quick_gelu",
     "resnet18",
@@ -38,4 +52,5 @@ __all__ = [
     "vit",
     "wide_resnet28",
     "zero_padded",
+    "zero_shot_weights",
 ]

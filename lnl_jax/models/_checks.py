@@ -20,3 +20,12 @@ def check_mask(mask: Array | None, inputs: Array) -> None:
             f"mask must be boolean of shape {inputs.shape[:1]}, one per example, got {mask.dtype} "
             f"of shape {mask.shape}."
         )
+
+
+def check_size(images: Array, size: int) -> None:
+    """Raises where the images are not squares of this size."""
+    if images.shape[1:3] != (size, size):
+        raise ValueError(
+            f"images must have the shape [B, {size}, {size}, C], got {images.shape}; resize them, "
+            f"as lnl_jax.data.preprocess.resize_and_crop(images, size={size}) does."
+        )

@@ -86,6 +86,7 @@ def test_every_fold_validates_once_on_the_same_noisy_labels():
     assert 0.4 < changed < 0.75
 
 
+@pytest.mark.slow
 def test_results_have_a_line_per_method_with_detection(outputs):
     rows, artifacts = outputs
     assert [row["method"] for row in rows] == ["cross_entropy", "generalized_cross_entropy"] * 2

@@ -59,6 +59,7 @@ def one_loss():
     return call(ldr_cifar, loss=LOSSES["aldr_kl"])
 
 
+@pytest.mark.slow
 def test_every_epoch_has_a_finite_row_per_method(one_loss):
     rows, artifacts = one_loss
     assert [(row["epoch"], row["method"]) for row in rows] == [
@@ -87,6 +88,7 @@ def test_the_grid_shows_the_least_believed_labels_first():
     assert len(panels) == 32
 
 
+@pytest.mark.slow
 def test_adapted_temperatures_lie_between_their_bounds(one_loss):
     _, artifacts = one_loss
     for line in artifacts["temperatures"]:
@@ -96,6 +98,7 @@ def test_adapted_temperatures_lie_between_their_bounds(one_loss):
     assert all(0 < line["AUROC %"] < 100 for line in artifacts["results"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
     rows, state = [], None
     for output in ldr_cifar(dataset=tiny, **TINY, loss=LOSSES["aldr_kl"]):

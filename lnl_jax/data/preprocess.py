@@ -1,0 +1,98 @@
+"""Images as a pretrained tower takes them: pure, compiled functions, one program per input size."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from lnl_jax.data.augment import to_float
+
+__all__ = ["clip_images", "resize_and_crop"]
+
+# Of the images that CLIP was trained on, red, green and blue.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def resize_and_crop(images: jax.Array, *, size: int) -> jax.Array:
+    """Resizes the shorter side to `size`, bicubic and without aliasing, and cuts out the middle.
+
+    As Pillow does it: with the cubic of Keys with a = -1/2, columns before rows.
+
+    Args:
+        images: ``[B, H, W, C]``, from 0 to 255; uint8 or floating point.
+        size: rows and columns of the result, static.
+
+    Returns:
+        ``[B, size, size, C]`` from 0 to 255, in the dtype of `images`.
+
+    Raises:
+        ValueError: if `images` has another shape or dtype, or `size` is not positive.
+
+    Example:
+        >>> images = jnp.full((1, 6, 4, 1), 7, jnp.uint8)
+        >>> resize_and_crop(images, size=2)[0, :, :, 0].tolist()
+        [[7, 7], [7, 7]]
+
+    References:
+        Keys, "Cubic Convolution Interpolation for Digital Image Processing" (1981), equation 15.
+    """
+    _check(images, size)
+    batch, height, width, channels = images.shape
+    shorter = min(height, width)
+    rows, columns = (size * side // shorter for side in (height, width))
+    top, left = (round((side - size) / 2) for side in (rows, columns))
+    # Columns first, as Pillow: it clips, and rounds whole grey levels, after each.
+    for shape in ((batch, height, columns, channels), (batch, rows, columns, channels)):
+        if shape != images.shape:
+            resized = jax.image.resize(images.astype(jnp.float32), shape, "cubic", antialias=True)
+            resized = jnp.clip(resized, 0, 255)
+            whole = jnp.issubdtype(images.dtype, jnp.integer)
+            images = (jnp.round(resized) if whole else resized).astype(images.dtype)
+    return images[:, top : top + size, left : left + size]
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def clip_images(images: jax.Array, *, size: int) -> jax.Array:
+    """Images for CLIP's image tower: resized, cut, and standardised by CLIP's colours.
+
+    Args:
+        images: ``[B, H, W, 3]``, from 0 to 255; uint8 or floating point. Grey images are repeated
+            three times first.
+        size: `image_size` of the tower, static.
+
+    Returns:
+        ``[B, size, size, 3]``, float32.
+
+    Raises:
+        ValueError: if `images` has another shape or dtype, or `size` is not positive.
+
+    Example:
+        >>> images = jnp.full((1, 4, 4, 3), 255, jnp.uint8)
+        >>> clip_images(images, size=2)[0, 0, 0].round(3).tolist()
+        [1.930, 2.075, 2.146]
+
+    References:
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
+        (ICML 2021), official code.
+    """
+    _check(images, size)
+    if images.shape[-1] != 3:
+        raise ValueError(
+            f"images must have three channels, got the shape {images.shape}; repeat a grey one: "
+            "jnp.repeat(images, 3, axis=-1)."
+        )
+    cut = resize_and_crop(images, size=size)
+    return to_float(cut, jnp.array(CLIP_MEAN), jnp.array(CLIP_STD))
+
+
+def _check(images: jax.Array, size: int) -> None:
+    floating = jnp.issubdtype(images.dtype, jnp.floating)
+    if images.ndim != 4 or 0 in images.shape or not (floating or images.dtype == jnp.uint8):
+        raise ValueError(
+            "images must be uint8 or floating point of shape [B, H, W, C], got "
+            f"{images.dtype} of shape {images.shape}."
+        )
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}.")

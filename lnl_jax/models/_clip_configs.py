@@ -1,0 +1,248 @@
+"""The architecture of a CLIP checkpoint: from its shapes, and from its configuration the rest."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from lnl_jax.models._transformer import Activation, gelu, quick_gelu
+from lnl_jax.models.clip import CLIP, TextTower, VisionTower
+from lnl_jax.models.clip_resnet import ModifiedResNet
+
+Shapes = Mapping[str, tuple[int, ...]]
+ACTIVATIONS: dict[str, Activation] = {"gelu": gelu, "quick_gelu": quick_gelu}
+# What the transformers library takes where a configuration leaves it out.
+TEXT_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 8, "eos_token_id": 49407}
+VISION_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 12}
+
+# The settings of open_clip that this CLIP has, and those that are as here with these values.
+VISION_SETTINGS = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size")
+TEXT_SETTINGS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
+WITHOUT_EFFECT = ("patch_dropout", "hf_tokenizer_name", "tokenizer_kwargs")
+AS_HERE = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",)}
+
+
+class Sizes(NamedTuple):
+    """What the shapes of a checkpoint tell."""
+
+    embed_dim: int
+    image: dict[str, Any]
+    text: dict[str, Any]
+
+
+def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
+    """The model of a `CLIPModel` of the transformers library."""
+    if config is None:
+        raise ValueError(
+            "config.json must lie beside these weights: it alone tells the number of heads, the "
+            "activation and the token that ends a text."
+        )
+    kind = config.get("model_type", "clip")
+    if kind != "clip":
+        raise ValueError(f"config.json is that of the architecture {kind!r}, not of 'clip'.")
+    vision = _section(config, "vision_config", VISION_DEFAULTS)
+    text = _section(config, "text_config", TEXT_DEFAULTS)
+    sizes = _hugging_face_sizes(shapes)
+    for section, found in ((vision, sizes.image), (text, sizes.text)):
+        declared = {
+            "width": section.get("hidden_size"),
+            "depth": section.get("num_hidden_layers"),
+            "hidden": section.get("intermediate_size"),
+            "patch_size": section.get("patch_size"),
+            "image_size": section.get("image_size"),
+            "vocabulary": section.get("vocab_size"),
+            "context_length": section.get("max_position_embeddings"),
+        }
+        _agree(declared, found)
+    end = text["eos_token_id"]
+    return CLIP(
+        VisionTower(
+            sizes.embed_dim,
+            **sizes.image,
+            heads=vision["num_attention_heads"],
+            activation=_activation(vision["hidden_act"]),
+            epsilon=vision.get("layer_norm_eps", 1e-5),
+        ),
+        TextTower(
+            sizes.embed_dim,
+            **sizes.text,
+            heads=text["num_attention_heads"],
+            # Configurations from before this setting meant something hold 2; those texts end at
+            # the greatest id.
+            end_token=None if end == 2 else end,
+            activation=_activation(text["hidden_act"]),
+            epsilon=text.get("layer_norm_eps", 1e-5),
+        ),
+    )
+
+
+def _section(config: Mapping, name: str, defaults: Mapping) -> dict[str, Any]:
+    # Where both are there, the second has the last word.
+    return {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
+
+
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"config.json asks for the activation {name!r}; CLIP has one of {sorted(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[name]
+
+
+def _hugging_face_sizes(shapes: Shapes) -> Sizes:
+    return Sizes(
+        _shape(shapes, "visual_projection.weight", 2)[0],
+        {
+            **_patches(
+                _shape(shapes, "vision_model.embeddings.patch_embedding.weight", 4),
+                _shape(shapes, "vision_model.embeddings.position_embedding.weight", 2),
+            ),
+            "depth": _count(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
+            "hidden": _shape(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
+        },
+        {
+            **_texts(
+                _shape(shapes, "text_model.embeddings.token_embedding.weight", 2),
+                _shape(shapes, "text_model.embeddings.position_embedding.weight", 2),
+            ),
+            "depth": _count(shapes, r"text_model\.encoder\.layers\.(\d+)\."),
+            "hidden": _shape(shapes, "text_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
+        },
+    )
+
+
+def open_clip_model(
+    shapes: Shapes, config: Mapping | None, activation: Activation | None = None
+) -> CLIP:
+    """The model of a checkpoint of open_clip or of OpenAI."""
+    settings = {} if config is None else config.get("model_cfg", config)
+    vision = settings.get("vision_cfg", settings.get("vision", {}))
+    text = settings.get("text_cfg", settings.get("text", {}))
+    if config is not None and not (vision and text):
+        raise ValueError(
+            "the configuration beside these weights is not open_clip's: it has no vision_cfg and "
+            "text_cfg. These weights go with open_clip_config.json."
+        )
+    _refuse_others("vision_cfg", vision, VISION_SETTINGS)
+    _refuse_others("text_cfg", text, TEXT_SETTINGS)
+    if activation is None:
+        if config is None:
+            raise ValueError(
+                "no open_clip_config.json lies beside these weights, and shapes do not tell the "
+                "activation: give activation=quick_gelu for OpenAI's weights, activation=gelu for "
+                "most others."
+            )
+        activation = quick_gelu if settings.get("quick_gelu", False) else gelu
+    embed_dim, sizes = _shape(shapes, "text_projection", 2)[1], _open_clip_texts(shapes)
+    _agree({"embed_dim": settings.get("embed_dim")}, {"embed_dim": embed_dim})
+    _agree(
+        {
+            "vocabulary": text.get("vocab_size"),
+            "context_length": text.get("context_length"),
+            "width": text.get("width"),
+            "depth": text.get("layers"),
+        },
+        sizes,
+    )
+    heads = text.get("heads", sizes["width"] // 64)
+    tower = TextTower(embed_dim, **sizes, heads=heads, activation=activation)
+    if "visual.layer1.0.conv1.weight" in shapes:
+        return CLIP(_resnet(shapes, embed_dim, vision, settings.get("attnpool_heads")), tower)
+    found = _open_clip_images(shapes)
+    _agree(_declared(vision), found)
+    heads = found["width"] // (vision.get("head_width") or 64)
+    return CLIP(VisionTower(embed_dim, **found, heads=heads, activation=activation), tower)
+
+
+def _declared(vision: Mapping) -> dict[str, Any]:
+    names = {"width": "width", "depth": "layers", "patch_size": "patch_size"}
+    return {ours: vision.get(theirs) for ours, theirs in names.items()} | {
+        "image_size": vision.get("image_size")
+    }
+
+
+def _open_clip_texts(shapes: Shapes) -> dict[str, int]:
+    return {
+        **_texts(
+            _shape(shapes, "token_embedding.weight", 2), _shape(shapes, "positional_embedding", 2)
+        ),
+        "depth": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
+        "hidden": _shape(shapes, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+    }
+
+
+def _open_clip_images(shapes: Shapes) -> dict[str, int]:
+    return {
+        **_patches(
+            _shape(shapes, "visual.conv1.weight", 4),
+            _shape(shapes, "visual.positional_embedding", 2),
+        ),
+        "depth": _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\."),
+        "hidden": _shape(shapes, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+    }
+
+
+def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, heads: int | None) -> ModifiedResNet:
+    width = _shape(shapes, "visual.conv3.weight", 4)[0]
+    pixels = _shape(shapes, "visual.attnpool.positional_embedding", 2)[0] - 1
+    found = {
+        "image_size": 32 * _root(pixels),
+        "blocks": tuple(_count(shapes, rf"visual\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)),
+        "width": width,
+    }
+    layers = vision.get("layers")
+    declared = {
+        "image_size": vision.get("image_size"),
+        "blocks": None if layers is None else tuple(layers),
+        "width": vision.get("width"),
+    }
+    _agree(declared, found)
+    heads = heads or 32 * width // (vision.get("head_width") or 64)
+    return ModifiedResNet(embed_dim, **found, heads=heads)
+
+
+def _refuse_others(name: str, settings: Mapping, known: Iterable[str]) -> None:
+    others = {
+        key: value
+        for key, value in settings.items()
+        if key not in (*known, *WITHOUT_EFFECT) and value and value not in AS_HERE.get(key, ())
+    }
+    if others:
+        raise ValueError(f"{name} asks for what this CLIP does not have: {others}.")
+
+
+def _agree(declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    for name, value in declared.items():
+        if value is not None and name in found and value != found[name]:
+            raise ValueError(
+                f"the configuration says {name} {value}, the weights {found[name]}: they belong to "
+                "different checkpoints."
+            )
+
+
+def _shape(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
+    if name not in shapes:
+        raise ValueError(f"missing: {name}; this is a checkpoint of another architecture.")
+    if len(shapes[name]) != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, got the shape {shapes[name]}.")
+    return shapes[name]
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    found = [re.match(pattern, name) for name in shapes]
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _patches(kernel: tuple[int, ...], positions: tuple[int, ...]) -> dict[str, int]:
+    width, _, size, _ = kernel
+    return {"width": width, "patch_size": size, "image_size": size * _root(positions[0] - 1)}
+
+
+def _texts(tokens: tuple[int, ...], positions: tuple[int, ...]) -> dict[str, int]:
+    return {"vocabulary": tokens[0], "width": tokens[1], "context_length": positions[0]}
+
+
+def _root(count: int) -> int:
+    root = round(max(count, 0) ** 0.5)
+    if root < 1 or root**2 != count:
+        raise ValueError(f"{count} positions of the image tower are not those of a square image.")
+    return root

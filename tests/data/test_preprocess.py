@@ -1,0 +1,58 @@
+"""Preprocessing against Pillow, whose bicubic resize is the one that CLIP was trained with."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lnl_jax.data.preprocess import CLIP_MEAN, CLIP_STD, clip_images, resize_and_crop
+
+
+def by_pillow(image, size):
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    columns, rows = size * width // shorter, size * height // shorter
+    resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BICUBIC)
+    left, top = round((columns - size) / 2), round((rows - size) / 2)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (13, 29), (9, 9)], ids=str)
+def test_resizing_is_that_of_pillow(rng, shape):
+    """Within a grey level, by which its integers differ from floating point."""
+    images = rng.integers(0, 256, (2, *shape, 3), np.uint8)
+    ours = np.asarray(resize_and_crop(jnp.asarray(images), size=16))
+    assert ours.dtype == np.uint8
+    for image, one in zip(images, ours, strict=True):
+        difference = np.abs(by_pillow(image, 16).astype(int) - one.astype(int))
+        assert difference.max() <= 1
+        assert difference.mean() < 0.05
+
+
+def test_an_image_of_the_right_size_is_kept(rng):
+    images = jnp.asarray(rng.integers(0, 256, (2, 8, 8, 3), np.uint8))
+    np.testing.assert_array_equal(resize_and_crop(images, size=8), images)
+    wide = jnp.pad(images, ((0, 0), (0, 0), (2, 2), (0, 0)))
+    np.testing.assert_array_equal(resize_and_crop(wide, size=8), images)
+
+
+def test_colours_are_standardised_by_those_of_clip():
+    images = jnp.broadcast_to(255 * jnp.array(CLIP_MEAN)[None, None, None], (1, 6, 5, 3))
+    np.testing.assert_allclose(clip_images(images, size=3), 0, atol=1e-5)
+    brighter = clip_images(images + 255 * jnp.array(CLIP_STD)[None, None, None], size=3)
+    np.testing.assert_allclose(brighter, jnp.ones((1, 3, 3, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "message"),
+    [
+        (jnp.zeros((8, 8, 3)), 4, "images must be uint8 or floating point of shape"),
+        (jnp.zeros((1, 8, 8, 3), jnp.int32), 4, "images must be uint8 or floating point of shape"),
+        (jnp.zeros((1, 0, 8, 3)), 4, "images must be uint8 or floating point of shape"),
+        (jnp.zeros((1, 8, 8, 3)), 0, "size must be at least 1, got 0"),
+        (jnp.zeros((1, 8, 8, 1)), 4, "images must have three channels"),
+    ],
+)
+def test_what_is_no_image_is_refused(images, size, message):
+    with pytest.raises(ValueError, match=message):
+        clip_images(images, size=size)
