@@ -4,37 +4,25 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lnl_jax import distill
+from lnl_jax import distill, models
 
 MEBI = 2**20
+IMAGES = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 
 
-def rn50_shapes():
-    """Kernels of CLIP's RN50 image tower."""
+def shapes_of(tower):
+    return jax.eval_shape(tower.init, jax.random.key(0), IMAGES)["params"]
 
-    def kernel(*shape):
-        return {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
-    tower = {"conv1": kernel(3, 3, 3, 32), "conv2": kernel(3, 3, 32, 32)}
-    tower |= {"conv3": kernel(3, 3, 32, 64)}
-    inputs = 64
-    for layer, blocks in enumerate((3, 4, 6, 3)):
-        width = 64 * 2**layer
-        for index in range(blocks):
-            block = {"conv1": kernel(1, 1, inputs, width), "conv2": kernel(3, 3, width, width)}
-            block |= {"conv3": kernel(1, 1, width, 4 * width)}
-            if not index:
-                block["shortcut"] = kernel(1, 1, inputs, 4 * width)
-            tower[f"layer{layer + 1}_{index}"] = block
-            inputs = 4 * width
-    return tower
+@pytest.fixture(scope="module")
+def rn50():
+    return shapes_of(models.clip_rn50().image)
 
 
 @pytest.mark.parametrize(("head_rank", "printed"), [(None, 1.5), (128, 0.8)])
-def test_the_sizes_that_hello_prints(head_rank, printed):
-    shapes = distill.projector_shapes(
-        rn50_shapes(), {distill.RN50_TARGETS: 8}, dim=1024, num_classes=1000, head_rank=head_rank
-    )
+def test_the_sizes_that_hello_prints(rn50, head_rank, printed):
+    ranks = {distill.RN50_TARGETS: 8}
+    shapes = distill.projector_shapes(rn50, ranks, dim=1024, num_classes=1000, head_rank=head_rank)
     assert len(shapes["encoder"]) == 48
     assert distill.count_parameters(shapes["encoder"]) == 588_288
     count = distill.count_parameters(shapes)
@@ -42,3 +30,9 @@ def test_the_sizes_that_hello_prints(head_rank, printed):
     # Scale and offset are counted besides.
     head = 1024 * 1000 if head_rank is None else 128 * (1024 + 1000)
     assert count == 588_288 + head + 2
+
+
+def test_the_matrices_of_the_transformer():
+    found = distill.lora_shapes(shapes_of(models.clip_vit_b32().image), {distill.VIT_TARGETS: 8})
+    assert len(found) == 12 * 6
+    assert distill.count_parameters(found) == 12 * 8 * (4 * 2 * 768 + 2 * (768 + 4 * 768))
