@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.dro_groups import dro_groups
+from experiments.isogclr_digits import isogclr_digits
 from experiments.ldr_benchmark import ldr_benchmark
 from experiments.ldr_cifar import ldr_cifar
 from experiments.ldr_cifarn import ldr_cifarn
@@ -14,6 +15,7 @@ from experiments.loss_leaderboard import loss_leaderboard
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
+    "isogclr_digits": isogclr_digits,
     "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,
     "ldr_cifarn": ldr_cifarn,

@@ -14,6 +14,7 @@ from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
 from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP
+from lnl_jax.models.projector import ProjectedEncoder, Projector, TwoTower
 from lnl_jax.models.resnet import (
     ResNet,
     projected,
@@ -32,8 +33,11 @@ __all__ = [
     "ConvNet",
     "LoadedCLIP",
     "ModifiedResNet",
+    "ProjectedEncoder",
+    "Projector",
     "ResNet",
     "TextTower",
+    "TwoTower",
     "ViT",
     "VisionTower",
     "WideResNet",

@@ -61,7 +61,8 @@ class ResNet(nn.Module):
     On CPU it is differentiated in reverse mode only, which is faster there.
 
     Attributes:
-        num_classes: K.
+        num_classes: K; None leaves out the last layer and gives the features, the mean over the
+            image of the last stage.
         blocks: how many blocks each stage has.
         width: channels of the first stage.
         shortcut: `projected` or `zero_padded`, what is added where the shape changes.
@@ -81,7 +82,7 @@ class ResNet(nn.Module):
         He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), sections 3.3 and 4.2.
     """
 
-    num_classes: int
+    num_classes: int | None
     blocks: Sequence[int] = (2, 2, 2, 2)
     width: int = 64
     shortcut: Shortcut = projected
@@ -90,7 +91,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, mask: Array | None = None) -> Array:
-        """Scores.
+        """Scores, or features where there is no last layer.
 
         Args:
             images: ``[B, H, W, C]``, floating point.
@@ -99,7 +100,7 @@ class ResNet(nn.Module):
             mask: boolean, ``[B]``; the examples that enter the batch statistics. All by default.
 
         Returns:
-            ``[B, K]``, float32.
+            ``[B, K]``, or ``[B, D]`` features; float32.
 
         Raises:
             ValueError: if the images or the mask have another shape or type.
@@ -117,7 +118,8 @@ class ResNet(nn.Module):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 outputs = self._block(outputs, self.width * 2**stage, stride, layer)
-        return head(self.num_classes)(outputs.astype(jnp.float32).mean((1, 2)))
+        features = outputs.astype(jnp.float32).mean((1, 2))
+        return features if self.num_classes is None else head(self.num_classes)(features)
 
     def _block(
         self, inputs: Array, features: int, stride: int, layer: Callable[..., Layer]

@@ -1,0 +1,213 @@
+"""Contrastive trainings side by side: the losses as functions of views, runs over seeds and starts.
+
+Every run has a table of temperatures, moving averages and velocities, a row per training example;
+losses without such state hand their rows back as they were.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lnl_jax import data, losses, train
+
+PyTree = Any
+# (views of unit norm [2, B, d], rows, mask [B]) -> (losses [B], rows)
+ContrastiveLoss = Callable[..., tuple[jax.Array, losses.ContrastiveRows]]
+# (params, extra, batch, key) -> (views of unit norm [2, B, d], extra)
+Embed = Callable[..., tuple[jax.Array, PyTree]]
+RULES = losses.ContrastiveRows(train.segment_mean, train.segment_log_mean_exp, train.segment_mean)
+
+
+class Contrast(NamedTuple):
+    """A contrastive method.
+
+    Attributes:
+        name: in rows and tables.
+        loss: of views.
+        starts: the initial temperatures, one run each.
+    """
+
+    name: str
+    loss: ContrastiveLoss
+    starts: Sequence[float]
+
+
+def contrasts(
+    *,
+    temperature: float,
+    starts: Sequence[float],
+    rho: float,
+    gamma: float,
+    temperature_step: float,
+    temperature_momentum: float,
+    temperature_clip: float,
+    temperature_range: tuple[float, float],
+) -> list[Contrast]:
+    """SimCLR, SogCLR and iSogCLR.
+
+    Args:
+        temperature: of SimCLR and SogCLR.
+        starts: initial temperatures of iSogCLR, the first of which is compared with the others.
+        rho: see `losses.isogclr`.
+        gamma: see `losses.isogclr`.
+        temperature_step: see `losses.isogclr`.
+        temperature_momentum: see `losses.isogclr`.
+        temperature_clip: see `losses.isogclr`.
+        temperature_range: see `losses.isogclr`.
+    """
+
+    def simclr(first, second, rows, where):
+        return losses.info_nce(first, second, temperature=rows.temperature, where=where), rows
+
+    def sogclr(first, second, rows, where):
+        values, log_u, _ = losses.sogclr(
+            first, second, rows.log_u, temperature=rows.temperature, gamma=gamma, where=where
+        )
+        return values, rows._replace(log_u=log_u)
+
+    def isogclr(first, second, rows, where):
+        values, rows, _ = losses.isogclr(
+            first,
+            second,
+            rows,
+            rho=rho,
+            gamma=gamma,
+            temperature_step=temperature_step,
+            temperature_momentum=temperature_momentum,
+            temperature_range=temperature_range,
+            temperature_clip=temperature_clip,
+            where=where,
+        )
+        return values, rows
+
+    return [
+        Contrast("simclr", simclr, (temperature,)),
+        Contrast("sogclr", sogclr, (temperature,)),
+        Contrast("isogclr", isogclr, tuple(starts)),
+    ]
+
+
+def unit(vectors: jax.Array) -> jax.Array:
+    """Vectors of unit norm, with a finite gradient at 0."""
+    return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(-1, keepdims=True) + 1e-12)
+
+
+def of_views(contrast: Contrast, embed: Embed) -> Callable:
+    """A loss function of `train.make_train_step`: two views of each example."""
+
+    def loss_fn(params, extra, rows, batch, key):
+        views, extra = embed(params, extra, batch, key)
+        where = jnp.tile(batch["mask"], 2)[None]
+        values, rows = contrast.loss(views, views, rows, where)
+        return values, (extra, rows, {"temperature": rows.temperature})
+
+    return loss_fn
+
+
+def of_pairs(contrast: Contrast, embed: Embed) -> Callable:
+    """Likewise for the two sides of a pair, each with rows of its own."""
+
+    def loss_fn(params, extra, rows, batch, key):
+        (first, second), extra = embed(params, extra, batch, key)
+        where = batch["mask"][None]
+        there, rows_first = contrast.loss(first, second, rows["first"], where)
+        back, rows_second = contrast.loss(second, first, rows["second"], where)
+        rows = {"first": rows_first, "second": rows_second}
+        temperature = (rows_first.temperature + rows_second.temperature) / 2
+        return (there + back) / 2, (extra, rows, {"temperature": temperature})
+
+    return loss_fn
+
+
+def new_table(size: int, start: float, labels: np.ndarray | None = None) -> train.Table:
+    """The rows before the first visit.
+
+    Args:
+        size: N.
+        start: the initial temperature.
+        labels: of the training set, which name it in checkpoints.
+    """
+    rows = losses.ContrastiveRows(
+        jnp.full(size, start, jnp.float32), jnp.full(size, -jnp.inf), jnp.zeros(size)
+    )
+    name = "" if labels is None else train.fingerprint(labels)
+    return train.Table(rows, RULES, name)
+
+
+class Runs(NamedTuple):
+    """All runs of one method.
+
+    Attributes:
+        state: a `TrainState` with the axes ``[starts, seeds]``.
+        run: ``(state, rows) -> (state, metrics)`` over steps, rows ``[steps, seeds, batch]``.
+    """
+
+    state: PyTree
+    run: Callable
+
+
+def make_runs(
+    contrast: Contrast,
+    loss_fn: Callable,
+    tx: optax.GradientTransformation,
+    params: PyTree,
+    parts: Mapping[str, np.ndarray],
+    tables: Callable[[float], PyTree],
+    seeds: Sequence[int],
+) -> Runs:
+    """Puts the runs of a method side by side, one compiled program over starts and seeds.
+
+    Args:
+        contrast: the method.
+        loss_fn: of `of_views` or `of_pairs`.
+        tx: the optimiser.
+        params: the initial ones, ``[seeds, ...]``, shared by the starts.
+        parts: the training sets, ``[seeds, N, ...]``.
+        tables: from an initial temperature.
+        seeds: of the steps.
+    """
+    step = train.make_train_step(loss_fn, tx)
+
+    def start(params, seed, temperature):
+        key = jax.random.key(seed)
+        return train.init_state(params, tx, key=key, tables=tables(temperature))
+
+    start = jax.vmap(jax.vmap(start, (0, 0, None)), (None, None, 0))
+    state = jax.jit(start)(params, jnp.asarray(seeds), jnp.asarray(contrast.starts))
+
+    def advance(parts, state, rows):
+        def of_one_seed(state, part, rows):
+            return jax.vmap(step, (0, None))(state, data.take(part, rows))
+
+        return jax.vmap(of_one_seed, (1, 0, 0), (1, 1))(state, parts, rows)
+
+    parts = jax.tree.map(jnp.asarray, dict(parts))
+    return Runs(state, train.run_steps(jax.tree_util.Partial(advance, parts)))
+
+
+def epochs_plan(
+    size: int, batch_size: int, seeds: Sequence[int], epochs: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """The batches of several epochs in a row, ``[steps, seeds, batch]``."""
+    plans = [
+        [data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch))) for seed in seeds]
+        for epoch in epochs
+    ]
+    stacked = [jax.tree.map(lambda *arrays: np.stack(arrays, 1), *plan) for plan in plans]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *stacked)
+
+
+def standardized(features: jax.Array, reference: jax.Array) -> jax.Array:
+    """Features with the mean and deviation of the reference taken out, ``[N, D]``."""
+    mean, deviation = reference.mean(0), reference.std(0)
+    return (features - mean[None]) / jnp.where(deviation > 1e-6, deviation, 1)[None]
+
+
+def balanced(labels: jax.Array, num_classes: int) -> jax.Array:
+    """Weights that give every class the same share."""
+    counts = jnp.zeros(num_classes).at[labels].add(1.0)
+    return 1 / counts[labels]
