@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.dro_groups import dro_groups
 from experiments.isogclr_digits import isogclr_digits
+from experiments.isogclr_pairs import isogclr_pairs
 from experiments.ldr_benchmark import ldr_benchmark
 from experiments.ldr_cifar import ldr_cifar
 from experiments.ldr_cifarn import ldr_cifarn
@@ -16,6 +17,7 @@ from experiments.loss_leaderboard import loss_leaderboard
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
     "isogclr_digits": isogclr_digits,
+    "isogclr_pairs": isogclr_pairs,
     "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,
     "ldr_cifarn": ldr_cifarn,

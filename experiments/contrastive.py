@@ -91,6 +91,27 @@ def contrasts(
     ]
 
 
+def check_contrast(
+    epochs: int,
+    batch_size: int,
+    starts: Sequence[float],
+    temperature: float,
+    temperature_range: Sequence[float],
+) -> None:
+    """Raises a ValueError that names the setting which makes no sense."""
+    if epochs < 1 or batch_size < 2:
+        raise ValueError(
+            f"epochs must be at least 1 and batch_size at least 2, got {epochs} and {batch_size}."
+        )
+    if len(temperature_range) != 2 or not 0 < temperature_range[0] < temperature_range[1]:
+        raise ValueError(f"temperature_range must be two rising numbers, got {temperature_range}.")
+    low, high = temperature_range
+    if not starts or not all(low <= start <= high for start in starts):
+        raise ValueError(f"starts must be from {low} to {high}, the range, got {starts}.")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}.")
+
+
 def unit(vectors: jax.Array) -> jax.Array:
     """Vectors of unit norm, with a finite gradient at 0."""
     return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(-1, keepdims=True) + 1e-12)

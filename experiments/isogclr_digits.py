@@ -13,6 +13,7 @@ from experiments.contrastive import (
     Contrast,
     Runs,
     balanced,
+    check_contrast,
     contrasts,
     epochs_plan,
     make_runs,
@@ -104,7 +105,9 @@ def isogclr_digits(
         `neighbours`, and the arrays `history`: final temperatures ``[starts, seeds, N]`` and labels
         ``[seeds, N]``.
     """
-    _check(imbalance, epochs, batch_size, starts, temperature, temperature_range)
+    if not 0 < imbalance <= 1:
+        raise ValueError(f"imbalance must be above 0 and at most 1, got {imbalance}.")
+    check_contrast(epochs, batch_size, starts, temperature, temperature_range)
     check_seeds(seeds)
     parts = stack([long_tailed_digits(imbalance, seed) for seed in range(seeds)])
     labels = parts["train"]["label"]
@@ -154,29 +157,6 @@ def isogclr_digits(
     )
     yield Artifact("neighbours", grid)
     yield Artifact("history", {"temperatures": temperatures, "labels": labels})
-
-
-def _check(
-    imbalance: float,
-    epochs: int,
-    batch_size: int,
-    starts: Sequence[float],
-    temperature: float,
-    temperature_range: tuple[float, float],
-) -> None:
-    if not 0 < imbalance <= 1:
-        raise ValueError(f"imbalance must be above 0 and at most 1, got {imbalance}.")
-    if epochs < 1 or batch_size < 2:
-        raise ValueError(
-            f"epochs must be at least 1 and batch_size at least 2, got {epochs} and {batch_size}."
-        )
-    if len(temperature_range) != 2 or not 0 < temperature_range[0] < temperature_range[1]:
-        raise ValueError(f"temperature_range must be two rising numbers, got {temperature_range}.")
-    low, high = temperature_range
-    if not starts or not all(low <= start <= high for start in starts):
-        raise ValueError(f"starts must be from {low} to {high}, the range, got {starts}.")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
 
 
 def long_tailed_digits(imbalance: float, seed: int) -> dict[str, dict[str, np.ndarray]]:

@@ -9,14 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax.data.mixing import cutmix, mixup
+from lnl_jax.data.views import (
+    color_jitter,
+    gaussian_blur,
+    random_grayscale,
+    random_resized_crop,
+)
 
 __all__ = [
     "channel_statistics",
+    "color_jitter",
     "cutmix",
     "cutout",
+    "gaussian_blur",
     "mixup",
     "random_crop",
     "random_flip",
+    "random_grayscale",
+    "random_resized_crop",
+    "simclr_view",
     "to_float",
 ]
 
@@ -79,6 +90,38 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     _check_images(images)
     flipped = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
     return jnp.where(flipped, images[:, :, ::-1], images)
+
+
+def simclr_view(key: jax.Array, images: jax.Array) -> jax.Array:
+    """A view as SimCLR and iSogCLR train on: crop, flip, colours, grey, blur.
+
+    The settings are those of the official iSogCLR code, the defaults of the parts. Images of one
+    channel are not coloured.
+
+    Args:
+        key: of the random numbers.
+        images: from 0 to 255, ``[B, H, W, C]``.
+
+    Returns:
+        float32 from 0 to 255, with the shape of `images`.
+
+    Raises:
+        ValueError: if `images` has not four dimensions.
+
+    Example:
+        >>> images = jnp.full((2, 8, 8, 1), 7, jnp.uint8)
+        >>> bool((abs(simclr_view(jax.random.key(0), images) - 7) < 1e-3).all())
+        True
+
+    References:
+        Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML
+        2020), appendix A.
+    """
+    keys = jax.random.split(key, 5)
+    images = random_flip(keys[1], random_resized_crop(keys[0], images))
+    if images.shape[-1] == 3:
+        images = random_grayscale(keys[3], color_jitter(keys[2], images))
+    return gaussian_blur(keys[4], images)
 
 
 def cutout(key: jax.Array, images: jax.Array, *, size: int, fill: float = 0) -> jax.Array:

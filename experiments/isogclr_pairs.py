@@ -1,0 +1,198 @@
+"""iSogCLR on pairs: the left and the right half of an image find each other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.contrastive import (
+    Contrast,
+    check_contrast,
+    contrasts,
+    epochs_plan,
+    make_runs,
+    new_table,
+    of_pairs,
+    unit,
+)
+from experiments.isogclr_digits import SIDE, random_view
+from experiments.lockstep import paired_gain
+from experiments.noisy_labels import check_seeds, stack
+from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.temperatures import described, histogram_figure
+from lnl_jax import data, evaluation, models
+
+HALF = SIDE // 2
+EPOCHS_PER_ROW = 10
+PyTree = Any
+
+
+def _tower() -> models.MLP:
+    return models.MLP(num_classes=64, hidden=(256, 128), activation=nn.relu)
+
+
+MODEL = models.TwoTower(_tower(), _tower())
+
+
+def isogclr_pairs(
+    *,
+    seeds: int = 5,
+    epochs: int = 60,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    temperature: float = 0.1,
+    rho: float = 0.6,
+    gamma: float = 0.8,
+    temperature_step: float = 0.05,
+    temperature_momentum: float = 0.9,
+    temperature_clip: float = 5.0,
+    temperature_range: tuple[float, ...] = (0.01, 1.0),
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """CLIP's loss, SogCLR and iSogCLR on the left and right halves of digits.
+
+    Real pairs that need no download: both halves of an image show one digit in one hand. A tower
+    for each half is trained on 80% of scikit-learn's digits by Adam with a cosine schedule; the
+    image is moved, and changed in contrast, before it is cut. Reported is how often the right half
+    of a held-out image is the first that its left half finds among all held-out ones, and the other
+    way round (recall@1). Both sides of each pair have temperatures of their own. Seeds train side
+    by side and share split, order and initialisation between the methods.
+
+    Bimodal as in Qiu et al., "Not All Semantics are Created Equal: Contrastive Self-supervised
+    Learning with Automatic Temperature Individualization" (ICML 2023), section 5.2. The paper's
+    gain is of large sets; no particular order of the methods is expected here. About half a minute
+    on 2 CPU cores:
+        python experiments/run.py --exp isogclr_pairs
+
+    Args:
+        seeds: how many repetitions, at least 2.
+        epochs: passes over the training set.
+        batch_size: pairs per step.
+        learning_rate: of Adam, at the start.
+        temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
+        rho: radius of the KL ball.
+        gamma: weight of the newest visit in the moving average.
+        temperature_step: of the temperatures' descent.
+        temperature_momentum: weight of the newest gradient of a temperature.
+        temperature_clip: bound of that gradient.
+        temperature_range: lowest and highest temperature.
+        resume: where an interrupted run goes on.
+
+    Yields:
+        A row per method and ten epochs; a checkpoint as often; at the end the table `results`, the
+        figure `temperature_histogram` and the arrays `history`: iSogCLR's final temperatures,
+        ``[seeds, N]`` for each half.
+    """
+    check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
+    check_seeds(seeds)
+    parts = stack([_halves(seed) for seed in range(seeds)])
+    size = parts["train"]["index"].shape[1]
+    steps_per_epoch = -(-size // batch_size)
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps_per_epoch))
+    methods = contrasts(
+        temperature=temperature,
+        starts=(temperature,),
+        rho=rho,
+        gamma=gamma,
+        temperature_step=temperature_step,
+        temperature_momentum=temperature_momentum,
+        temperature_clip=temperature_clip,
+        temperature_range=temperature_range,
+    )
+    methods[0] = methods[0]._replace(name="clip")
+    example = jnp.zeros((1, SIDE * HALF))
+    init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), example, example)))
+    params = init(jnp.arange(seeds))
+
+    def tables(start):
+        return {side: new_table(size, start) for side in ("first", "second")}
+
+    runs = [
+        make_runs(
+            method, of_pairs(method, _embed), tx, params, parts["train"], tables, range(seeds)
+        )
+        for method in methods
+    ]
+    states = resume.restore([run.state for run in runs])
+    states = [jax.tree.map(jnp.copy, state) for state in states]
+    examples = resume.rows[-1]["examples"] if resume.rows else 0
+    done = int(np.max(states[-1].step)) // steps_per_epoch
+    while done < epochs:
+        last = min(done + EPOCHS_PER_ROW, epochs)
+        rows = epochs_plan(size, batch_size, range(seeds), range(done, last))
+        done = last
+        for index, (method, run) in enumerate(zip(methods, runs, strict=True)):
+            states[index], found = run.run(states[index], rows)
+            examples += int(np.asarray(found["count"]).sum())
+            there, back = _recalls(states[index].params, parts["test"])
+            row = {"epoch": done, "method": method.name, "loss": float(found["loss"].mean())}
+            row |= {"left to right": float(there.mean()), "right to left": float(back.mean())}
+            yield row | {"examples": examples}
+        yield Checkpoint(states)
+    yield Artifact("results", _results(methods, states, parts["test"]))
+    final = {
+        name: np.asarray(table.values.temperature[0]) for name, table in states[-1].tables.items()
+    }
+    final = {"left": final["first"], "right": final["second"]}
+    title = f"halves of digits, rho {rho:g}"
+    yield Artifact("temperature_histogram", histogram_figure(final, title))
+    yield Artifact("history", final)
+
+
+def _halves(seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Training and test images, uncut: they are moved first."""
+    train, test = data.hold_out(data.digits(), 0.2, np.random.default_rng(seed))
+    train["index"] = np.arange(len(train["index"]), dtype=np.int32)
+    return {"train": train, "test": test}
+
+
+def cut(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The left and the right half of images ``[B, 64]``, each ``[B, 32]``."""
+    images = x.reshape(-1, SIDE, SIDE)
+    return images[:, :, :HALF].reshape(len(x), -1), images[:, :, HALF:].reshape(len(x), -1)
+
+
+def _embed(params: PyTree, extra: PyTree, batch: Mapping, key: jax.Array):
+    towers = MODEL.apply(params, *cut(random_view(key, batch["x"])))
+    return tuple(unit(embeddings) for embeddings in towers), extra
+
+
+@jax.jit
+def _recalls(params: PyTree, test: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Recall@1 from left to right and from right to left, ``[starts, seeds]``."""
+
+    def of_one(params, x):
+        left, right = (unit(embeddings) for embeddings in MODEL.apply(params, *cut(x)))
+        own = jnp.arange(len(x))
+        there = evaluation.retrieval_ranks(left, right, own)
+        back = evaluation.retrieval_ranks(right, left, own)
+        return (there < 1).mean(), (back < 1).mean()
+
+    return jax.vmap(jax.vmap(of_one), (0, None))(params, test["x"])
+
+
+def _results(
+    methods: Sequence[Contrast], states: Sequence[PyTree], test: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """A line per method: recall in percent, and the paired gain of the mean of both ways."""
+    lines, baseline = [], None
+    for method, state in zip(methods, states, strict=True):
+        there, back = (
+            100 * np.asarray(recall[0], np.float64) for recall in _recalls(state.params, test)
+        )
+        line = {"method": method.name} | described(there, "left to right %")
+        line |= described(back, "right to left %")
+        both = (there + back) / 2
+        if baseline is None:
+            baseline = both
+            line |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
+        else:
+            line |= paired_gain(both, baseline)
+        first, second = (state.tables[side].values.temperature for side in ("first", "second"))
+        line |= {"temperature left": float(first.mean()), "temperature right": float(second.mean())}
+        lines.append(line)
+    return lines
