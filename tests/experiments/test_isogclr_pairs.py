@@ -1,0 +1,38 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.contrastive import contrasts, new_table, of_pairs
+from experiments.isogclr_pairs import cut, isogclr_pairs
+from experiments.outputs import Artifact
+from lnl_jax import losses
+from tests.experiments.test_isogclr_digits import SETTINGS
+
+
+def test_the_halves_are_the_left_and_the_right_of_the_image():
+    image = np.arange(64.0).reshape(1, 8, 8)
+    left, right = cut(jnp.asarray(image.reshape(1, 64)))
+    np.testing.assert_array_equal(left.reshape(8, 4), image[0, :, :4])
+    np.testing.assert_array_equal(right.reshape(8, 4), image[0, :, 4:])
+
+
+def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
+    first, second = (rng.normal(size=(5, 3)).astype(np.float32) for _ in range(2))
+    first, second = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second))
+    rows = {side: new_table(5, 0.1).values for side in ("first", "second")}
+    mask = jnp.arange(5) < 4
+    loss_fn = of_pairs(contrasts(**SETTINGS)[0], lambda *_: ((first, second), ()))
+    values, _ = loss_fn(None, (), rows, {"mask": mask}, None)
+    ways = ((first[:4], second[:4]), (second[:4], first[:4]))
+    expected = sum(losses.info_nce(*way, temperature=0.1) for way in ways) / 2
+    np.testing.assert_allclose(values[:4], expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_halves_find_each_other_far_more_often_than_by_chance():
+    outputs = list(isogclr_pairs(seeds=2, epochs=10))
+    results = {o.name: o.value for o in outputs if isinstance(o, Artifact)}["results"]
+    assert [line["method"] for line in results] == ["clip", "sogclr", "isogclr"]
+    # By chance it is one in 359.
+    for line in results:
+        assert min(line["left to right %"], line["right to left %"]) > 5
