@@ -79,8 +79,8 @@ def isogclr_digits(
     and 5: frequent semantics get a higher temperature, and the initial temperature does not matter.
     Expected here: a Spearman correlation of class size and mean temperature of at least 0.7 in the
     mean over seeds, and final mean temperatures within about 10% whatever the start. The accuracies
-    of the methods do not differ by more than their deviation: digits are too easy for that. About a
-    minute on 2 CPU cores:
+    of the methods do not differ by more than their deviation: digits are too easy for that. About
+    three minutes on 2 busy CPU cores:
         python experiments/run.py --exp isogclr_digits
 
     Args:

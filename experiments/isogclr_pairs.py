@@ -64,8 +64,8 @@ def isogclr_pairs(
 
     Bimodal as in Qiu et al., "Not All Semantics are Created Equal: Contrastive Self-supervised
     Learning with Automatic Temperature Individualization" (ICML 2023), section 5.2. The paper's
-    gain is of large sets; no particular order of the methods is expected here. About half a minute
-    on 2 CPU cores:
+    gain is of large sets; no particular order of the methods is expected here. About two minutes
+    on 2 busy CPU cores:
         python experiments/run.py --exp isogclr_pairs
 
     Args:
