@@ -23,8 +23,8 @@ class ModifiedResNet(nn.Module):
     The names of its parameters: of the stem `conv1`, `bn1` to `conv3`, `bn3`; of block 0 of the
     first stage ``layer1_0/conv1``, ``layer1_0/bn1`` to `conv3`, `bn3`, and `shortcut`,
     `shortcut_bn`; of ``attention_pool`` `positions`, `query`, `key`, `value` and `out`. The 48
-    convolutions of RN50's bottlenecks, and nothing else, are those whose path matches
-    ``layer\d_\d+'\]\['conv``.
+    convolutions of RN50's bottlenecks, and nothing else, are those whose path holds
+    ``layer\d_\d+/conv``.
 
     Kernels of convolutions are drawn as in `ResNet`.
 

@@ -17,6 +17,11 @@ from lnl_jax import models
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_tiny"
 NAMES = sorted(path.name for path in GOLDEN.iterdir())
+# The residual tower's text also has the quick activation.
+SLOW = [name for name in NAMES if name.endswith("_quick_gelu")]
+PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES
+]
 
 
 @functools.cache
@@ -46,7 +51,7 @@ def test_there_are_goldens_of_every_layout():
     assert len(NAMES) == 5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_embeddings_are_those_of_the_other_library(name):
     _, _, expected = golden(name)
     images, texts, scale = computed(name)
@@ -118,7 +123,7 @@ def low_rank_size(params, pattern, rank):
     found = [
         leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if re.search(pattern, jax.tree_util.keystr(path))
+        if re.search(pattern, jax.tree_util.keystr(path, simple=True, separator="/"))
     ]
     return sum(rank * (int(np.prod(shape[:-1])) + shape[-1]) for shape in found), len(found)
 
@@ -126,13 +131,13 @@ def low_rank_size(params, pattern, rank):
 def test_a_path_selects_what_hello_adapts():
     """The 48 convolutions of the bottlenecks of RN50, at rank 8."""
     params = shapes(models.clip_rn50)["params"]["image"]
-    assert low_rank_size(params, r"layer\d_\d+'\]\['conv", 8) == (588_288, 48)
+    assert low_rank_size(params, r"layer\d_\d+/conv", 8) == (588_288, 48)
 
 
 def test_a_path_selects_the_matrices_of_a_transformer():
     params = shapes(models.clip_vit_b32)["params"]["image"]
-    assert low_rank_size(params, r"block_\d+.*\['kernel'\]", 1)[1] == 12 * 6
-    query_and_value = low_rank_size(params, r"\['(query|value)'\]\['kernel'\]", 4)
+    assert low_rank_size(params, r"block_\d+/.*kernel$", 1)[1] == 12 * 6
+    query_and_value = low_rank_size(params, r"(query|value)/kernel$", 4)
     assert query_and_value == (12 * 2 * 4 * 2 * 768, 24)
 
 
@@ -143,10 +148,16 @@ def test_training_from_scratch_reaches_every_parameter(rng):
     model = models.CLIP(image, text)
     images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
     ids = jnp.asarray(rng.integers(0, 8, (4, 4)), jnp.int32).at[:, 3].set(8)
-    variables = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype),
-        jax.eval_shape(model.init, jax.random.key(0), images, ids),
-    )
+
+    def draw(path, leaf):
+        # Larger kernels would give a softmax of ones and zeros, which has no gradient.
+        if path[-1].key == "kernel":
+            values = rng.normal(size=leaf.shape) * np.prod(leaf.shape[:-1]) ** -0.5
+        else:
+            values = rng.uniform(0.1, 1, leaf.shape)
+        return jnp.asarray(values, leaf.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(draw, initialized(model, images, ids))
 
     @jax.jit
     def trained(params):
