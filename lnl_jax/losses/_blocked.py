@@ -76,6 +76,13 @@ def similarities(queries: Array, keys: Array) -> Array:
     )
 
 
+@jax.checkpoint
+def positive_similarities(queries: Array, keys: Array, places: Array) -> Array:
+    """Of each anchor to one key, ``[A]``; products in wider precision are made again, not kept."""
+    dtype = computation_dtype(queries.dtype)
+    return (queries.astype(dtype) * keys[places].astype(dtype)).sum(-1)
+
+
 def is_negative(pairs: Pairs, shape: tuple[int, int]) -> Array:
     """Neither the positive, nor another view of the same example, nor masked, ``[A, M]``."""
     negative = jax.lax.broadcasted_iota(jnp.int32, shape, 1) != pairs.positive[:, None]

@@ -92,7 +92,7 @@ def contrastive_statistics(
         check_count("block_size", block_size)
     flat = temperature.reshape(-1)
     sums = _blocked.log_sums(queries, keys, flat, pairs, block_size)
-    positive = (queries.astype(dtype) * keys[pairs.positive].astype(dtype)).sum(-1)
+    positive = _blocked.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)
     parts = [part.reshape(batch_shape) for part in (*sums, positive)]
     return ContrastiveStatistics(*parts, temperature)

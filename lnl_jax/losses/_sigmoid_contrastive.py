@@ -77,7 +77,7 @@ def sigmoid_contrastive(
     else:
         check_count("block_size", block_size)
         losses = _blocked.in_blocks(of_negatives, rows, min(block_size, len(queries)))
-    positive = (queries.astype(dtype) * keys[pairs.positive].astype(dtype)).sum(-1)
+    positive = _blocked.positive_similarities(queries, keys, pairs.positive)
     losses += jax.nn.softplus(-(positive / tau + bias))
     losses = jnp.where(invalid, jnp.nan, losses)
     return over_views(losses.reshape(batch_shape), out)
