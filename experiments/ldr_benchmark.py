@@ -175,7 +175,7 @@ def ldr_benchmark(
         chunk = chunk_size(
             len(conditions),
             need,
-            budget=memory * 2**30,
+            memory=memory * 2**30,
             devices=devices,
             at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
         )

@@ -2,13 +2,14 @@
 
 import argparse
 import csv
+import difflib
 import json
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from experiments.command_line import UsageError, as_text, close_names
+from experiments.command_line import UsageError, as_text
 from experiments.files import from_json, write_file
 from experiments.outputs import Row
 from experiments.page import MIME_TYPES, Html, element, escape, image, page, table
@@ -100,7 +101,8 @@ def find_runs(folders: Iterable[pathlib.Path]) -> list[Run]:
         if not folder.is_dir():
             beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
             names = [entry.name for entry in beside if entry.is_dir()]
-            where = f"; {close_names(folder.name, names)}" if names else ""
+            close = difflib.get_close_matches(folder.name, names, n=3)
+            where = f"; did you mean {' or '.join(close)}?" if close else ""
             raise UsageError(f"there is no folder {folder}{where}")
         below = sorted(file.parent for file in folder.rglob("config.json"))
         if not below:

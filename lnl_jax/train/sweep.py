@@ -59,14 +59,14 @@ def run_bytes(trainer: Trainer, setting: PyTree, data_set: PyTree, batch_size: i
 
 
 def chunk_size(
-    num_data_sets: int, bytes_each: int, *, budget: float, devices: int, at_most: int | None = None
+    num_data_sets: int, bytes_each: int, *, memory: float, devices: int, at_most: int | None = None
 ) -> int:
     """How many data sets are trained on at once: as many as the memory holds, in equal chunks.
 
     Args:
         num_data_sets: how many there are in all.
         bytes_each: what one of them takes with all its runs.
-        budget: bytes that may be used.
+        memory: bytes that may be used.
         devices: a chunk is a multiple of their number.
         at_most: a limit of the caller, such as one that fits a cache.
 
@@ -77,16 +77,16 @@ def chunk_size(
         ValueError: if not even one data set per device fits.
 
     Example:
-        >>> chunk_size(35, 100, budget=1000, devices=2)
+        >>> chunk_size(35, 100, memory=1000, devices=2)
         10
-        >>> chunk_size(35, 100, budget=1e9, devices=2)
+        >>> chunk_size(35, 100, memory=1e9, devices=2)
         36
     """
-    largest = int(budget // (bytes_each * devices)) * devices
+    largest = int(memory // (bytes_each * devices)) * devices
     if largest < devices:
         raise ValueError(
-            f"budget must hold a data set per device, {bytes_each * devices:,} bytes; got "
-            f"{int(budget):,}."
+            f"memory must hold a data set per device, {bytes_each * devices:,} bytes; got "
+            f"{int(memory):,}."
         )
     if at_most is not None:
         largest = max(min(largest, at_most // devices * devices), devices)

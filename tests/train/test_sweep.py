@@ -131,16 +131,16 @@ def test_the_memory_of_a_run_counts_its_state_twice(problem):
     assert run_bytes(TRAINER, settings, data_sets, BATCH) > 2 * state
 
 
-def test_chunks_fit_the_budget_and_are_of_equal_size():
-    assert chunk_size(35, 100, budget=1000, devices=1) == 9
-    assert chunk_size(35, 100, budget=1e9, devices=1, at_most=12) == 12
-    assert chunk_size(3, 100, budget=1e9, devices=2) == 4
+def test_chunks_fit_the_memory_and_are_of_equal_size():
+    assert chunk_size(35, 100, memory=1000, devices=1) == 9
+    assert chunk_size(35, 100, memory=1e9, devices=1, at_most=12) == 12
+    assert chunk_size(3, 100, memory=1e9, devices=2) == 4
 
 
 def test_bad_input_is_named(problem):
     settings, data_sets = problem
-    with pytest.raises(ValueError, match="budget must hold a data set per device, 200 bytes"):
-        chunk_size(3, 100, budget=150, devices=2)
+    with pytest.raises(ValueError, match="memory must hold a data set per device, 200 bytes"):
+        chunk_size(3, 100, memory=150, devices=2)
     with pytest.raises(ValueError, match="chunk must be a multiple of the 2 devices, got 3"):
         next(run_sweep(TRAINER, settings, data_sets, plan, epochs=1, chunk=3, mesh=data_mesh(2)))
     with pytest.raises(ValueError, match="at least one data set, setting and epoch; got 3, 2 and"):
