@@ -51,6 +51,7 @@ def test_a_crop_of_everything_is_the_image(pictures):
     )
 
 
+@pytest.mark.slow
 def test_brightness_contrast_and_saturation_are_factors(pictures):
     luma = np.array(views.LUMA)
     values = np.array(pictures)
@@ -69,6 +70,7 @@ def test_brightness_contrast_and_saturation_are_factors(pictures):
         assert mean.std() > 0.03
 
 
+@pytest.mark.slow
 def test_a_hue_turns_the_colours_and_keeps_what_is_grey_and_the_brightness(pictures):
     found = np.array(jitter(KEY, pictures, **OFF | {"hue": 0.1}))
     luma = np.array(views.LUMA)
@@ -111,6 +113,7 @@ def test_blur_is_a_mirrored_convolution_with_a_gaussian(rng):
         lambda key, images, p: views.gaussian_blur(key, images, probability=p),
     ],
 )
+@pytest.mark.slow
 def test_as_many_images_change_as_asked(rng, change):
     images = rng.uniform(0, 255, (400, 2, 2, 3)).astype(np.float32)
     share = (np.array(change(KEY, images, 0.3)) != images).any((1, 2, 3)).mean()

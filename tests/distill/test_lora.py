@@ -34,6 +34,7 @@ def filled(adapter):
 
 
 @pytest.mark.parametrize("form", [distill.CONV1X1, distill.LORALIB])
+@pytest.mark.slow
 def test_a_new_adapter_changes_nothing_and_a_filled_one_only_what_was_chosen(network, form):
     _, params, _ = network
     adapter = distill.init_lora(jax.random.key(0), params, EVERYTHING, form=form)
@@ -111,6 +112,7 @@ def test_unknown_paths_and_foreign_adapters_are_named(network):
         distill.apply_unmerged(lambda params, images: images, params, adapter, images)
 
 
+@pytest.mark.slow
 def test_the_start_of_a_projector_is_zero_shot_classification():
     model = models.ViT(num_classes=4, width=8, depth=1, heads=2)
     images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
@@ -144,6 +146,7 @@ def test_the_start_of_a_projector_is_zero_shot_classification():
         assert not np.any(factors["a"])
 
 
+@pytest.mark.slow
 def test_the_mean_of_weak_teachers_has_the_gradient_of_the_mean_of_the_errors(rng):
     teachers = jnp.asarray(rng.normal(size=(3, 2, 4)), jnp.float32)
     logits = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)

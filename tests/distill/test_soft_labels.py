@@ -156,6 +156,7 @@ def test_geometry_crops_flips_and_pastes_what_it_says(rng):
         distill.draw_geometry(0, 0, **SETTINGS | {"batch_size": 9})
 
 
+@pytest.mark.slow
 def test_a_file_belongs_to_one_data_set_seed_and_geometry(tmp_path, rng):
     images, labels = rng.normal(size=(8, 8, 8, 1)).astype("f4"), np.arange(8)
     logits = rng.normal(size=(4, 4, 3)).astype("f2")

@@ -41,6 +41,7 @@ def test_classes_shrink_geometrically_and_the_test_part_is_balanced():
     assert order[0].tolist() != order[1].tolist()
 
 
+@pytest.mark.slow
 def test_a_view_moves_the_digit_and_differs_from_the_next():
     x = jnp.zeros((200, 8, 8)).at[:, 3:5, 3:5].set(1).reshape(200, 64)
     first, second = (np.array(random_view(jax.random.key(k), x)) for k in (0, 1))
@@ -56,6 +57,7 @@ def test_a_vector_of_unit_norm_has_a_finite_gradient_at_zero():
     np.testing.assert_allclose(unit(jnp.array([[3.0, 4.0]])), [[0.6, 0.8]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_only_isogclr_changes_temperatures_and_only_simclr_has_no_average(rng):
     views = jnp.asarray(unit(rng.normal(size=(2, 6, 3)).astype(np.float32)))
     rows = new_table(6, 0.1).values

@@ -16,6 +16,7 @@ def test_the_halves_are_the_left_and_the_right_of_the_image():
     np.testing.assert_array_equal(right.reshape(8, 4), image[0, :, 4:])
 
 
+@pytest.mark.slow
 def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
     first, second = (rng.normal(size=(5, 3)).astype(np.float32) for _ in range(2))
     first, second = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second))

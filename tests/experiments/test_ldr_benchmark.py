@@ -45,7 +45,9 @@ def test_class_dependent_noise_is_that_of_the_data_set():
         ({"noises": ("pairs",)}, "noises must be of clean"),
         ({"learning_rates": ()}, "learning_rates must hold at least one value"),
         ({"seeds": 0}, "seeds must be at least 1"),
-        ({"memory": 1e-9}, "memory must hold a data set per device"),
+        pytest.param(
+            {"memory": 1e-9}, "memory must hold a data set per device", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_bad_input_is_named(changes, message):

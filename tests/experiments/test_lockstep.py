@@ -61,6 +61,7 @@ def trained(make, *, test_is_shared):
     return last, np.array(measured), examples
 
 
+@pytest.mark.slow
 def test_runs_one_after_the_other_are_the_runs_side_by_side():
     together, expected, examples = trained(lockstep.make_study, test_is_shared=False)
     in_turn, found, as_many = trained(lockstep.make_study_in_turn, test_is_shared=True)

@@ -57,6 +57,7 @@ def reference(f, y, t1, t2):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.slow
 def test_temperatures_of_one_give_cross_entropy_even_when_traced(scores, dtype):
     with jax.enable_x64(True):
         logits, integers, distributions = (jnp.asarray(array) for array in scores)

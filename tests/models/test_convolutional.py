@@ -138,6 +138,7 @@ def trained(model, variables, images, mask=None):
 
 
 @pytest.mark.parametrize("name", [SLOW.get(name, name) for name in SMALL])
+@pytest.mark.slow
 def test_a_padded_batch_trains_as_the_unpadded_one(rng, name):
     model, images = SMALL[name], drawn(rng)
     variables = initial(model)

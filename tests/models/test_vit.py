@@ -102,6 +102,7 @@ def test_the_encoder_is_the_classifier_without_its_last_layer(rng):
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"][None], scores, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_computation_in_bfloat16_with_variables_and_scores_in_float32(rng):
     images, variables = pictures(rng), jax.tree.map(lambda leaf: leaf / 2, drawn(SMALL))
     half = SMALL.clone(dtype=jnp.bfloat16)
@@ -131,6 +132,7 @@ def test_every_parameter_has_a_gradient(rng):
             assert (leaf != 0).all(), path
 
 
+@pytest.mark.slow
 def test_a_causal_token_does_not_see_what_comes_after(rng):
     blocks = Blocks(1, 2, 8, causal=True)
     tokens = jnp.asarray(rng.normal(size=(1, 5, 4)), jnp.float32)

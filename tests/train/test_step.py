@@ -340,6 +340,7 @@ def test_scan_equals_a_python_loop(on_one_device):
     assert_close(found, (expected, jax.tree.map(lambda *values: np.stack(values), *history)))
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds_and_learning_rates_equals_separate_runs(rng):
     """Every run has its own tables and its own random numbers, here for dropout."""
 
