@@ -58,7 +58,9 @@ def main():
         "GFLOP/s of a matrix product": peak / 1e9,
         "fraction of it": FLOPS / seconds["sweep"] / peak,
         "runs": options.runs,
+        "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
+        "jax": jax.__version__,
     }
     print(json.dumps(report, indent=2))
     if options.json:

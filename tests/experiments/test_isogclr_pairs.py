@@ -31,9 +31,9 @@ def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
 
 @pytest.mark.slow
 def test_halves_find_each_other_far_more_often_than_by_chance():
-    outputs = list(isogclr_pairs(seeds=2, epochs=10))
+    outputs = list(isogclr_pairs(seeds=2, epochs=40))
     results = {o.name: o.value for o in outputs if isinstance(o, Artifact)}["results"]
     assert [line["method"] for line in results] == ["clip", "sogclr", "isogclr"]
-    chance = 100 / 359
+    # By chance it is one in 359.
     for line in results:
-        assert min(line["left to right %"], line["right to left %"]) > 10 * chance
+        assert min(line["left to right %"], line["right to left %"]) > 5
