@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import os
 import signal
@@ -74,11 +75,14 @@ def test_a_finished_run_is_shown_and_not_repeated(command, tmp_path):
     assert summary.stat().st_mtime_ns > before
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM],
+)
 def test_an_interrupted_run_resumes_to_the_same_end(command, tmp_path, how):
-    line = "--exp descent --epochs 60 --pause 0.05"
+    line = "--exp descent --epochs 100 --pause 0.05"
     assert command(line)[0] == 0
-    whole, parts = tmp_path / "whole", tmp_path / "descent/epochs=60,pause=0.05"
+    whole, parts = tmp_path / "whole", tmp_path / "descent/epochs=100,pause=0.05"
     parts.rename(whole)
     process = subprocess.Popen(
         [sys.executable, toys.__file__, *line.split(), "--results_dir", str(tmp_path)],
@@ -94,20 +98,23 @@ def test_an_interrupted_run_resumes_to_the_same_end(command, tmp_path, how):
         time.sleep(0.01)
     process.send_signal(how)
     _, err = process.communicate()
-    finished = len(rows(parts))
-    assert finished < 60
+    finished, saved = len(rows(parts)), final_state(parts)[2]
+    assert finished < 100
     assert not (parts / "summary.json").exists()
-    if how != signal.SIGKILL:
+    if how == signal.SIGKILL:
+        assert 1 <= saved <= finished
+    else:
         assert process.returncode == 130
         assert err.startswith("interrupted")
         assert err.count("\n") == 1
-        assert final_state(parts)[2] == finished
+        # A signal between the row of an epoch and its checkpoint costs that row, and no more.
+        assert saved in (finished - 1, finished)
 
     code, out, err = command(line)
     assert (code, err) == (0, "")
     assert "resuming after epoch" in out
     restart = int(out.split("resuming after epoch ")[1].split()[0])
-    assert restart == finished or (how == signal.SIGKILL and 1 <= restart < finished)
+    assert restart == saved
     assert (parts / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     for actual, expected in zip(final_state(parts), final_state(whole), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -115,6 +122,24 @@ def test_an_interrupted_run_resumes_to_the_same_end(command, tmp_path, how):
     assert actual | {"seconds": 0} == expected | {"seconds": 0}
     for name in ("curve.npz", "first.csv", "final.csv"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_signal_before_a_checkpoint_costs_the_row_it_belongs_to(command, tmp_path, monkeypatch):
+    @functools.wraps(toys.descent)
+    def stopped(**arguments):
+        for output in toys.descent(**arguments):
+            yield output
+            if isinstance(output, dict) and output["epoch"] == 3:
+                signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(EXPERIMENTS, "descent", stopped)
+        assert command("--exp descent --epochs 5")[0] == 130
+    parts = tmp_path / "descent/epochs=5"
+    assert len(rows(parts)) == 3
+    assert final_state(parts)[2] == 2
+    assert "resuming after epoch 2" in command("--exp descent --epochs 5")[1]
+    assert [row["epoch"] for row in rows(parts)] == [1, 2, 3, 4, 5]
 
 
 def test_a_sweep_runs_its_points_and_goes_on_after_a_failure(command, tmp_path, monkeypatch):
