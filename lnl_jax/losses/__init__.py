@@ -11,11 +11,13 @@ from lnl_jax.losses._asymmetric import (
     asymmetric_unhinged,
 )
 from lnl_jax.losses._bi_tempered import bi_tempered_logistic
+from lnl_jax.losses._cached import cached_contrastive_grads
 from lnl_jax.losses._contrastive import (
     ContrastiveStatistics,
     contrastive_statistics,
     decoupled_contrastive,
     info_nce,
+    info_nce_of,
     similarity_statistics,
 )
 from lnl_jax.losses._correction import (
@@ -43,6 +45,16 @@ from lnl_jax.losses._dro import (
 )
 from lnl_jax.losses._fastclip import cosine_gamma, fastclip
 from lnl_jax.losses._group_dro import group_dro_value, group_dro_weights
+from lnl_jax.losses._inner_estimates import (
+    InnerEstimate,
+    difference_to_positive,
+    difference_with_diagonal,
+    difference_with_positive,
+    raw_similarity,
+    restart_batch,
+    restart_example,
+    start_from_zero,
+)
 from lnl_jax.losses._isogclr import (
     ContrastiveRows,
     isogclr,
@@ -65,19 +77,9 @@ from lnl_jax.losses._positive_unlabelled import (
     pu_mlc_consistency,
     sigmoid_surrogate,
 )
+from lnl_jax.losses._ring import ring_statistics
 from lnl_jax.losses._sigmoid_contrastive import sigmoid_contrastive
-from lnl_jax.losses._sogclr import (
-    InnerEstimate,
-    difference_to_positive,
-    difference_with_diagonal,
-    difference_with_positive,
-    raw_similarity,
-    restart_batch,
-    restart_example,
-    sogclr,
-    sogclr_of,
-    start_from_zero,
-)
+from lnl_jax.losses._sogclr import sogclr, sogclr_of
 from lnl_jax.losses._symmetric import (
     mean_absolute_error,
     mean_squared_error,
@@ -98,6 +100,7 @@ __all__ = [
     "asymmetric_unhinged",
     "backward_correction",
     "bi_tempered_logistic",
+    "cached_contrastive_grads",
     "chi2_ball_value",
     "chi2_ball_weights",
     "class_balanced_weights",
@@ -119,6 +122,7 @@ __all__ = [
     "group_dro_weights",
     "hard_bootstrap",
     "info_nce",
+    "info_nce_of",
     "isogclr",
     "isogclr_of",
     "jensen_shannon",
@@ -142,6 +146,7 @@ __all__ = [
     "restart_batch",
     "restart_example",
     "reverse_cross_entropy",
+    "ring_statistics",
     "robust_log_loss",
     "sigmoid_contrastive",
     "sigmoid_surrogate",

@@ -24,17 +24,23 @@ class Pairs(NamedTuple):
         positive: index of the positive among the keys, ``[A]``.
         query_index: which example an anchor shows, ``[A]``, or None.
         key_index: which example a key shows, ``[M]``, or None.
-        where: boolean, the keys to include, ``[A, M]``, or None.
+        key_where: boolean, the keys to include, ``[M]``, or None.
+        where: boolean, the keys to include for each anchor, ``[A, M]``, or None.
     """
 
     positive: Array
     query_index: Array | None
     key_index: Array | None
+    key_where: Array | None
     where: Array | None
 
     def rows(self) -> "Pairs":
         """The part of it that has one entry per anchor."""
-        return self._replace(key_index=None)
+        return self._replace(key_index=None, key_where=None)
+
+    def with_keys_of(self, other: "Pairs") -> "Pairs":
+        """These anchors, the keys of another."""
+        return self._replace(key_index=other.key_index, key_where=other.key_where)
 
 
 class Sums(NamedTuple):
@@ -60,8 +66,8 @@ def log_sums(
     if block_size is None:
         sums = _sums_of_similarities(similarities(queries, keys), temperature, pairs)
     else:
-        queries, keys, temperature = _equally_varying(queries, keys, temperature)
-        sums = _blocked_sums(queries, keys, temperature, pairs, min(block_size, len(queries)))
+        queries, keys, temperature = equally_varying(queries, keys, temperature)
+        sums = blocked_sums(queries, keys, temperature, pairs, min(block_size, len(queries)))
     return Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
 
 
@@ -88,14 +94,16 @@ def is_negative(pairs: Pairs, shape: tuple[int, int]) -> Array:
     negative = jax.lax.broadcasted_iota(jnp.int32, shape, 1) != pairs.positive[:, None]
     if pairs.query_index is not None:
         negative &= pairs.query_index[:, None] != pairs.key_index[None]
+    if pairs.key_where is not None:
+        negative &= pairs.key_where[None]
     return negative if pairs.where is None else negative & pairs.where
 
 
 def in_blocks(f: Callable[..., PyTree], rows: PyTree, block_size: int) -> PyTree:
     """``f(rows)``, a block of rows at a time, each computed again for its gradient."""
     length = len(jax.tree.leaves(rows)[0])
-    blocks = _split(rows, block_size)
-    return _join(jax.lax.map(jax.checkpoint(f), blocks), length)
+    blocks = split(rows, block_size)
+    return join(jax.lax.map(jax.checkpoint(f), blocks), length)
 
 
 def sums_over(similarity: Array, negative: Array, temperature: Array) -> Sums:
@@ -120,26 +128,29 @@ def _sums_of_similarities(similarity: Array, temperature: Array, pairs: Pairs) -
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _blocked_sums(
+def blocked_sums(
     queries: Array, keys: Array, temperature: Array, pairs: Pairs, block_size: int
 ) -> Sums:
+    """The sums, `block_size` anchors at a time; so is their gradient."""
+
     def block(rows: PyTree) -> Sums:
         x, tau, which = rows
-        which = which._replace(key_index=pairs.key_index)
+        which = which.with_keys_of(pairs)
         return _sums_of_similarities(similarities(x, keys), tau, which)
 
     rows = (queries, temperature, pairs.rows())
-    return _join(jax.lax.map(block, _split(rows, block_size)), len(queries))
+    return join(jax.lax.map(block, split(rows, block_size)), len(queries))
 
 
 def _forward(
     queries: Array, keys: Array, temperature: Array, pairs: Pairs, block_size: int
 ) -> tuple[Sums, tuple]:
-    sums = _blocked_sums(queries, keys, temperature, pairs, block_size)
+    sums = blocked_sums(queries, keys, temperature, pairs, block_size)
     return sums, (queries, keys, temperature, pairs, sums.log_sum, sums.mean)
 
 
-def _backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
+def backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
+    """Gradients by anchors, keys and temperatures; keys may be a part of those that were summed."""
     queries, keys, temperature, pairs, log_sum, mean = residuals
     some = log_sum > -jnp.inf
     scale = jnp.where(some, cotangents.log_sum, 0) / temperature
@@ -148,7 +159,7 @@ def _backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
 
     def block(gradient: Array, rows: PyTree) -> tuple[Array, Array]:
         x, tau, log_sum, scale, which = rows
-        which = which._replace(key_index=pairs.key_index)
+        which = which.with_keys_of(pairs)
         similarity = similarities(x, keys)
         negative = is_negative(which, similarity.shape)
         exponents = similarity / tau[:, None] - log_sum[:, None]
@@ -161,39 +172,44 @@ def _backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
         gradient = gradient + jnp.einsum("am,ad->md", stored, x, **highest)
         return gradient, jnp.einsum("am,md->ad", stored, keys, **highest).astype(x.dtype)
 
-    x, tau, safe, which = _split((queries, temperature, safe, pairs.rows()), block_size)
+    x, tau, safe, which = split((queries, temperature, safe, pairs.rows()), block_size)
     # The copies of row 0 that fill the last block must not pull at the keys.
-    scales = jnp.pad(scale, (0, -len(scale) % block_size)).reshape(-1, block_size)
+    scales = split(scale, block_size, fill=jnp.zeros_like)
     start = jnp.zeros_like(keys, dtype=log_sum.dtype)
     of_keys, of_queries = jax.lax.scan(block, start, (x, tau, safe, scales, which))
     of_temperature = -scale * mean / temperature
-    return _join(of_queries, len(queries)), of_keys.astype(keys.dtype), of_temperature, None
+    return join(of_queries, len(queries)), of_keys.astype(keys.dtype), of_temperature, None
 
 
-_blocked_sums.defvjp(_forward, _backward)
+blocked_sums.defvjp(_forward, backward)
 
 
-def _split(rows: PyTree, block_size: int) -> PyTree:
+def split(
+    rows: PyTree, block_size: int, fill: Callable[[Array], Array] = lambda row: row
+) -> PyTree:
     """``[A, ...]`` to ``[blocks, T, ...]``; the last block is filled with copies of row 0."""
 
-    def split(array: Array) -> Array:
+    def of_array(array: Array) -> Array:
         missing = -len(array) % block_size
         if missing:
-            array = jnp.concatenate([array, jnp.repeat(array[:1], missing, axis=0)])
+            array = jnp.concatenate([array, jnp.repeat(fill(array[:1]), missing, axis=0)])
         return array.reshape(-1, block_size, *array.shape[1:])
 
-    return jax.tree.map(split, rows)
+    return jax.tree.map(of_array, rows)
 
 
-def _join(blocks: PyTree, length: int) -> PyTree:
+def join(blocks: PyTree, length: int) -> PyTree:
+    """``[blocks, T, ...]`` to ``[A, ...]``."""
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:length], blocks)
 
 
-def _equally_varying(*arrays: Array) -> tuple[Array, ...]:
+def equally_varying(*trees: PyTree) -> list[PyTree]:
     """Arrays that differ between devices in the same way, which `shard_map` asks of a gradient."""
-    axes = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    axes = {jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(trees)}
     everything = frozenset().union(*axes)
-    return tuple(
-        jax.lax.pcast(array, tuple(everything - own), to="varying") if everything - own else array
-        for array, own in zip(arrays, axes, strict=True)
-    )
+
+    def cast(array: Array) -> Array:
+        missing = everything - jax.typeof(array).manual_axis_type.varying
+        return jax.lax.pcast(array, tuple(missing), to="varying") if missing else array
+
+    return jax.tree.map(cast, list(trees))

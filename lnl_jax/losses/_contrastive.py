@@ -8,12 +8,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax.losses import _blocked
-from lnl_jax.losses._checks import check_count, computation_dtype, in_range
+from lnl_jax.losses._checks import check_count, computation_dtype
+from lnl_jax.losses._embeddings import (
+    over_views,
+    read_embeddings,
+    read_pairs,
+    read_temperature,
+)
 
 
 class ContrastiveStatistics(NamedTuple):
@@ -192,8 +197,30 @@ def info_nce(
         where=where,
         block_size=block_size,
     )
+    return info_nce_of(statistics).astype(jnp.asarray(queries).dtype)
+
+
+def info_nce_of(statistics: ContrastiveStatistics) -> Array:
+    """`info_nce` from statistics: of a queue, or of a ring of devices.
+
+    Args:
+        statistics: from `contrastive_statistics`, `similarity_statistics` or `ring_statistics`.
+
+    Returns:
+        One loss per example, ``[B]``, the mean of its views, in float32 at least; 0 without
+        negatives.
+
+    Example:
+        >>> z = jnp.eye(3)
+        >>> info_nce_of(contrastive_statistics(z, z, temperature=1.0)).tolist()
+        [0.551, 0.551, 0.551]
+
+    References:
+        van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding"
+        (2018), equation 4.
+    """
     margin, some = _margin(statistics)
-    return over_views(jnp.where(some, jax.nn.softplus(margin), 0), jnp.asarray(queries).dtype)
+    return over_views(jnp.where(some, jax.nn.softplus(margin), 0))
 
 
 def decoupled_contrastive(
@@ -213,14 +240,14 @@ def decoupled_contrastive(
         \ell_i = -\frac{s_i^+}{\tau_i} + \log \sum_{j \in \mathcal{N}_i} e^{s_{ij} / \tau_i}
 
     Args:
-        queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
-        keys: ``[M, d]``, or views ``[V, B, d]``.
-        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
-        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
-        query_index: which example each anchor shows, integers ``[B]``.
-        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
-        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+        queries: as in `info_nce`.
+        keys: as in `info_nce`.
+        temperature: as in `info_nce`.
+        positives: as in `info_nce`.
+        where: as in `info_nce`.
+        query_index: as in `info_nce`.
+        key_index: as in `info_nce`.
+        block_size: as in `info_nce`.
 
     Returns:
         One loss per example, ``[B]``, the mean of its views, in the dtype of `queries`; 0 without
@@ -251,99 +278,8 @@ def decoupled_contrastive(
     return over_views(jnp.where(some, margin, 0), jnp.asarray(queries).dtype)
 
 
-def over_views(values: Array, dtype: np.dtype | None = None) -> Array:
-    """The mean of the views, ``[V, B]`` or ``[B]`` to ``[B]``."""
-    values = values.mean(0) if values.ndim == 2 else values
-    return values if dtype is None else values.astype(dtype)
-
-
 def _margin(statistics: ContrastiveStatistics) -> tuple[Array, Array]:
     """How far the negatives are above the positive, finite, and where there are any."""
     some = ~(statistics.count == 0)
     log_sum = jnp.where(some, statistics.log_sum, 0)
     return log_sum - statistics.positive / statistics.temperature, some
-
-
-def read_embeddings(queries: Array, keys: Array) -> tuple[tuple[int, ...], Array, Array, np.dtype]:
-    queries, keys = jnp.asarray(queries), jnp.asarray(keys)
-    for name, array in (("queries", queries), ("keys", keys)):
-        if array.ndim not in (2, 3) or not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(
-                f"{name} must be floating, [B, d] or views [V, B, d]; got {array.dtype} of shape "
-                f"{array.shape}."
-            )
-    if queries.shape[-1] != keys.shape[-1] or queries.dtype != keys.dtype:
-        raise ValueError(
-            "queries and keys must have one dtype and one last axis; got "
-            f"{queries.dtype} {queries.shape} and {keys.dtype} {keys.shape}."
-        )
-    width = queries.shape[-1]
-    return (
-        queries.shape[:-1],
-        queries.reshape(-1, width),
-        keys.reshape(-1, width),
-        computation_dtype(queries.dtype),
-    )
-
-
-def read_temperature(
-    temperature: ArrayLike, batch_shape: tuple[int, ...], dtype: np.dtype
-) -> Array:
-    if np.shape(temperature) not in ((), batch_shape[-1:], batch_shape):
-        raise ValueError(
-            f"temperature must be a scalar or have one value per example, shape "
-            f"{batch_shape[-1:]}; got shape {np.shape(temperature)}."
-        )
-    temperature = in_range("temperature", temperature, dtype, above=0)
-    if temperature.ndim and temperature.shape != batch_shape:
-        temperature = temperature[None]
-    return jnp.broadcast_to(temperature, batch_shape)
-
-
-def read_pairs(
-    batch_shape: tuple[int, ...],
-    num_keys: int,
-    positives: Array | None,
-    query_index: Array | None,
-    key_index: Array | None,
-    where: Array | None,
-) -> tuple[_blocked.Pairs, Array]:
-    """The pairs, and where a positive is no key."""
-    views, size = (1, *batch_shape)[-2:]
-    if positives is None:
-        if num_keys < views * size:
-            raise ValueError(
-                f"positives must be given where there are fewer keys ({num_keys}) than anchors "
-                f"({views * size})."
-            )
-        # The next view of the same example; with one view, the key at its own place.
-        positives = jnp.roll(jnp.arange(views * size), -size if views > 1 else 0)
-    elif np.shape(positives) not in (batch_shape, batch_shape[-1:]):
-        raise ValueError(
-            f"positives must be indices into keys of shape {batch_shape}, got shape "
-            f"{np.shape(positives)}."
-        )
-    if (query_index is None) != (key_index is None):
-        raise ValueError("query_index and key_index must be given together.")
-    if query_index is None and views > 1:
-        place = jnp.arange(num_keys)
-        # Keys beyond the views themselves belong to nobody here.
-        query_index = jnp.arange(size)
-        key_index = jnp.where(place < views * size, place % size, -1)
-    if query_index is not None:
-        for name, index, shape in (
-            ("query_index", query_index, (size,)),
-            ("key_index", key_index, (num_keys,)),
-        ):
-            if np.shape(index) != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {np.shape(index)}.")
-        query_index = jnp.tile(jnp.asarray(query_index).astype(jnp.int32), views)
-        key_index = jnp.asarray(key_index).astype(jnp.int32)
-    positives = jnp.asarray(positives).reshape(-1)
-    if len(positives) < views * size:
-        positives = jnp.tile(positives, views)
-    invalid = (positives < 0) | (positives >= num_keys)
-    if where is not None:
-        where = jnp.broadcast_to(where, (*batch_shape, num_keys)).reshape(-1, num_keys)
-    safe = jnp.where(invalid, 0, positives).astype(jnp.int32)
-    return _blocked.Pairs(safe, query_index, key_index, where), invalid

@@ -7,13 +7,13 @@ from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import check_range, in_range
 from lnl_jax.losses._contrastive import contrastive_statistics
-from lnl_jax.losses._sogclr import (
+from lnl_jax.losses._inner_estimates import (
     Estimator,
     FirstVisit,
     difference_to_positive,
     restart_example,
-    sogclr_of,
 )
+from lnl_jax.losses._sogclr import sogclr_of
 
 
 def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Array:
@@ -83,13 +83,13 @@ def fastclip(
         temperature: :math:`\tau > 0`, a scalar; keep it in its range after each update.
         rho: at least 0, a scalar: the larger, the smaller the temperature becomes.
         gamma: weight of this visit, in (0, 1], a scalar; `cosine_gamma`.
-        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
-        query_index: which example each anchor shows, integers ``[B]``.
-        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        positives: as in `info_nce`.
+        where: as in `info_nce`.
+        query_index: as in `info_nce`.
+        key_index: as in `info_nce`.
         estimator: of the inner mean; see `sogclr`.
         first_visit: see `sogclr`.
-        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+        block_size: as in `info_nce`.
 
     Returns:
         The losses, ``[B]``, the new `log_u`, ``[B]``, and `aux` as `sogclr` and

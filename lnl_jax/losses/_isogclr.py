@@ -13,13 +13,13 @@ from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import check_range, in_range
 from lnl_jax.losses._contrastive import ContrastiveStatistics, contrastive_statistics
-from lnl_jax.losses._sogclr import (
+from lnl_jax.losses._inner_estimates import (
     Estimator,
     FirstVisit,
     difference_to_positive,
     restart_example,
-    sogclr_of,
 )
+from lnl_jax.losses._sogclr import sogclr_of
 
 
 class ContrastiveRows(NamedTuple):
@@ -137,14 +137,14 @@ def isogclr(
         temperature_momentum: :math:`\beta`, weight of the new gradient, in (0, 1], a scalar.
         temperature_range: the lowest and the highest temperature.
         temperature_clip: q is clipped to plus or minus this; the official code has 3 and 5.
-        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
-        query_index: which example each anchor shows, integers ``[B]``.
-        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        positives: as in `info_nce`.
+        where: as in `info_nce`.
+        query_index: as in `info_nce`.
+        key_index: as in `info_nce`.
         estimator: of the inner mean; see `sogclr`.
         first_visit: see `sogclr`.
         update: of the rows, called as :func:`temperature_step` is.
-        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+        block_size: as in `info_nce`.
 
     Returns:
         The losses, ``[B]``, the mean of the views (the official code takes the sum: twice this) in

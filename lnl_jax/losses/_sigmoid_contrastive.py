@@ -8,7 +8,12 @@ from jax.typing import ArrayLike
 
 from lnl_jax.losses import _blocked
 from lnl_jax.losses._checks import check_count, in_range
-from lnl_jax.losses._contrastive import over_views, read_embeddings, read_pairs, read_temperature
+from lnl_jax.losses._embeddings import (
+    over_views,
+    read_embeddings,
+    read_pairs,
+    read_temperature,
+)
 
 
 def sigmoid_contrastive(
@@ -34,11 +39,11 @@ def sigmoid_contrastive(
         keys: ``[M, d]``, or views ``[V, B, d]``.
         temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
         bias: b, a scalar; the paper starts at -10. Gradients flow to it.
-        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
-        query_index: which example each anchor shows, integers ``[B]``.
-        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
-        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+        positives: as in `info_nce`.
+        where: as in `info_nce`.
+        query_index: as in `info_nce`.
+        key_index: as in `info_nce`.
+        block_size: as in `info_nce`.
 
     Returns:
         One loss per example, ``[B]``, the mean of its views, in the dtype of `queries`; without
@@ -65,7 +70,7 @@ def sigmoid_contrastive(
 
     def of_negatives(rows: tuple) -> Array:
         x, tau, which = rows
-        which = which._replace(key_index=pairs.key_index)
+        which = which.with_keys_of(pairs)
         similarity = _blocked.similarities(x, keys)
         logits = similarity / tau[:, None] + bias
         negative = _blocked.is_negative(which, logits.shape)

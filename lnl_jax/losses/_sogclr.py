@@ -1,8 +1,6 @@
 """Global contrastive losses: the normaliser of each anchor is a moving average over its visits."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,163 +8,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import in_range
-from lnl_jax.losses._contrastive import (
-    ContrastiveStatistics,
-    contrastive_statistics,
-    over_views,
+from lnl_jax.losses._contrastive import ContrastiveStatistics, contrastive_statistics
+from lnl_jax.losses._embeddings import over_views
+from lnl_jax.losses._inner_estimates import (
+    Estimator,
+    FirstVisit,
+    difference_to_positive,
+    restart_example,
 )
-
-
-class InnerEstimate(NamedTuple):
-    r"""What an estimator makes of `ContrastiveStatistics`, all ``[B]`` or ``[V, B]``.
-
-    Attributes:
-        log_inner: :math:`\log g_i`, which the moving average takes in.
-        offset: :math:`o_i`, what a similarity is compared with: :math:`(s_{ij} - o_i) / \tau_i`.
-        count: the divisor n.
-
-    Example:
-        >>> InnerEstimate(jnp.zeros(2), jnp.zeros(2), jnp.full(2, 9.0)).count.tolist()
-        [9.0, 9.0]
-    """
-
-    log_inner: Array
-    offset: Array
-    count: Array
-
-
-Estimator = Callable[[ContrastiveStatistics], InnerEstimate]
-FirstVisit = Callable[[Array, Array], Array]
-
-
-def difference_to_positive(statistics: ContrastiveStatistics) -> InnerEstimate:
-    r"""The paper's estimator, :math:`g_i = \frac{1}{n} \sum_j \exp((s_{ij} - s_i^+) / \tau_i)`.
-
-    Args:
-        statistics: from `contrastive_statistics`.
-
-    Returns:
-        `InnerEstimate`.
-
-    Example:
-        >>> z = jnp.eye(3)
-        >>> difference_to_positive(contrastive_statistics(z, z, temperature=1.0)).log_inner.tolist()
-        [-1.000, -1.000, -1.000]
-    """
-    offset = statistics.positive
-    return InnerEstimate(_log_mean(statistics, offset, statistics.count), offset, statistics.count)
-
-
-def raw_similarity(statistics: ContrastiveStatistics) -> InnerEstimate:
-    r"""The official unimodal estimator, :math:`g_i = \frac{1}{n} \sum_j \exp(s_{ij} / \tau_i)`.
-
-    The positive then enters the loss with weight 1 whatever the moving average says.
-
-    Args:
-        statistics: from `contrastive_statistics`.
-
-    Returns:
-        `InnerEstimate`.
-
-    Example:
-        >>> z = jnp.eye(3)
-        >>> raw_similarity(contrastive_statistics(z, z, temperature=1.0)).log_inner.tolist()
-        [0.000, 0.000, 0.000]
-    """
-    offset = jnp.zeros_like(statistics.positive)
-    return InnerEstimate(_log_mean(statistics, offset, statistics.count), offset, statistics.count)
-
-
-def difference_with_diagonal(statistics: ContrastiveStatistics) -> InnerEstimate:
-    r"""The official bimodal estimator: the positive's own 1 is summed, the divisor stays n.
-
-    .. math:: g_i = \frac{1}{n} \Big( 1 + \sum_j \exp((s_{ij} - s_i^+) / \tau_i) \Big)
-
-    Args:
-        statistics: from `contrastive_statistics`.
-
-    Returns:
-        `InnerEstimate`.
-
-    Example:
-        >>> z = jnp.eye(3)
-        >>> statistics = contrastive_statistics(z, z, temperature=1.0)
-        >>> difference_with_diagonal(statistics).log_inner.tolist()
-        [-0.141, -0.141, -0.141]
-    """
-    return _with_positive(statistics, statistics.count)
-
-
-def difference_with_positive(statistics: ContrastiveStatistics) -> InnerEstimate:
-    r"""The official MoCo estimator: a mean over the positive and the negatives.
-
-    .. math:: g_i = \frac{1}{1 + n} \Big( 1 + \sum_j \exp((s_{ij} - s_i^+) / \tau_i) \Big)
-
-    Args:
-        statistics: from `contrastive_statistics` or `similarity_statistics`.
-
-    Returns:
-        `InnerEstimate`.
-
-    Example:
-        >>> z = jnp.eye(3)
-        >>> statistics = contrastive_statistics(z, z, temperature=1.0)
-        >>> difference_with_positive(statistics).log_inner.tolist()
-        [-0.547, -0.547, -0.547]
-    """
-    return _with_positive(statistics, statistics.count + 1)
-
-
-def restart_example(log_u: Array, log_inner: Array) -> Array:
-    """An example that was never visited starts from its own estimate.
-
-    Args:
-        log_u: the moving average before the visit, ``-inf`` for never.
-        log_inner: the estimate of this visit, of the same shape.
-
-    Returns:
-        What the moving average goes on from.
-
-    Example:
-        >>> restart_example(jnp.array([-jnp.inf, 1.0]), jnp.array([2.0, 2.0])).tolist()
-        [2.000, 1.000]
-    """
-    return jnp.where(log_u == -jnp.inf, log_inner, log_u)
-
-
-def restart_batch(log_u: Array, log_inner: Array) -> Array:
-    """LibAUC's rule: as `restart_example`, but only in a batch where all examples are new.
-
-    Args:
-        log_u: the moving average before the visit, ``-inf`` for never.
-        log_inner: the estimate of this visit, of the same shape.
-
-    Returns:
-        What the moving average goes on from.
-
-    Example:
-        >>> restart_batch(jnp.array([-jnp.inf, 1.0]), jnp.array([2.0, 2.0])).tolist()
-        [-inf, 1.000]
-    """
-    return jnp.where((log_u == -jnp.inf).all(), log_inner, log_u)
-
-
-def start_from_zero(log_u: Array, log_inner: Array) -> Array:
-    """The official code's rule: a first visit leaves ``gamma`` times its estimate.
-
-    Args:
-        log_u: the moving average before the visit, ``-inf`` for never.
-        log_inner: the estimate of this visit, of the same shape.
-
-    Returns:
-        `log_u` as it is.
-
-    Example:
-        >>> start_from_zero(jnp.array([-jnp.inf]), jnp.array([2.0])).tolist()
-        [-inf]
-    """
-    del log_inner
-    return log_u
 
 
 def sogclr(
@@ -202,14 +51,14 @@ def sogclr(
         log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
         temperature: above 0, a scalar or one per example, ``[B]``.
         gamma: weight of this visit, in (0, 1], a scalar.
-        positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
-        query_index: which example each anchor shows, integers ``[B]``.
-        key_index: which example each key shows, integers ``[M]``; the same example is no negative.
+        positives: as in `info_nce`.
+        where: as in `info_nce`.
+        query_index: as in `info_nce`.
+        key_index: as in `info_nce`.
         estimator: of the inner mean g: `difference_to_positive`, `raw_similarity` (official
             unimodal code), `difference_with_diagonal` (official bimodal code).
         first_visit: `restart_example`, `restart_batch` (LibAUC), `start_from_zero` (official code).
-        block_size: anchors at a time, None for all at once; see `contrastive_statistics`.
+        block_size: as in `info_nce`.
 
     Returns:
         The losses, ``[B]``, the mean of the views (the official code takes the sum: twice this) in
@@ -330,15 +179,3 @@ def _log_sample_size(statistics: ContrastiveStatistics, some: Array) -> Array:
     return jnp.where(some, 2 * statistics.log_sum, 0) - jnp.where(
         some, statistics.log_sum_squares, 0
     )
-
-
-def _log_mean(statistics: ContrastiveStatistics, offset: Array, count: Array) -> Array:
-    shifted = statistics.log_sum - offset / statistics.temperature
-    return shifted - jnp.log(jnp.maximum(count, 1))
-
-
-def _with_positive(statistics: ContrastiveStatistics, count: Array) -> InnerEstimate:
-    offset = statistics.positive
-    log_inner = _log_mean(statistics, offset, count)
-    own = -jnp.log(jnp.maximum(count, 1))
-    return InnerEstimate(jnp.logaddexp(log_inner, own), offset, count)

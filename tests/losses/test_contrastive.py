@@ -1,4 +1,4 @@
-"""Contrastive losses: blocks against all at once, devices against one, closed forms, edges."""
+"""Contrastive losses: blocks against all at once, closed forms, edges."""
 
 import functools
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import Mesh, PartitionSpec
 
 from lnl_jax import losses
 
@@ -139,63 +138,6 @@ def test_no_intermediate_has_all_pairs(name):
 
     assert largest(None) == 64 * 64
     assert largest(8) == 8 * 64
-
-
-def train_step(queries, keys, rows, positives=None, block_size=None):
-    values, new, aux = losses.isogclr(
-        queries, keys, rows, positives=positives, block_size=block_size, **SETTINGS
-    )
-    return values.sum() / 16, (new, aux)
-
-
-@pytest.mark.parametrize(
-    ("num_devices", "block_size"),
-    [
-        (2, 3),
-        *(pytest.param(n, size, marks=pytest.mark.slow) for n in (2, 4, 8) for size in (None, 2)),
-    ],
-)
-def test_devices_change_nothing(rng, num_devices, block_size):
-    queries, keys, rows = unit(rng, 16, 4), unit(rng, 16, 4), visited(16)
-
-    def local(queries, keys, rows):
-        def share(queries, keys):
-            everything = jax.lax.all_gather(keys, "data", tiled=True)
-            size = len(queries)
-            places = jax.lax.axis_index("data") * size + jnp.arange(size)
-            return train_step(queries, everything, rows, places, block_size)
-
-        (value, state), grads = jax.value_and_grad(share, (0, 1), has_aux=True)(queries, keys)
-        return jax.lax.psum(value, "data"), state, grads
-
-    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("data",))
-    split = PartitionSpec("data")
-    sharded = jax.shard_map(
-        local, mesh=mesh, in_specs=(split,) * 3, out_specs=(PartitionSpec(), split, split)
-    )
-    actual = jax.jit(sharded)(queries, keys, rows)
-    whole = jax.value_and_grad(train_step, (0, 1), has_aux=True)
-    (value, state), gradients = jax.jit(whole)(queries, keys, rows)
-    for ours, one in zip(
-        jax.tree.leaves(actual), jax.tree.leaves((value, state, gradients)), strict=True
-    ):
-        np.testing.assert_allclose(ours, one, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block_size", [None, 4])
-def test_a_sharded_batch_of_one_program_is_the_same(rng, block_size):
-    queries, keys, rows = unit(rng, 16, 4), unit(rng, 16, 4), visited(16)
-    step = jax.value_and_grad(
-        functools.partial(train_step, block_size=block_size), (0, 1), has_aux=True
-    )
-    mesh = Mesh(np.asarray(jax.devices()[:2]), ("data",))
-    split = jax.device_put((queries, keys, rows), jax.NamedSharding(mesh, PartitionSpec("data")))
-    step = jax.jit(step)
-    for ours, one in zip(
-        jax.tree.leaves(step(*split)), jax.tree.leaves(step(queries, keys, rows)), strict=True
-    ):
-        np.testing.assert_allclose(ours, one, rtol=1e-5, atol=1e-6)
 
 
 def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
