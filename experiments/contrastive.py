@@ -4,7 +4,7 @@ Every run has a table of temperatures, moving averages and velocities, a row per
 losses without such state hand their rows back as they were.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.outputs import Checkpoint, Resume
 from lnl_jax import data, losses, train
 
 PyTree = Any
@@ -179,6 +180,7 @@ def make_runs(
     parts: Mapping[str, np.ndarray],
     tables: Callable[[float], PyTree],
     seeds: Sequence[int],
+    extra: PyTree = (),
 ) -> Runs:
     """Puts the runs of a method side by side, one compiled program over starts and seeds.
 
@@ -190,15 +192,16 @@ def make_runs(
         parts: the training sets, ``[seeds, N, ...]``.
         tables: from an initial temperature.
         seeds: of the steps.
+        extra: the initial batch statistics or the like, ``[seeds, ...]``.
     """
     step = train.make_train_step(loss_fn, tx)
 
-    def start(params, seed, temperature):
+    def start(params, extra, seed, temperature):
         key = jax.random.key(seed)
-        return train.init_state(params, tx, key=key, tables=tables(temperature))
+        return train.init_state(params, tx, key=key, extra=extra, tables=tables(temperature))
 
-    start = jax.vmap(jax.vmap(start, (0, 0, None)), (None, None, 0))
-    state = jax.jit(start)(params, jnp.asarray(seeds), jnp.asarray(contrast.starts))
+    start = jax.vmap(jax.vmap(start, (0, 0, 0, None)), (None, None, None, 0))
+    state = jax.jit(start)(params, extra, jnp.asarray(seeds), jnp.asarray(contrast.starts))
 
     def advance(parts, state, rows):
         def of_one_seed(state, part, rows):
@@ -208,6 +211,54 @@ def make_runs(
 
     parts = jax.tree.map(jnp.asarray, dict(parts))
     return Runs(state, train.run_steps(jax.tree_util.Partial(advance, parts)))
+
+
+def train_in_turns(
+    methods: Sequence[Contrast],
+    runs: Sequence[Runs],
+    describe: Callable[[Contrast, PyTree], dict[str, Any]],
+    *,
+    shape: tuple[int, int],
+    epochs: int,
+    batch_size: int,
+    every: int,
+    resume: Resume,
+    first_seed: int = 0,
+) -> Generator[dict[str, Any] | Checkpoint, None, list[PyTree]]:
+    """Trains each method for some epochs, then the next; returns their last states.
+
+    Args:
+        methods: in the order in which they are trained.
+        runs: of `make_runs`, one for each.
+        describe: ``(method, state) -> further columns`` of a row.
+        shape: seeds and training examples.
+        epochs: passes over the training set.
+        batch_size: examples per step.
+        every: so many epochs are a turn.
+        resume: where an interrupted run goes on.
+        first_seed: of the order; the others follow.
+
+    Yields:
+        A row per method and turn, and a checkpoint per turn.
+    """
+    count, size = shape
+    seeds = range(first_seed, first_seed + count)
+    states = resume.restore([run.state for run in runs])
+    # What is trained is donated; the initial parameters are those of several methods.
+    states = [jax.tree.map(jnp.copy, state) for state in states]
+    examples = resume.rows[-1]["examples"] if resume.rows else 0
+    done = int(np.max(states[-1].step)) // -(-size // batch_size)
+    while done < epochs:
+        last = min(done + every, epochs)
+        rows = epochs_plan(size, batch_size, seeds, range(done, last))
+        done = last
+        for index, (method, run) in enumerate(zip(methods, runs, strict=True)):
+            states[index], found = run.run(states[index], rows)
+            examples += int(np.asarray(found["count"]).sum())
+            row = {"epoch": done, "method": method.name, "loss": float(found["loss"].mean())}
+            yield row | describe(method, states[index]) | {"examples": examples}
+        yield Checkpoint(states)
+    return states
 
 
 def epochs_plan(

@@ -11,15 +11,14 @@ import optax
 
 from experiments.contrastive import (
     Contrast,
-    Runs,
     balanced,
     check_contrast,
     contrasts,
-    epochs_plan,
     make_runs,
     new_table,
     of_views,
     standardized,
+    train_in_turns,
     unit,
 )
 from experiments.lockstep import initial_params, paired_gain
@@ -137,7 +136,24 @@ def isogclr_digits(
         )
         for method in methods
     ]
-    states = yield from _train(methods, runs, labels, epochs, batch_size, resume)
+
+    def describe(method, state):
+        temperatures = np.asarray(state.tables.values.temperature[0])
+        found = {"temperature": float(temperatures.mean())}
+        if method.name == "isogclr":
+            found["spearman"] = float(correlations(temperatures, labels, NUM_CLASSES).mean())
+        return found
+
+    states = yield from train_in_turns(
+        methods,
+        runs,
+        describe,
+        shape=labels.shape,
+        epochs=epochs,
+        batch_size=batch_size,
+        every=EPOCHS_PER_ROW,
+        resume=resume,
+    )
     temperatures = np.asarray(states[-1].tables.values.temperature)
     accuracies = [np.asarray(_probe(state.params, parts)) for state in states]
     yield Artifact("results", _results(methods, states, accuracies, labels))
@@ -205,38 +221,6 @@ def _embed(params: PyTree, extra: PyTree, batch: Mapping, key: jax.Array):
     both = jnp.concatenate([random_view(one, batch["x"]) for one in jax.random.split(key)])
     _, embeddings = MODEL.apply(params, both)
     return unit(embeddings).reshape(2, -1, embeddings.shape[-1]), extra
-
-
-def _train(
-    methods: Sequence[Contrast],
-    runs: Sequence[Runs],
-    labels: np.ndarray,
-    epochs: int,
-    batch_size: int,
-    resume: Resume,
-):
-    """Trains all methods in lockstep; returns their last states."""
-    seeds, size = labels.shape
-    steps_per_epoch = -(-size // batch_size)
-    states = resume.restore([run.state for run in runs])
-    states = [jax.tree.map(jnp.copy, state) for state in states]
-    examples = resume.rows[-1]["examples"] if resume.rows else 0
-    done = int(np.max(states[-1].step)) // steps_per_epoch
-    while done < epochs:
-        last = min(done + EPOCHS_PER_ROW, epochs)
-        rows = epochs_plan(size, batch_size, range(seeds), range(done, last))
-        done = last
-        for index, (method, run) in enumerate(zip(methods, runs, strict=True)):
-            states[index], found = run.run(states[index], rows)
-            examples += int(np.asarray(found["count"]).sum())
-            temperatures = np.asarray(states[index].tables.values.temperature[0])
-            row = {"epoch": done, "method": method.name, "loss": float(found["loss"].mean())}
-            row |= {"temperature": float(temperatures.mean()), "examples": examples}
-            if method.name == "isogclr":
-                row["spearman"] = float(correlations(temperatures, labels, NUM_CLASSES).mean())
-            yield row
-        yield Checkpoint(states)
-    return states
 
 
 @jax.jit

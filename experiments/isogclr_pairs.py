@@ -1,7 +1,8 @@
 """iSogCLR on pairs: the left and the right half of an image find each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -9,26 +10,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.choices import IMAGE_SETS
 from experiments.contrastive import (
     Contrast,
     check_contrast,
     contrasts,
-    epochs_plan,
     make_runs,
     new_table,
     of_pairs,
+    train_in_turns,
     unit,
 )
 from experiments.isogclr_digits import SIDE, random_view
 from experiments.lockstep import paired_gain
+from experiments.noisy_images import first_examples, name_of_choice
 from experiments.noisy_labels import check_seeds, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import described, histogram_figure
 from lnl_jax import data, evaluation, models
+from lnl_jax.data import augment
 
-HALF = SIDE // 2
 EPOCHS_PER_ROW = 10
 PyTree = Any
+# (key, images [B, H, W, C]) -> images of another crop and contrast
+View = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def _tower() -> models.MLP:
@@ -40,6 +45,8 @@ MODEL = models.TwoTower(_tower(), _tower())
 
 def isogclr_pairs(
     *,
+    dataset: Annotated[Callable | None, IMAGE_SETS] = None,
+    train_size: int | None = None,
     seeds: int = 5,
     epochs: int = 60,
     batch_size: int = 128,
@@ -51,13 +58,15 @@ def isogclr_pairs(
     temperature_momentum: float = 0.9,
     temperature_clip: float = 5.0,
     temperature_range: tuple[float, ...] = (0.01, 1.0),
+    data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
-    """CLIP's loss, SogCLR and iSogCLR on the left and right halves of digits.
+    """CLIP's loss, SogCLR and iSogCLR on the left and right halves of images.
 
     Real pairs that need no download: both halves of an image show one digit in one hand. A tower
-    for each half is trained on 80% of scikit-learn's digits by Adam with a cosine schedule; the
-    image is moved, and changed in contrast, before it is cut. Reported is how often the right half
+    for each half is trained on 80% of scikit-learn's digits, or on the training part of any set of
+    images, by Adam with a cosine schedule; the image is moved, and changed in contrast, before it
+    is cut, other images as in SimCLR. Reported is how often the right half
     of a held-out image is the first that its left half finds among all held-out ones, and the other
     way round (recall@1). Both sides of each pair have temperatures of their own. Seeds train side
     by side and share split, order and initialisation between the methods.
@@ -67,8 +76,11 @@ def isogclr_pairs(
     gain is of large sets; no particular order of the methods is expected here. About two minutes
     on 2 busy CPU cores:
         python experiments/run.py --exp isogclr_pairs
+        python experiments/run.py --exp isogclr_pairs --dataset cifar10 --data_dir DIR
 
     Args:
+        dataset: of images; none means scikit-learn's digits.
+        train_size: keeps that many of the training images; none keeps all.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
         batch_size: pairs per step.
@@ -80,6 +92,7 @@ def isogclr_pairs(
         temperature_momentum: weight of the newest gradient of a temperature.
         temperature_clip: bound of that gradient.
         temperature_range: lowest and highest temperature.
+        data_dir: a folder with DATASET.npz or a prepared TFDS set.
         resume: where an interrupted run goes on.
 
     Yields:
@@ -89,7 +102,21 @@ def isogclr_pairs(
     """
     check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
     check_seeds(seeds)
-    parts = stack([_halves(seed) for seed in range(seeds)])
+    if dataset is None:
+        source = "digits"
+        parts = stack([_digits(train_size, seed) for seed in range(seeds)])
+        view, show = random_view_of_digits, lambda images: images
+    else:
+        source = name_of_choice(dataset)
+        splits = first_examples(dataset(data_dir), train_size)
+        source += ", generated" * splits.generated
+        parts = stack([{"train": splits.train, "test": splits.test}] * seeds)
+        mean, std = augment.channel_statistics(splits.train["image"])
+        view = augment.simclr_view
+
+        def show(images):
+            return augment.to_float(images, mean, std)
+
     size = parts["train"]["index"].shape[1]
     steps_per_epoch = -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps_per_epoch))
@@ -104,85 +131,96 @@ def isogclr_pairs(
         temperature_range=temperature_range,
     )
     methods[0] = methods[0]._replace(name="clip")
-    example = jnp.zeros((1, SIDE * HALF))
-    init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), example, example)))
+    example = cut(show(jnp.asarray(parts["train"]["image"][0, :1])))
+    init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), *example)))
     params = init(jnp.arange(seeds))
 
     def tables(start):
         return {side: new_table(size, start) for side in ("first", "second")}
 
+    def embed(params, extra, batch, key):
+        towers = MODEL.apply(params, *cut(show(view(key, batch["image"]))))
+        return tuple(unit(embeddings) for embeddings in towers), extra
+
+    recalls = jax.jit(functools.partial(_recalls, show))
     runs = [
-        make_runs(
-            method, of_pairs(method, _embed), tx, params, parts["train"], tables, range(seeds)
-        )
+        make_runs(method, of_pairs(method, embed), tx, params, parts["train"], tables, range(seeds))
         for method in methods
     ]
-    states = resume.restore([run.state for run in runs])
-    states = [jax.tree.map(jnp.copy, state) for state in states]
-    examples = resume.rows[-1]["examples"] if resume.rows else 0
-    done = int(np.max(states[-1].step)) // steps_per_epoch
-    while done < epochs:
-        last = min(done + EPOCHS_PER_ROW, epochs)
-        rows = epochs_plan(size, batch_size, range(seeds), range(done, last))
-        done = last
-        for index, (method, run) in enumerate(zip(methods, runs, strict=True)):
-            states[index], found = run.run(states[index], rows)
-            examples += int(np.asarray(found["count"]).sum())
-            there, back = _recalls(states[index].params, parts["test"])
-            row = {"epoch": done, "method": method.name, "loss": float(found["loss"].mean())}
-            row |= {"left to right": float(there.mean()), "right to left": float(back.mean())}
-            yield row | {"examples": examples}
-        yield Checkpoint(states)
-    yield Artifact("results", _results(methods, states, parts["test"]))
+
+    def describe(method, state):
+        there, back = recalls(state.params, parts["test"])
+        return {"left to right": float(there.mean()), "right to left": float(back.mean())}
+
+    states = yield from train_in_turns(
+        methods,
+        runs,
+        describe,
+        shape=(seeds, size),
+        epochs=epochs,
+        batch_size=batch_size,
+        every=EPOCHS_PER_ROW,
+        resume=resume,
+    )
+    yield Artifact("results", _results(methods, states, recalls, parts["test"]))
     final = {
         name: np.asarray(table.values.temperature[0]) for name, table in states[-1].tables.items()
     }
     final = {"left": final["first"], "right": final["second"]}
-    title = f"halves of digits, rho {rho:g}"
+    title = f"halves of {source}, rho {rho:g}"
     yield Artifact("temperature_histogram", histogram_figure(final, title))
     yield Artifact("history", final)
 
 
-def _halves(seed: int) -> dict[str, dict[str, np.ndarray]]:
+def _digits(train_size: int | None, seed: int) -> dict[str, dict[str, np.ndarray]]:
     """Training and test images, uncut: they are moved first."""
-    train, test = data.hold_out(data.digits(), 0.2, np.random.default_rng(seed))
+    digits = data.digits()
+    digits["image"] = digits.pop("x").reshape(-1, SIDE, SIDE, 1)
+    train, test = data.hold_out(digits, 0.2, np.random.default_rng(seed))
     train["index"] = np.arange(len(train["index"]), dtype=np.int32)
-    return {"train": train, "test": test}
+    splits = first_examples(data.Splits(train, test, 10), train_size)
+    return {"train": splits.train, "test": splits.test}
 
 
-def cut(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The left and the right half of images ``[B, 64]``, each ``[B, 32]``."""
-    images = x.reshape(-1, SIDE, SIDE)
-    return images[:, :, :HALF].reshape(len(x), -1), images[:, :, HALF:].reshape(len(x), -1)
+def random_view_of_digits(key: jax.Array, images: jax.Array) -> jax.Array:
+    """`random_view` of ``[B, 8, 8, 1]``."""
+    return random_view(key, images.reshape(len(images), -1)).reshape(images.shape)
 
 
-def _embed(params: PyTree, extra: PyTree, batch: Mapping, key: jax.Array):
-    towers = MODEL.apply(params, *cut(random_view(key, batch["x"])))
-    return tuple(unit(embeddings) for embeddings in towers), extra
+def cut(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The left and the right half of images ``[B, H, W, C]``, as vectors."""
+    half = images.shape[2] // 2
+    return tuple(
+        side.reshape(len(images), -1) for side in (images[:, :, :half], images[:, :, half:])
+    )
 
 
-@jax.jit
-def _recalls(params: PyTree, test: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _recalls(
+    show: Callable, params: PyTree, test: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     """Recall@1 from left to right and from right to left, ``[starts, seeds]``."""
 
-    def of_one(params, x):
-        left, right = (unit(embeddings) for embeddings in MODEL.apply(params, *cut(x)))
-        own = jnp.arange(len(x))
+    def of_one(params, images):
+        left, right = (unit(embeddings) for embeddings in MODEL.apply(params, *cut(show(images))))
+        own = jnp.arange(len(images))
         there = evaluation.retrieval_ranks(left, right, own)
         back = evaluation.retrieval_ranks(right, left, own)
         return (there < 1).mean(), (back < 1).mean()
 
-    return jax.vmap(jax.vmap(of_one), (0, None))(params, test["x"])
+    return jax.vmap(jax.vmap(of_one), (0, None))(params, test["image"])
 
 
 def _results(
-    methods: Sequence[Contrast], states: Sequence[PyTree], test: Mapping[str, np.ndarray]
+    methods: Sequence[Contrast],
+    states: Sequence[PyTree],
+    recalls: Callable,
+    test: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     """A line per method: recall in percent, and the paired gain of the mean of both ways."""
     lines, baseline = [], None
     for method, state in zip(methods, states, strict=True):
         there, back = (
-            100 * np.asarray(recall[0], np.float64) for recall in _recalls(state.params, test)
+            100 * np.asarray(recall[0], np.float64) for recall in recalls(state.params, test)
         )
         line = {"method": method.name} | described(there, "left to right %")
         line |= described(back, "right to left %")

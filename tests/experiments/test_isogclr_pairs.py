@@ -1,7 +1,10 @@
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.choices import shapes32
 from experiments.contrastive import contrasts, new_table, of_pairs
 from experiments.isogclr_pairs import cut, isogclr_pairs
 from experiments.outputs import Artifact
@@ -10,10 +13,10 @@ from tests.experiments.test_isogclr_digits import SETTINGS
 
 
 def test_the_halves_are_the_left_and_the_right_of_the_image():
-    image = np.arange(64.0).reshape(1, 8, 8)
-    left, right = cut(jnp.asarray(image.reshape(1, 64)))
-    np.testing.assert_array_equal(left.reshape(8, 4), image[0, :, :4])
-    np.testing.assert_array_equal(right.reshape(8, 4), image[0, :, 4:])
+    image = np.arange(128.0).reshape(1, 8, 8, 2)
+    left, right = cut(jnp.asarray(image))
+    np.testing.assert_array_equal(left.reshape(8, 4, 2), image[0, :, :4])
+    np.testing.assert_array_equal(right.reshape(8, 4, 2), image[0, :, 4:])
 
 
 @pytest.mark.slow
@@ -37,3 +40,12 @@ def test_halves_find_each_other_far_more_often_than_by_chance():
     # By chance it is one in 359.
     for line in results:
         assert min(line["left to right %"], line["right to left %"]) > 5
+
+
+@pytest.mark.slow
+def test_any_set_of_images_is_cut():
+    images = functools.partial(shapes32, num_train=64, num_test=40)
+    outputs = list(isogclr_pairs(dataset=images, train_size=60, seeds=2, epochs=1, batch_size=32))
+    found = {output.name: output.value for output in outputs if isinstance(output, Artifact)}
+    assert found["history"]["left"].shape == (2, 60)
+    assert "shapes32" in found["temperature_histogram"].axes[0].get_title()
