@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.dro_groups import dro_groups
+from experiments.hello_digits import hello_digits, seeds_and_rows
 from experiments.isogclr_digits import isogclr_digits
 from experiments.isogclr_pairs import isogclr_pairs
 from experiments.ldr_benchmark import ldr_benchmark
@@ -16,6 +17,7 @@ from experiments.loss_leaderboard import loss_leaderboard
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
+    "hello_digits": hello_digits,
     "isogclr_digits": isogclr_digits,
     "isogclr_pairs": isogclr_pairs,
     "ldr_benchmark": ldr_benchmark,
@@ -28,5 +30,6 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
 
 # name on the command line -> (name of the experiment, function that yields override dicts).
 SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
+    "hello_digits_seeds": ("hello_digits", seeds_and_rows),
     "ldr_digits_noise": ("ldr_digits", noise_rates),
 }

@@ -29,8 +29,8 @@ TO_FETCH = (
     "Nothing is downloaded. Fetch into a folder, and give its path, either model.safetensors, "
     "config.json and tokenizer.json of the Hugging Face repository openai/clip-vit-base-patch32, "
     "or open_clip_model.safetensors and open_clip_config.json of timm/resnet50_clip.openai with "
-    "the tokenizer.json of the former (both tokenize alike). Without any, train a "
-    "small lnl_jax.models.CLIP of your own on your own pairs."
+    "the tokenizer.json of the former (both tokenize alike). Without any, the experiment "
+    "hello_digits trains a small model of its own on embedded data."
 )
 TO_CONVERT = (
     "its pickle is not read, because that may run any code. Convert it once, where PyTorch is "

@@ -1,0 +1,258 @@
+"""The stages of soft-label studies before and around the students, and the state they share.
+
+The state is a dict of arrays whose form the arguments decide: `done`, the number of finished
+stages; the `foundation` model; the `teachers`, all checkpoints of one run; the `projectors` by
+name; `scores`, accuracies of the students, ``[sizes, rows, learning rates, students, 2]``; `sizes`,
+bytes of the files of stored labels, ``[sizes, rows]``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.augmented_views import draw_views
+from experiments.descent import accuracy, initial, predictor
+from experiments.label_storage import live
+from experiments.low_rank_projectors import (
+    MAIN,
+    Setting,
+    initial_projector,
+    projector_predict,
+    to_float16,
+    train_projector,
+)
+from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.shifted_foundation import (
+    NUM_CLASSES,
+    SIDE,
+    Digits,
+    initial_foundation,
+    train_foundation,
+)
+from experiments.soft_label_students import HARD, STUDENTS, train_student
+from lnl_jax import distill
+
+TEACHER = STUDENTS["convnet"](NUM_CLASSES)
+# Which of the checkpoints are the weak teachers.
+CHECKPOINTS, WEAK = 9, (2, 5, 8)
+BATCH = 50
+PyTree = Any
+State = dict[str, Any]
+
+
+def empty_state(
+    seed: int, kinds: Mapping[str, Setting], shape: tuple[int, ...], resume: Resume
+) -> State:
+    """The state before the first stage, or the one that an interrupted run saved.
+
+    Args:
+        seed: of the foundation model.
+        kinds: the projectors.
+        shape: of the scores.
+        resume: where an interrupted run goes on.
+
+    Returns:
+        Writable arrays.
+    """
+    foundation = jax.eval_shape(lambda: initial_foundation(seed))
+    image = np.zeros((2, SIDE, SIDE, 1), np.float32)
+    teacher, _ = jax.eval_shape(lambda: initial(TEACHER, jax.random.key(0), image))
+
+    def projector(setting):
+        return jax.eval_shape(
+            lambda found: to_float16(initial_projector(found, setting, seed)), foundation
+        )
+
+    like = {
+        "done": np.int32(0),
+        "foundation": foundation,
+        "teachers": jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((CHECKPOINTS, *leaf.shape), leaf.dtype), teacher
+        ),
+        "projectors": {name: projector(setting) for name, setting in kinds.items()},
+        "scores": np.zeros(shape, np.float32),
+        "sizes": np.zeros(shape[:2], np.int32),
+    }
+    like = jax.tree.map(_zeros_where_described, like)
+    return jax.tree.map(np.array, resume.restore(like))
+
+
+def _zeros_where_described(leaf: Any) -> np.ndarray:
+    described = isinstance(leaf, jax.ShapeDtypeStruct)
+    return np.zeros(leaf.shape, leaf.dtype) if described else np.asarray(leaf)
+
+
+def prepare(
+    state: State,
+    parts: Digits,
+    kinds: Mapping[str, Setting],
+    seed: int,
+    foundation_steps: int,
+    teacher_steps: int,
+    projector_steps: int,
+) -> Iterator[dict[str, Any] | Checkpoint]:
+    """Trains foundation model, teachers and projectors, as far as the state lacks them.
+
+    Args:
+        state: is filled.
+        parts: of the real images.
+        kinds: of projectors; one of rank 0 without steps is zero-shot classification.
+        seed: of all of them.
+        foundation_steps: of the foundation model.
+        teacher_steps: of the teachers' run.
+        projector_steps: of each projector.
+
+    Yields:
+        A row and a checkpoint for each of them.
+    """
+    stages: dict[str, Callable[[], None]] = {
+        "zero-shot": lambda: _foundation_stage(state, parts.train, seed, foundation_steps),
+        "teacher": lambda: _teacher_stage(state, parts.train, seed, teacher_steps),
+    }
+    for name, setting in kinds.items():
+        if name != "zero-shot":
+            stages[name] = lambda name=name, setting=setting: _projector_stage(
+                state, parts.train, name, setting, seed, projector_steps
+            )
+    for number, (name, run) in enumerate(stages.items()):
+        if state["done"] > number:
+            continue
+        run()
+        if name == "teacher":
+            predict = sources_of(state)["teacher"]
+        else:
+            predict = projector_predict(state["foundation"], state["projectors"][name])
+        yield from _finished(state, name, accuracy(predict, parts.validation))
+
+
+def _finished(state: State, name: str, percent: float) -> Iterator[dict[str, Any] | Checkpoint]:
+    state["done"] = np.int32(state["done"] + 1)
+    yield {"epoch": int(state["done"]), "method": name, "accuracy": percent / 100}
+    yield Checkpoint(state)
+
+
+def _foundation_stage(state: State, part: Mapping, seed: int, steps: int) -> None:
+    found = train_foundation(part, seed, steps)
+    zero_shot = to_float16(initial_projector(found, Setting(0, None), seed))
+    state["foundation"] = _on_host(found)
+    state["projectors"]["zero-shot"] = _on_host(zero_shot)
+
+
+def _teacher_stage(state: State, part: Mapping, seed: int, steps: int) -> None:
+    views = _views(part, seed, steps)
+    keep = [steps * (i + 1) // CHECKPOINTS for i in range(CHECKPOINTS)]
+    _, kept = train_student(
+        TEACHER, jax.random.key(seed + 100), views, None, HARD, learning_rate=3e-3, keep=keep
+    )
+    state["teachers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *(one for one, _ in kept))
+
+
+def _projector_stage(
+    state: State, part: Mapping, name: str, setting: Setting, seed: int, steps: int
+) -> None:
+    views = _views(part, seed + 1, steps)
+    sources = sources_of(state)
+    targets = live(sources["weak" if setting.weak else "teacher"], views)
+    classes = part["label"][views.geometry.rows]
+    found = train_projector(state["foundation"], setting, views, classes, targets, seed=seed)
+    state["projectors"][name] = _on_host(found)
+
+
+def _views(part: Mapping, seed: int, steps: int):
+    return draw_views(
+        part["image"],
+        part["label"],
+        seed=seed,
+        steps=steps,
+        batch_size=BATCH,
+        num_classes=NUM_CLASSES,
+    )
+
+
+def _on_host(tree: PyTree) -> PyTree:
+    return jax.tree.map(np.asarray, tree)
+
+
+def teachers_of(state: State) -> list[PyTree]:
+    """Parameters of all checkpoints; the last one is the teacher."""
+    return [
+        jax.tree.map(lambda leaf, at=index: leaf[at], state["teachers"])
+        for index in range(CHECKPOINTS)
+    ]
+
+
+def sources_of(state: State) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Networks that make labels: images to logits."""
+    networks = [predictor(TEACHER, (one, {})) for one in teachers_of(state)]
+    weak = [networks[index] for index in WEAK]
+
+    def mean_of_weak(images):
+        return np.asarray(distill.weak_targets(jnp.stack([one(images) for one in weak])))
+
+    foundation, projectors = state["foundation"], state["projectors"]
+    return {
+        "teacher": networks[-1],
+        "weak": mean_of_weak,
+        "projector": projector_predict(foundation, projectors[MAIN]),
+        "zero-shot": projector_predict(foundation, projectors["zero-shot"]),
+    }
+
+
+def projectors_table(
+    state: State, parts: Digits, kinds: Mapping[str, Setting]
+) -> list[dict[str, Any]]:
+    """A line per projector, and the teacher last: accuracy, and what one has to store."""
+    foundation = state["foundation"]
+    lines = []
+    for name in kinds:
+        found = state["projectors"][name]
+        size = 0 if name == "zero-shot" else distill.count_parameters(found.adapter)
+        lines.append(_line(name, projector_predict(foundation, found), parts, size))
+    teacher = teachers_of(state)[-1]
+    size = distill.count_parameters(teacher)
+    return [*lines, _line("the teacher itself", predictor(TEACHER, (teacher, {})), parts, size)]
+
+
+def _line(name: str, predict: Callable, parts: Digits, parameters: int) -> dict[str, Any]:
+    return {
+        "projector": name,
+        "test %": accuracy(predict, parts.test),
+        "validation %": accuracy(predict, parts.validation),
+        "parameters": parameters,
+        "bytes as float16": 2 * parameters,
+    }
+
+
+def row_stages(
+    state: State,
+    sets: Mapping[int, Mapping[str, Any]],
+    rows: Sequence[str],
+    train: Callable[..., Any],
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """Students of every row and size, as far as the state lacks them.
+
+    Args:
+        state: gets their scores, and the sizes of the files.
+        sets: images of each size.
+        rows: names.
+        train: ``(row, sets of this size)`` to accuracies ``[learning rates, students, 2]``, the
+            form of stored labels and their file.
+
+    Yields:
+        The files; a row and a checkpoint for each row and size.
+    """
+    before = len(state["projectors"]) + 1
+    stages = [(i, count, j, row) for i, count in enumerate(sets) for j, row in enumerate(rows)]
+    for number, (i, count, j, row) in enumerate(stages):
+        if state["done"] > before + number:
+            continue
+        found = train(row, sets[count])
+        state["scores"][i, j] = found.accuracies
+        if found.file is not None:
+            state["sizes"][i, j] = len(found.file)
+            yield Artifact(f"labels_{count}_{found.form}.npz", found.file)
+        validation = found.accuracies[..., 0].mean(1).max()
+        yield from _finished(state, f"{row}, {count} per class", float(validation))

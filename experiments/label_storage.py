@@ -1,0 +1,151 @@
+"""Labels that are stored in files, and the ledger of what a distilled set costs in bytes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.augmented_views import Views, step_geometry
+from experiments.distilled_images import ImageSet
+from lnl_jax import distill
+
+PyTree = Any
+PRUNED, TOP = 10, 3
+
+
+class Stored(NamedTuple):
+    """Labels as a student reads them back, float32 ``[steps, B, K]``, and their file."""
+
+    logits: np.ndarray
+    file: bytes
+
+
+def live(predict: Callable[[np.ndarray], np.ndarray], views: Views) -> np.ndarray:
+    """Labels of all steps from a network, ``[steps, B, K]``, as online ones would be."""
+    flat = views.images.reshape(-1, *views.images.shape[2:])
+    labels = distill.model_labels(predict)(jax.random.key(0), flat, views.geometry)
+    return np.asarray(labels).reshape(views.mixed.shape)
+
+
+def _half(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
+    half = logits.astype(jnp.float16)
+    return {"logits": half}, half
+
+
+def _as_bytes(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
+    compact = distill.quantize(logits)
+    return compact._asdict(), distill.dequantize(compact)
+
+
+def _largest(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
+    compact = distill.keep_top(logits.astype(jnp.float16), TOP)
+    return compact._asdict(), distill.recover_logit_fill(compact, num_classes=logits.shape[-1])
+
+
+# name of a form -> logits -> (arrays of the file, logits that are read back)
+FORMS: dict[str, Callable[[jax.Array], tuple[Mapping[str, Any], jax.Array]]] = {
+    "float16": _half,
+    "pruned": _half,
+    "bytes": _as_bytes,
+    "top3": _largest,
+}
+
+
+def store(logits: np.ndarray, form: str, images: ImageSet, views: Views, seed: int) -> Stored:
+    """Labels in a file that says which images, seed and geometry they belong to.
+
+    Args:
+        logits: of the stored steps, ``[steps, B, K]``.
+        form: a name of `FORMS`.
+        images: the distilled set.
+        views: of the student's training.
+        seed: of the geometry.
+
+    Returns:
+        What a student reads back, and the file.
+    """
+    arrays, read = FORMS[form](jnp.asarray(logits))
+    fingerprint = distill.geometry_fingerprint(lambda step: step_geometry(views, step))
+    belongs_to = distill.fingerprint(images.pixels, images.classes, seed=seed, geometry=fingerprint)
+    return Stored(np.asarray(read, np.float32), distill.encode_labels(arrays, belongs_to))
+
+
+def ledger(
+    *,
+    images: int,
+    epochs: int,
+    num_classes: int,
+    images_file: int,
+    adapter_file: int,
+    label_files: Mapping[str, int],
+    tower: PyTree,
+    teacher: PyTree,
+) -> list[dict[str, Any]]:
+    """What the projector's way stores, and what others would instead.
+
+    Args:
+        images: of the distilled set.
+        epochs: of a student's training.
+        num_classes: K.
+        images_file: bytes of the file of images and classes.
+        adapter_file: bytes of the adapter's file.
+        label_files: bytes of the files of stored labels, by their form.
+        tower: the public one, which does not count.
+        teacher: which one could store instead.
+
+    Returns:
+        A row per line; `counted` says whether it enters the total.
+    """
+    full = distill.label_bytes(images, epochs, num_classes)
+    entries = [
+        distill.Entry("images and classes, file", "uint8", images_file),
+        distill.Entry("adapter, file", "float16", adapter_file),
+        distill.Entry("geometry: a seed", "", 0),
+        distill.Entry("public tower", "float32", distill.tree_bytes(tower), counted=False),
+    ]
+    entries += [
+        distill.Entry(f"instead: {form} labels, file", "", size, counted=False)
+        for form, size in label_files.items()
+    ]
+    formulas = {
+        "stored logits": ("float16", full),
+        "stored logits, one in ten": ("float16", full // PRUNED),
+        "logits as bytes": ("uint8", distill.quantized_label_bytes(images, epochs, num_classes)),
+        "ship the teacher": ("float16", distill.tree_bytes(teacher, jnp.float16)),
+    }
+    entries += [
+        distill.Entry(f"instead: {name}, formula", dtype, size, counted=False)
+        for name, (dtype, size) in formulas.items()
+    ]
+    return distill.ledger_table(entries, against=full)
+
+
+def robust_scores(
+    accuracies: Mapping[tuple[str, int], float],
+    *,
+    teacher: float,
+    rows: tuple[str, str, str],
+    per_class: Sequence[int],
+) -> list[dict[str, Any]]:
+    """DD-Ranking's label-robust score, where its rows were run.
+
+    Args:
+        accuracies: fractions by row and images per class.
+        teacher: accuracy of a network trained on all real images and classes, a fraction.
+        rows: distilled images with classes, with soft labels, and random images with soft labels.
+        per_class: sizes of the set.
+
+    Returns:
+        A row per size.
+    """
+    table = []
+    for count in per_class:
+        if all((row, count) in accuracies for row in rows):
+            hard, soft, control = (accuracies[row, count] for row in rows)
+            score = distill.label_robust_score(
+                real_hard=teacher, synthetic_hard=hard, synthetic_any=soft, random_any=control
+            )
+            table.append({"per class": count, "label-robust score": score})
+    return table

@@ -1,0 +1,187 @@
+"""Projectors of digits: a frozen foundation model with a low-rank adapter that learns teachers."""
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from experiments.augmented_views import Views
+from experiments.descent import descend, in_chunks
+from experiments.shifted_foundation import Foundation, encode
+from lnl_jax import distill
+
+PyTree = Any
+CE_WEIGHT = 0.1
+
+
+class Setting(NamedTuple):
+    """A kind of projector.
+
+    Attributes:
+        rank: of the tower's adapter; 0 leaves the tower as it is.
+        head_rank: of the change of the words; None for a change of full size.
+        text: whether the head starts from the words of the foundation model, or from random ones.
+        weak: whether the teachers are checkpoints of one run, or the last one alone.
+    """
+
+    rank: int
+    head_rank: int | None
+    text: bool = True
+    weak: bool = True
+
+
+class Projector(NamedTuple):
+    """As it is stored.
+
+    Attributes:
+        adapter: of `distill.init_projector`, in float16.
+        words: what the head started from, ``[D, K]``; public, or drawn from the seed.
+    """
+
+    adapter: PyTree
+    words: jax.Array
+
+
+MAIN = "LoRA, text, low-rank head"
+
+
+def settings(rank: int, head_rank: int, *, ablation: bool) -> dict[str, Setting]:
+    """What is trained, by name; the ablation adds what each choice is worth."""
+    found = {"linear probe": Setting(0, None), MAIN: Setting(rank, head_rank)}
+    if ablation:
+        found |= {
+            "linear probe, one teacher": Setting(0, None, weak=False),
+            "LoRA, text, full head": Setting(rank, None),
+            "LoRA, random full head": Setting(rank, None, text=False),
+        }
+    return found
+
+
+def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Projector:
+    """Zero-shot classification, in float32, unless the head is random."""
+    key, draw = jax.random.split(jax.random.key(seed + 200))
+    words = foundation.words
+    if not setting.text:
+        words = distill.unit(jax.random.normal(draw, words.T.shape)).T
+    ranks = {distill.VIT_TARGETS: setting.rank} if setting.rank else {}
+    adapter = distill.init_projector(
+        key, foundation.tower, words, ranks, head_rank=setting.head_rank, scale=foundation.scale
+    )
+    return Projector(adapter, words)
+
+
+def train_projector(
+    foundation: Foundation,
+    setting: Setting,
+    views: Views,
+    classes: np.ndarray,
+    targets: np.ndarray,
+    *,
+    seed: int,
+    learning_rate: float = 3e-3,
+) -> Projector:
+    """Learns logits on real images.
+
+    Args:
+        foundation: the frozen model.
+        setting: what is trained.
+        views: of the real images.
+        classes: of each view's larger part, ``[steps, B]``.
+        targets: logits of the teachers for the views, ``[steps, B, K]``.
+        seed: of the initialisation.
+        learning_rate: the first.
+
+    Returns:
+        The projector, in float16.
+    """
+    start = initial_projector(foundation, setting, seed)
+    batches = {"images": views.images, "classes": classes, "targets": targets}
+    constants = {"tower": foundation.tower, "words": start.words}
+    if not setting.rank:
+        # The tower stays: its features are computed once.
+        batches["images"] = _features(foundation.tower, views.images)
+        constants["tower"] = {}
+    (adapter, _), _ = descend(
+        _adapted_loss if setting.rank else _head_loss,
+        (start.adapter, {}),
+        batches,
+        learning_rate=learning_rate,
+        weight_decay=0.0,
+        constants=constants,
+    )
+    return to_float16(Projector(adapter, start.words))
+
+
+def _loss(encoder, trained, fixed, batch, constants):
+    logits = distill.project(
+        encoder, constants["tower"], constants["words"], trained, batch["images"]
+    )
+    losses = distill.projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
+    return losses.mean(), fixed
+
+
+_adapted_loss = functools.partial(_loss, encode)
+_head_loss = functools.partial(_loss, lambda params, features: features)
+_encode = jax.jit(encode)
+
+
+def _features(tower: PyTree, images: np.ndarray) -> np.ndarray:
+    """Of all views, ``[steps, B, D]``."""
+    flat = images.reshape(-1, *images.shape[2:])
+    found = in_chunks(functools.partial(_encode, tower), flat)
+    return found.reshape(*images.shape[:2], -1)
+
+
+def to_float16(projector: Projector) -> Projector:
+    """The projector as it is stored."""
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), projector.adapter)
+    return Projector(half, projector.words)
+
+
+def merged_tower(foundation: Foundation, projector: Projector) -> PyTree:
+    """Parameters of the adapted tower."""
+    adapter = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), projector.adapter["encoder"])
+    return _merge(foundation.tower, adapter) if adapter else foundation.tower
+
+
+_merge = jax.jit(distill.merge_lora)
+
+
+def projector_predict(
+    foundation: Foundation, projector: Projector
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Images to logits; the adapter is merged once, so that all projectors share one program."""
+    head = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32),
+        {k: v for k, v in projector.adapter.items() if k != "encoder"},
+    )
+    change = head["head"]
+    delta = change["delta"] if "delta" in change else change["a"] @ change["b"]
+    plain = head | {"encoder": {}, "head": {"delta": delta}}
+    tower = merged_tower(foundation, projector)
+    return functools.partial(in_chunks, functools.partial(_project, tower, projector.words, plain))
+
+
+@jax.jit
+def _project(tower, words, adapter, images):
+    return distill.project(encode, tower, words, adapter, images)
+
+
+def adapter_file(projector: Projector) -> bytes:
+    """The adapter as an ``.npy`` file of one vector: the public tower knows the shapes."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(ravel_pytree(projector.adapter)[0]))
+    return buffer.getvalue()
+
+
+def read_adapter(content: bytes, foundation: Foundation, setting: Setting, seed: int) -> Projector:
+    """The projector of an `adapter_file`."""
+    like = to_float16(initial_projector(foundation, setting, seed))
+    _, unravel = ravel_pytree(like.adapter)
+    vector = np.load(io.BytesIO(content), allow_pickle=False)
+    return Projector(unravel(jnp.asarray(vector)), like.words)
