@@ -14,8 +14,8 @@ from experiments.choices import HYPERPARAMETERS, LOSSES, OWN_NORMALIZATIONS, unn
 from experiments.command_line import close_names
 from experiments.files import csv_bytes
 from experiments.ldr_letter import noisy_folds, official_split
-from experiments.lockstep import Method, describe, epoch_plans, initial_params, staircase
-from experiments.networks import tabular
+from experiments.lockstep import Method, describe, epoch_plans, staircase
+from experiments.networks import Network, tabular_in_lanes
 from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, metrics, models, noise, train
@@ -153,11 +153,12 @@ def ldr_benchmark(
     size, columns = parts["train"]["x"].shape[1:]
     num_classes = parts["known"]["matrix"].shape[-1]
     width = min(columns, num_classes)
-    model = models.MLP(num_classes=num_classes, hidden=(width, width))
+    model = models.LaneMLP(num_classes=num_classes, hidden=(width, width))
+    network = tabular_in_lanes(model)
     total_steps = -(-size // batch_size) * epochs
-    methods = [_method(name, learning_rates, model, total_steps) for name in names]
+    methods = [_method(name, learning_rates, network, total_steps) for name in names]
     streams = [c.seed * folds + c.fold for c in conditions]
-    parts |= {"stream": np.array(streams), "params": _params(model, parts, streams)}
+    parts |= {"stream": np.array(streams), "params": _params(model, columns, streams)}
     # One order per fold and seed, whatever the noise.
     plan = functools.partial(_plans, size, batch_size, streams, shuffle)
     results = {
@@ -168,7 +169,7 @@ def ldr_benchmark(
     results, done = resume.restore((results, done))
     devices = jax.local_device_count()
     for method in methods:
-        trainer = _trainer(method, model, weight_decay, total_steps)
+        trainer = _trainer(method, network, weight_decay, total_steps)
         settings = _stacked(method.settings)
         one = jax.tree.map(lambda v: v[0], (settings, parts))
         need = run_bytes(trainer, *one, batch_size) * len(method.settings)
@@ -250,21 +251,23 @@ def _matrix(dataset: str, name: str, rate: float, num_classes: int) -> np.ndarra
 
 
 def _method(
-    name: str, learning_rates: Sequence[float], model: models.MLP, total_steps: int
+    name: str, learning_rates: Sequence[float], network: Network, total_steps: int
 ) -> Method:
     return robust_loss(
         LOSSES[name],
         OWN_NORMALIZATIONS.get(name, unnormalized),
         HYPERPARAMETERS.get(name, []),
         learning_rates,
-        network=tabular(model),
+        network=network,
         total_steps=total_steps,
     )
 
 
-def _params(model: models.MLP, parts: Mapping, streams: Sequence[int]) -> PyTree:
+def _params(model: models.LaneMLP, columns: int, streams: Sequence[int]) -> PyTree:
     """Initial parameters, the same for all noises of a fold and seed."""
-    return jax.tree.map(np.asarray, initial_params(model, parts["train"]["x"], streams))
+    example = jnp.zeros((columns, 1))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(streams))
+    return jax.tree.map(np.asarray, jax.vmap(lambda key: model.init(key, example))(keys))
 
 
 def _plans(
@@ -282,7 +285,9 @@ def _stacked(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
     }
 
 
-def _trainer(method: Method, model: models.MLP, weight_decay: float, total_steps: int) -> Trainer:
+def _trainer(
+    method: Method, network: Network, weight_decay: float, total_steps: int
+) -> Trainer:
     def optimizer(setting):
         factor = functools.partial(staircase, total_steps=total_steps)
         sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)
@@ -296,14 +301,16 @@ def _trainer(method: Method, model: models.MLP, weight_decay: float, total_steps
         loss_fn = functools.partial(method.loss_fn, setting, part["known"])
         return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0]
 
-    return Trainer(start, step, functools.partial(_measure, method, model))
+    return Trainer(start, step, functools.partial(_measure, method, network))
 
 
-def _measure(method: Method, model: models.MLP, setting, part, state) -> dict[str, jax.Array]:
+def _measure(method: Method, network: Network, setting, part, state) -> dict[str, jax.Array]:
     """`MEASURED` of one run; the temperatures only of ALDR-KL."""
     training, held, test = part["train"], part["validation"], part["test"]
-    on_training, on_test = (model.apply(state.params, own["x"]) for own in (training, test))
-    on_held = model.apply(state.params, held["x"])
+    _, stats = state.extra
+    on_training, on_held, on_test = (
+        network.scores(state.params, stats, part["known"], own) for own in (training, held, test)
+    )
     false = training["label"] != training["clean_label"]
     found = {
         f"top_{k}": metrics.top_k_accuracy(on_test, test["label"], k).value for k in range(1, 6)

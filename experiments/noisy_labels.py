@@ -130,7 +130,11 @@ class _Call:
         for name, (early, late) in self.early.items():
             arguments[name] = jnp.where(step < self.half, early, late)
         scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
-        values = self.loss(self.normalize(scores), batch["label"], **arguments)
+
+        def loss(scores, labels):
+            return self.loss(self.normalize(scores), labels, **arguments)
+
+        values = self.network.apply_loss(loss, scores, batch["label"])
         return values, ((step + 1, stats), rows, {})
 
     def try_out(self, setting: Setting) -> None:

@@ -12,6 +12,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+# Up to so many, all classes are compared with the label; beyond, the label's is looked up.
+FEW_CLASSES = 128
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +92,9 @@ def _inspect_labels(
         return jnp.where(where, labels, 0), invalid, impossible
     invalid = (labels < 0) | (labels >= logits.shape[-1])
     labels = jnp.where(invalid, 0, labels).astype(jnp.int32)
-    at_label = labels[..., None]
-    impossible = jnp.take_along_axis(logits, at_label, -1)[..., 0] == -jnp.inf
+    impossible = _at_class(logits, labels) == -jnp.inf
     if where is not None:
-        invalid |= ~jnp.take_along_axis(where, at_label, -1)[..., 0]
+        invalid |= ~_at_class(where, labels)
     return labels, invalid, impossible
 
 
@@ -254,7 +256,20 @@ def label_score(scores: Scores) -> Array:
 
 def score_of(classes: Array, scores: Scores) -> Array:
     """``f_k`` for one class per example, ``[...]``."""
-    return jnp.take_along_axis(scores.logits, classes[..., None], -1)[..., 0]
+    return _at_class(scores.logits, classes)
+
+
+def _at_class(values: Array, classes: Array) -> Array:
+    """One of ``[..., K]`` per example, ``[...]``.
+
+    The gradient of a gather is a scatter, which costs more than to look at a few classes.
+    """
+    if values.shape[-1] > FEW_CLASSES:
+        return jnp.take_along_axis(values, classes[..., None], -1)[..., 0]
+    chosen = _is_class(values.shape, classes)
+    if values.dtype == bool:
+        return (values & chosen).any(-1)
+    return jnp.where(chosen, values, 0).sum(-1)
 
 
 def label_distribution(scores: Scores) -> Array:
@@ -264,5 +279,8 @@ def label_distribution(scores: Scores) -> Array:
 
 def is_label(scores: Scores) -> Array:
     """Which class is the integer label, ``[..., K]``: XLA fuses it into the sum that uses it."""
-    classes = jax.lax.broadcasted_iota(jnp.int32, scores.logits.shape, scores.logits.ndim - 1)
-    return classes == scores.labels[..., None]
+    return _is_class(scores.logits.shape, scores.labels)
+
+
+def _is_class(shape: tuple[int, ...], classes: Array) -> Array:
+    return jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1) == classes[..., None]

@@ -15,8 +15,9 @@ def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         g_j = \frac{\log(1 + e^{f_j})}{\frac{1}{K} \sum_k \log(1 + e^{f_k})}
 
     Differences between such scores lie in ``[-K, K]`` whatever the network's scale, which gives a
-    temperature the same meaning throughout training. Computed as a softmax of
-    :math:`\log \mathrm{softplus}(f)`, so it is finite where every softplus underflows.
+    temperature the same meaning throughout training. Where every softplus would underflow they are
+    the exponentials of the scores above the largest one, :math:`K\,\mathrm{softmax}(f)`, which is
+    the limit.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -37,8 +38,10 @@ def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         Consistency, Robustness and Adaptivity" (ICML 2023); the official code of LDR-KL.
     """
     scores = _widened(logits, axis)
-    mean_one = jax.nn.softmax(_log_softplus(scores), axis=axis) * scores.shape[axis]
-    return mean_one.astype(logits.dtype)
+    positive = _scaled_softplus(scores, axis)
+    # Divided before they are added: the sum of scores near the largest number would overflow.
+    mean = (positive / scores.shape[axis]).sum(axis, keepdims=True)
+    return (positive / mean).astype(logits.dtype)
 
 
 def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
@@ -107,10 +110,16 @@ def _widened(logits: Array, axis: int) -> Array:
     return logits.astype(computation_dtype(logits.dtype))
 
 
-def _log_softplus(scores: Array) -> Array:
-    """For very negative scores softplus is the exponential, and its logarithm the score."""
-    low = scores < -50
-    return jnp.where(low, scores, jnp.log(jax.nn.softplus(jnp.where(low, 0, scores))))
+def _scaled_softplus(scores: Array, axis: int) -> Array:
+    """Softplus, or exponentials relative to the largest one where all scores are very negative.
+
+    Softplus is the exponential there, and what is divided by its mean keeps no scale. One
+    exponential serves both.
+    """
+    top = jax.lax.stop_gradient(scores.max(axis, keepdims=True))
+    low = top < -50
+    small = jnp.exp(jnp.where(low, scores - jnp.where(low, top, 0), -jnp.abs(scores)))
+    return jnp.where(low, small, jnp.maximum(scores, 0) + jnp.log1p(small))
 
 
 def _largest_one(scores: Array, axis: int) -> tuple[Array, Array]:

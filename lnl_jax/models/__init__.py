@@ -13,7 +13,7 @@ from lnl_jax.models.clip_tokenizer import load_tokenizer
 from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
 from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
-from lnl_jax.models.mlp import MLP
+from lnl_jax.models.mlp import MLP, LaneMLP
 from lnl_jax.models.projector import ProjectedEncoder, Projector, TwoTower
 from lnl_jax.models.resnet import (
     ResNet,
@@ -31,6 +31,7 @@ __all__ = [
     "CLIP",
     "MLP",
     "ConvNet",
+    "LaneMLP",
     "LoadedCLIP",
     "ModifiedResNet",
     "ProjectedEncoder",

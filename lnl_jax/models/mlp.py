@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the tabular experiments."""
+"""The multilayer perceptron of the tabular experiments, in two layouts."""
 
 from collections.abc import Callable, Sequence
 
@@ -43,11 +43,84 @@ class MLP(nn.Module):
         return _dense(self.num_classes, outputs.shape[-1])(outputs)
 
 
+class LaneMLP(nn.Module):
+    """`MLP` with the examples along the last axis, for many small networks side by side.
+
+    A CPU works on the last axis with its vector lanes. There the examples fill them, whatever the
+    widths of the layers; a training step of many such networks takes half the time. Kernels are
+    ``[width, fan_in]``, the transposes of those of `MLP`, and drawn from the same distributions.
+
+    Attributes:
+        num_classes: K.
+        hidden: widths of the hidden layers.
+        activation: applied after each hidden layer.
+
+    Example:
+        >>> model = LaneMLP(num_classes=10, hidden=(64, 64))
+        >>> variables = model.init(jax.random.key(0), jnp.zeros((64, 1)))
+        >>> model.apply(variables, jnp.zeros((64, 5))).shape
+        (10, 5)
+    """
+
+    num_classes: int
+    hidden: Sequence[int] = (64, 64)
+    activation: Callable[[Array], Array] = nn.tanh
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Scores ``[K, B]`` for inputs ``[features, B]``."""
+        outputs = inputs
+        for width in self.hidden:
+            outputs = self.activation(_LaneDense(width)(outputs))
+        return _LaneDense(self.num_classes)(outputs)
+
+
+class _LaneDense(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        fan_in = inputs.shape[0]
+        kernel = self.param("kernel", _kernel_init(1, 0), (self.width, fan_in))
+        bias = self.param("bias", _bias_init(fan_in), (self.width,))
+        return _product(kernel, inputs) + bias[:, None]
+
+
+@jax.custom_vjp
+def _product(kernel: Array, inputs: Array) -> Array:
+    """``kernel @ inputs``, whose gradient has no product with a transposed left factor.
+
+    XLA for CPU has fast kernels for the others only, and would fold the small transpose into the
+    product; the barrier keeps it apart. A training step of many networks takes half the time.
+    """
+    return kernel @ inputs
+
+
+def _product_forward(kernel: Array, inputs: Array) -> tuple[Array, tuple[Array, Array]]:
+    return kernel @ inputs, (kernel, inputs)
+
+
+def _product_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    kernel, inputs = factors
+    gradient, transposed = jax.lax.optimization_barrier((gradient, kernel.T))
+    return gradient @ inputs.T, transposed @ gradient
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
 def _dense(width: int, fan_in: int) -> nn.Dense:
+    return nn.Dense(width, kernel_init=_kernel_init(0, 1), bias_init=_bias_init(fan_in))
+
+
+def _kernel_init(in_axis: int, out_axis: int) -> nn.initializers.Initializer:
+    # Flax's xavier_normal is truncated at two deviations; the paper's is not.
+    return nn.initializers.variance_scaling(1.0, "fan_avg", "normal", in_axis, out_axis)
+
+
+def _bias_init(fan_in: int) -> nn.initializers.Initializer:
     def bias(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
         bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    # Flax's xavier_normal is truncated at two deviations; the paper's is not.
-    kernel = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
-    return nn.Dense(width, kernel_init=kernel, bias_init=bias)
+    return bias
