@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.ldr_benchmark import _method, _stacked, _trainer
+from experiments.networks import tabular_in_lanes
 from lnl_jax import models, train
 
 try:
@@ -70,18 +71,19 @@ def main():
 def problem(runs, steps):
     """A trainer, its settings, data sets with random labels, and one epoch of `steps` steps."""
     rng, count, size = np.random.default_rng(0), runs // SETTINGS, BATCH * steps
-    model = models.MLP(num_classes=CLASSES, hidden=SIZES[1:-1])
-    method = _method("cross_entropy", np.full(SETTINGS, 0.01).tolist(), model, 10**6)
+    model = models.LaneMLP(num_classes=CLASSES, hidden=SIZES[1:-1])
+    network = tabular_in_lanes(model)
+    method = _method("cross_entropy", np.full(SETTINGS, 0.01).tolist(), network, 10**6)
     x = rng.normal(size=(count, size, COLUMNS)).astype(np.float32)
     labels = rng.integers(0, CLASSES, (count, size)).astype(np.int32)
-    params = jax.vmap(lambda seed: model.init(jax.random.key(seed), x[0, :1]))(jnp.arange(count))
+    params = jax.vmap(lambda seed: model.init(jax.random.key(seed), x[0, :1].T))(jnp.arange(count))
     training = {"x": x, "label": labels, "clean_label": labels}
     known = {"matrix": np.tile(np.eye(CLASSES, dtype=np.float32), (count, 1, 1))}
     parts = {"train": training, "validation": training, "test": training, "known": known}
     parts |= {"stream": np.arange(count), "params": jax.tree.map(np.asarray, params)}
     position = rng.permutation(size).reshape(steps, 1, BATCH).repeat(count, 1).astype(np.int32)
     rows = {"position": position, "mask": np.ones(position.shape, bool)}
-    return _trainer(method, model, 5e-3, 10**6), _stacked(method.settings), parts, rows
+    return _trainer(method, network, 5e-3, 10**6), _stacked(method.settings), parts, rows
 
 
 def time_sweep(trainer, settings, parts, plan):

@@ -75,6 +75,11 @@ LOSSES: dict[str, Loss] = {
     "weston_watkins": losses.weston_watkins,
 }
 
+# Losses with state per training example, ``(logits, labels, rows, ...) -> (losses, rows)``, and the
+# rows of a setting before the first visit. Only the studies that keep such rows can take them.
+LOSSES_WITH_ROWS: dict[str, Callable] = {"aldr_kl_step": losses.aldr_kl_step}
+FIRST_ROWS: dict[str, Callable] = {"aldr_kl_step": lambda setting: setting["temperature"]}
+
 NORMALIZATIONS: dict[str, Normalization] = {
     "none": unnormalized,
     "softplus_mean": losses.softplus_mean_normalize,
@@ -133,6 +138,7 @@ def is_generated(choice: Any) -> bool:
 OWN_NORMALIZATIONS: dict[str, Normalization] = {
     "ldr_kl": losses.softplus_mean_normalize,
     "aldr_kl": losses.l1_mean_normalize,
+    "aldr_kl_step": losses.l1_mean_normalize,
 }
 
 
@@ -150,6 +156,7 @@ HYPERPARAMETERS: dict[str, list[dict[str, Any]]] = {
     "generalized_cross_entropy": tied(q=(0.05, 0.7, 0.95)),
     "ldr_kl": tied(temperature=(0.1, 1.0, 10.0)),
     "aldr_kl": tied(temperature=(0.1, 1.0, 10.0)),
+    "aldr_kl_step": tied(temperature=(0.1, 1.0, 10.0)),
     "asymmetric_exponential": tied(a=(1.0, 2.5, 3.5)),
     "asymmetric_generalized_cross_entropy": tied(a=(4.0, 0.6, 3.0), q=(0.2, 0.6, 1.5)),
     "asymmetric_unhinged": tied(a=(3.0, 5.5, 6.0), q=(0.1, 3.0, 1.5)),
@@ -177,6 +184,7 @@ HYPERPARAMETERS: dict[str, list[dict[str, Any]]] = {
 FIXED: dict[str, dict[str, Any]] = {
     "ldr_kl": {"margin": 0.1},
     "aldr_kl": {"margin": 0.1},
+    "aldr_kl_step": {"margin": 0.1},
     "taylor_cross_entropy": {"order": 2},
     "truncated_generalized_cross_entropy": {"threshold": 0.5},
 }

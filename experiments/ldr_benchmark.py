@@ -1,8 +1,8 @@
 """The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,27 @@ import numpy as np
 import optax
 
 from experiments import benchmark_figures, benchmark_tables
-from experiments.choices import HYPERPARAMETERS, LOSSES, OWN_NORMALIZATIONS, unnormalized
-from experiments.command_line import close_names
+from experiments.benchmark_conditions import (
+    DATASETS,
+    RATES,
+    Condition,
+    check_names,
+    make_conditions,
+)
+from experiments.choices import (
+    FIRST_ROWS,
+    HYPERPARAMETERS,
+    LOSSES,
+    LOSSES_WITH_ROWS,
+    OWN_NORMALIZATIONS,
+    unnormalized,
+)
 from experiments.files import csv_bytes
-from experiments.ldr_letter import noisy_folds, official_split
 from experiments.lockstep import Method, describe, epoch_plans, staircase
 from experiments.networks import Network, tabular_in_lanes
-from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss, stack
+from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss
 from experiments.outputs import Artifact, Checkpoint, Resume
-from lnl_jax import data, metrics, models, noise, train
+from lnl_jax import metrics, models, train
 from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 
 PyTree = Any
@@ -38,8 +50,9 @@ PAPER = (
     "nce_aul",
     "jensen_shannon",
     "ldr_kl",
-    "aldr_kl",
+    "aldr_kl_step",
 )
+ALL_LOSSES = LOSSES | LOSSES_WITH_ROWS
 # What is measured of a run, in the order of the arrays of results.
 MEASURED = (
     "validation_accuracy",
@@ -50,42 +63,6 @@ MEASURED = (
 )
 # Runs per device that fit its cache; larger chunks were slower.
 RUNS_AT_ONCE = 40
-RATES = {"clean": (0.0,), "uniform": (0.3, 0.6, 0.9), "class_dependent": (0.1, 0.3, 0.5)}
-SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
-
-
-def letter(data_dir: str | None) -> tuple[dict, dict]:
-    """18,000 rows for training and validation, the official 2,000 for testing; 26 classes."""
-    return official_split(data.letter(data_dir))
-
-
-def digits(data_dir: str | None) -> tuple[dict, dict]:
-    """scikit-learn's digits, a fifth of them for testing."""
-    del data_dir
-    return data.hold_out(data.digits(), 0.2, np.random.default_rng(0))
-
-
-def _official(load: Callable, data_dir: str | None) -> tuple[dict, dict]:
-    splits = load(data_dir)
-    return splits.train, splits.test
-
-
-DATASETS: dict[str, Callable] = {
-    "letter": letter,
-    "vowel": functools.partial(_official, data.vowel),
-    "digits": digits,
-    "satimage": functools.partial(_official, data.satimage),
-    "pendigits": functools.partial(_official, data.pendigits),
-}
-
-
-class Condition(NamedTuple):
-    """A data set of a sweep: one noise, one draw of it, one fold."""
-
-    noise: str
-    rate: float
-    seed: int
-    fold: int
 
 
 def ldr_benchmark(
@@ -145,15 +122,14 @@ def ldr_benchmark(
     )
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}.")
-    _check_names("dataset", [dataset], DATASETS)
-    _check_names("noises", noises, RATES)
+    check_names("dataset", [dataset], DATASETS)
+    check_names("noises", noises, RATES)
     names = _loss_names(losses)
     development, test = DATASETS[dataset](data_dir)
-    conditions, parts = _conditions(dataset, development, test, noises, folds, seeds)
+    conditions, parts = make_conditions(dataset, development, test, noises, folds, seeds)
     size, columns = parts["train"]["x"].shape[1:]
     num_classes = parts["known"]["matrix"].shape[-1]
-    width = min(columns, num_classes)
-    model = models.LaneMLP(num_classes=num_classes, hidden=(width, width))
+    model = models.LaneMLP(num_classes=num_classes, hidden=hidden_widths(columns, num_classes))
     network = tabular_in_lanes(model)
     total_steps = -(-size // batch_size) * epochs
     methods = [_method(name, learning_rates, network, total_steps) for name in names]
@@ -168,6 +144,7 @@ def ldr_benchmark(
     done = {m.name: np.zeros((), np.int32) for m in methods}
     results, done = resume.restore((results, done))
     devices = jax.local_device_count()
+    all_runs = len(conditions) * sum(len(method.settings) for method in methods)
     for method in methods:
         trainer = _trainer(method, network, weight_decay, total_steps)
         settings = _stacked(method.settings)
@@ -201,7 +178,8 @@ def ldr_benchmark(
                 "runs": len(rows),
                 "chunk": chunk * len(method.settings),
                 "accuracy": float(means.max()),
-                "examples": len(rows) * size * epochs,
+                "run_steps": len(rows) * total_steps,
+                "done": len(rows) / all_runs,
             }
             yield Artifact("runs.csv", csv_bytes(rows))
             yield Checkpoint((results, done))
@@ -211,50 +189,23 @@ def ldr_benchmark(
     yield from benchmark_figures.figures(rows)
 
 
-def _check_names(argument: str, given: Sequence[str], names: Mapping) -> None:
-    if not given:
-        raise ValueError(f"{argument} must hold at least one name, got none.")
-    for name in given:
-        if name not in names:
-            raise ValueError(
-                f"{argument} must be of {', '.join(names)}; got {name}; {close_names(name, names)}"
-            )
+def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
+    """Those of the paper's network."""
+    width = min(columns, num_classes)
+    return width, width
 
 
 def _loss_names(losses: Sequence[str]) -> list[str]:
-    groups = {"paper": PAPER, "all": tuple(LOSSES)}
-    _check_names("losses", losses, groups | LOSSES)
+    groups = {"paper": PAPER, "all": tuple(ALL_LOSSES)}
+    check_names("losses", losses, groups | ALL_LOSSES)
     return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
-
-
-def _conditions(
-    dataset: str, development: dict, test: dict, noises: Sequence[str], folds: int, seeds: int
-) -> tuple[list[Condition], dict[str, Any]]:
-    """All data sets of the sweep and their parts, with a leading axis."""
-    num_classes = int(max(development["label"].max(), test["label"].max())) + 1
-    conditions, parts = [], []
-    for name in dict.fromkeys(noises):
-        for rate in RATES[name]:
-            matrix = _matrix(dataset, name, rate, num_classes)
-            for seed in range(seeds):
-                for fold, part in enumerate(noisy_folds(development, test, matrix, folds, seed)):
-                    conditions.append(Condition(name, rate, seed, fold))
-                    parts.append(part)
-    return conditions, stack(parts)
-
-
-def _matrix(dataset: str, name: str, rate: float, num_classes: int) -> np.ndarray:
-    if name == "class_dependent":
-        mapping = SWAPS.get(dataset) or noise.cyclic(num_classes)
-        return noise.class_dependent(num_classes, rate, mapping)
-    return noise.symmetric(num_classes, rate, include_self=True)
 
 
 def _method(
     name: str, learning_rates: Sequence[float], network: Network, total_steps: int
 ) -> Method:
     return robust_loss(
-        LOSSES[name],
+        ALL_LOSSES[name],
         OWN_NORMALIZATIONS.get(name, unnormalized),
         HYPERPARAMETERS.get(name, []),
         learning_rates,
@@ -285,17 +236,26 @@ def _stacked(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
     }
 
 
-def _trainer(
-    method: Method, network: Network, weight_decay: float, total_steps: int
-) -> Trainer:
+def _trainer(method: Method, network: Network, weight_decay: float, total_steps: int) -> Trainer:
     def optimizer(setting):
         factor = functools.partial(staircase, total_steps=total_steps)
         sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)
         return optax.chain(optax.add_decayed_weights(weight_decay), sgd)
 
     def start(setting, part):
-        key = jax.random.key(part["stream"])
-        return train.init_state(part["params"], optimizer(setting), key=key, extra=method.extra)
+        tables = ()
+        if method.name in FIRST_ROWS:
+            shape = part["train"]["label"].shape
+            first = jnp.full(shape, FIRST_ROWS[method.name](setting), jnp.float32)
+            # Within an epoch no example comes twice.
+            tables = train.Table(first, combine=None)
+        return train.init_state(
+            part["params"],
+            optimizer(setting),
+            key=jax.random.key(part["stream"]),
+            extra=method.extra,
+            tables=tables,
+        )
 
     def step(setting, part, state, batch):
         loss_fn = functools.partial(method.loss_fn, setting, part["known"])
@@ -305,7 +265,7 @@ def _trainer(
 
 
 def _measure(method: Method, network: Network, setting, part, state) -> dict[str, jax.Array]:
-    """`MEASURED` of one run; the temperatures only of ALDR-KL."""
+    """`MEASURED` of one run; the temperatures only of the two forms of ALDR-KL."""
     training, held, test = part["train"], part["validation"], part["test"]
     _, stats = state.extra
     on_training, on_held, on_test = (
@@ -319,8 +279,12 @@ def _measure(method: Method, network: Network, setting, part, state) -> dict[str
     found["memorized"] = metrics.memorization(
         on_training, training["label"], training["clean_label"]
     ).value
-    if method.name == "aldr_kl":
+    adapted = None
+    if method.name == "aldr_kl_step":
+        adapted = state.tables.values
+    elif method.name == "aldr_kl":
         adapted = adapted_temperatures(method, setting, on_training, training["label"])
+    if adapted is not None:
         found["temperature_clean"] = jnp.mean(adapted, where=~false)
         found["temperature_mislabelled"] = jnp.mean(adapted, where=false)
     # Scores that are not finite still have a largest one: a run that diverged is NaN throughout.

@@ -15,7 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.choices import EARLY, FIXED, LOSSES, VIEWS, Loss, Normalization
+from experiments.choices import (
+    EARLY,
+    FIXED,
+    LOSSES,
+    LOSSES_WITH_ROWS,
+    VIEWS,
+    Loss,
+    Normalization,
+)
 from experiments.lockstep import Method, Setting
 from experiments.networks import Network, tabular
 from lnl_jax import data, losses, metrics, models, noise
@@ -55,9 +63,9 @@ def stack(data_sets: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def name_of(loss: Loss) -> str:
-    """The name in `LOSSES` of a function, its keywords set or not."""
+    """The name in `LOSSES` or `LOSSES_WITH_ROWS` of a function, its keywords set or not."""
     chosen = loss.func if isinstance(loss, functools.partial) else loss
-    for name, function in LOSSES.items():
+    for name, function in (LOSSES | LOSSES_WITH_ROWS).items():
         if function is chosen:
             return name
     raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {chosen}.")
@@ -98,6 +106,7 @@ def robust_loss(
         views=VIEWS.get(name),
         early={key: (value, fixed[key]) for key, value in EARLY.get(name, {}).items()},
         half=total_steps // 2,
+        with_rows=name in LOSSES_WITH_ROWS,
     )
     for setting in open_settings:
         call.try_out(setting)
@@ -112,7 +121,7 @@ class _Call:
     """How a loss is called in a step; `extra` is the number of the step and the network's stats.
 
     `needed` are its arguments among `KNOWN`; `early` holds arguments with two values, one until the
-    step `half` and one from there on.
+    step `half` and one from there on. A loss `with_rows` takes and returns those of the batch.
     """
 
     loss: Callable
@@ -122,6 +131,7 @@ class _Call:
     views: int | None
     early: dict[str, tuple[float, float]]
     half: int
+    with_rows: bool
 
     def __call__(self, setting, known, params, extra, rows, batch, key):
         step, stats = extra
@@ -131,10 +141,13 @@ class _Call:
             arguments[name] = jnp.where(step < self.half, early, late)
         scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
 
-        def loss(scores, labels):
-            return self.loss(self.normalize(scores), labels, **arguments)
+        def loss(scores, labels, *rows):
+            return self.loss(self.normalize(scores), labels, *rows, **arguments)
 
-        values = self.network.apply_loss(loss, scores, batch["label"])
+        if self.with_rows:
+            values, rows = self.network.apply_loss(loss, scores, batch["label"], rows)
+        else:
+            values = self.network.apply_loss(loss, scores, batch["label"])
         return values, ((step + 1, stats), rows, {})
 
     def try_out(self, setting: Setting) -> None:
@@ -143,7 +156,8 @@ class _Call:
         known = {"matrix": np.eye(num_classes), "class_counts": np.ones(num_classes)}
         shape = (1, num_classes) if self.views is None else (self.views, 1, num_classes)
         arguments = {name: known[name] for name in self.needed} | setting
-        self.loss(jnp.zeros(shape), jnp.zeros(1, jnp.int32), **arguments)
+        rows = (jnp.ones(1),) if self.with_rows else ()
+        self.loss(jnp.zeros(shape), jnp.zeros(1, jnp.int32), *rows, **arguments)
 
 
 def measure(

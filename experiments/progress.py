@@ -43,11 +43,18 @@ def progress(
     Yields:
       A function to call with every new row.
     """
-    start = max((row.get("epoch") or 0 for row in rows), default=0)
+    # A row that says what share of the run is done is as good as one with the number of an epoch.
+    total = epochs or 1
+    start = max((_place(row, total) or 0 for row in rows), default=0)
     show = _bar if console.is_terminal else _lines
     with show(console, name, epochs, start) as update:
-        describe = _describer(epochs)
-        yield lambda row: update(row.get("epoch"), describe(row, time.perf_counter()))
+        describe = _describer(total)
+
+        def advance(row: Row) -> None:
+            words = describe(row, time.perf_counter())
+            update(_place(row, total), _named(row, epochs), words)
+
+        yield advance
 
 
 def table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -68,26 +75,43 @@ def numbers(row: Mapping[str, Any] | None, seconds: float) -> str:
     return "   ".join([*entries, f"{number(float(seconds))} s"])
 
 
-def _describer(epochs: int | None) -> Callable[[Row, float], str]:
+def _place(row: Row, total: int) -> float | None:
+    """Where a row stands between 0 and `total`."""
+    return row["done"] * total if "done" in row else row.get("epoch")
+
+
+def _named(row: Row, epochs: int | None) -> str:
+    """The place of a row in words; empty if it has none."""
+    if "done" in row:
+        return f"{row['done']:.0%}"
+    if not row.get("epoch"):
+        return ""
+    return f"epoch {row['epoch']}" + (f"/{epochs}" if epochs else "")
+
+
+def _describer(total: int) -> Callable[[Row, float], str]:
     """Makes a function that turns a row and the present time into the text beside the bar."""
     first: dict[str, float] = {}
 
     def describe(row: Row, now: float) -> str:
-        epoch, examples = row.get("epoch") or 0, row.get("examples") or 0
+        place = _place(row, total) or 0
+        unit = "run_steps" if "run_steps" in row else "examples"
+        count = row.get(unit) or 0
         # The first epoch includes compilation, so speed counts from its end. The next method of a
         # study starts from epoch 1 again.
-        if not first or epoch < first["epoch"] or examples < first["examples"]:
-            first.update(time=now, epoch=epoch, examples=examples)
+        if not first or place < first["place"] or count < first["count"]:
+            first.update(time=now, place=place, count=count)
         elapsed = now - first["time"]
         # The most useful first: a narrow terminal cuts the end.
         words = []
-        if epochs and epochs > epoch > first["epoch"]:
-            left = elapsed / (epoch - first["epoch"]) * (epochs - epoch)
+        if total > place > first["place"]:
+            left = elapsed / (place - first["place"]) * (total - place)
             words.append(f"{_clock(left)} left")
         words += [str(row["method"])] if "method" in row else []
         words += [f"{key} {number(row[key])}" for key in ("loss", "accuracy") if key in row]
-        if examples > first["examples"] and elapsed > 0:
-            words.append(f"{number((examples - first['examples']) / elapsed)} examples/s")
+        if count > first["count"] and elapsed > 0:
+            speed = number((count - first["count"]) / elapsed)
+            words.append(f"{speed} {unit.replace('_', '-')}/s")
         return "  ".join(words)
 
     return describe
@@ -102,7 +126,7 @@ def _clock(seconds: float) -> str:
 @contextlib.contextmanager
 def _bar(
     console: Console, name: str, epochs: int | None, start: int
-) -> Iterator[Callable[[int | None, str], None]]:
+) -> Iterator[Callable[[float | None, str, str], None]]:
     # Rich would drop the bar on a narrow terminal; this shortens it and cuts the words instead.
     length = 30 if console.width >= 110 else 10
     room = max(console.width - len(name) - length - 5, 0)
@@ -113,18 +137,15 @@ def _bar(
         TextColumn("{task.fields[words]}", markup=False),
     )
 
-    def text(epoch: int, words: str) -> str:
-        place = f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}"
-        return f"{place}  {words}"[:room]
-
     with Progress(*columns, console=console, refresh_per_second=8) as shown:
-        task = shown.add_task(name, total=epochs, completed=start, words=text(start, ""))
+        earlier = _named({"epoch": start} if epochs else {}, epochs)
+        task = shown.add_task(name, total=epochs, completed=start, words=earlier[:room])
         reached = start
 
-        def update(epoch: int | None, words: str) -> None:
+        def update(place: float | None, named: str, words: str) -> None:
             nonlocal reached
-            reached = reached if epoch is None else epoch
-            shown.update(task, completed=reached, words=text(reached, words))
+            reached = reached if place is None else place
+            shown.update(task, completed=reached, words=f"{named}  {words}"[:room])
 
         yield update
 
@@ -132,18 +153,17 @@ def _bar(
 @contextlib.contextmanager
 def _lines(
     console: Console, name: str, epochs: int | None, start: int
-) -> Iterator[Callable[[int | None, str], None]]:
-    """One line for the first epoch and for every tenth of them; without epochs, every ten rows."""
+) -> Iterator[Callable[[float | None, str, str], None]]:
+    """One line for the first row and for every tenth of the run; of unknown length, every ten."""
     count, shown = 0, -1
 
-    def update(epoch: int | None, words: str) -> None:
+    def update(place: float | None, named: str, words: str) -> None:
         nonlocal count, shown
         count += 1
-        tenth = epoch * 10 // epochs if epoch and epochs else count // 10
+        tenth = int(place * 10 / (epochs or 1)) if place and epochs else count // 10
         if count > 1 and tenth == shown:
             return
         shown = tenth
-        place = f"epoch {epoch}" + (f"/{epochs}" if epochs else "") if epoch else f"row {count}"
-        console.print(f"{name}  {place}  {words}", soft_wrap=True)
+        console.print(f"{name}  {named or f'row {count}'}  {words}", soft_wrap=True)
 
     yield update

@@ -9,7 +9,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
-from lnl_jax.train.sharding import data_mesh, replicate, shard_batch
+from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
 from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 from lnl_jax.train.table_rows import (
@@ -28,6 +28,7 @@ __all__ = [
     "Trainer",
     "chunk_size",
     "data_mesh",
+    "local_mesh",
     "dispatch_steps",
     "evaluate",
     "fingerprint",

@@ -1,5 +1,6 @@
 """Data parallelism under `jax.jit`: the step sees the whole batch, the arrays are split."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,7 +26,16 @@ def data_mesh(num_devices: int | None = None) -> Mesh:
     devices = jax.devices()
     if num_devices is not None and not 1 <= num_devices <= len(devices):
         raise ValueError(f"num_devices must be from 1 to {len(devices)}, got {num_devices}.")
-    return Mesh(np.asarray(devices[:num_devices]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    return _mesh(devices[:num_devices])
+
+
+def local_mesh() -> Mesh:
+    """A mesh as that of `data_mesh` of all devices of this process."""
+    return _mesh(jax.local_devices())
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:

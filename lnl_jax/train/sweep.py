@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lnl_jax.train.sharding import DATA_AXIS, data_mesh
+from lnl_jax.train.sharding import DATA_AXIS, local_mesh
 
 PyTree = Any
 
@@ -121,6 +122,8 @@ def run_sweep(
         epochs: passes over the data.
         chunk: data sets at once, from `chunk_size`.
         mesh: over whose devices the data sets of a chunk are split; none takes all local devices.
+            One over the devices of several processes is given to all of them, with the same
+            arguments; each gets all results.
         finished: how many data sets, the first ones, were trained on earlier.
         report: called after each epoch of a chunk with its number, from 1, and how many steps all
             runs of the chunk took in it together.
@@ -131,7 +134,7 @@ def run_sweep(
     Raises:
         ValueError: if there is nothing to train, or the chunk does not split over the devices.
     """
-    mesh = data_mesh(len(jax.local_devices())) if mesh is None else mesh
+    mesh = local_mesh() if mesh is None else mesh
     count, width = (len(jax.tree.leaves(tree)[0]) for tree in (data_sets, settings))
     if not count or not width or epochs < 1:
         raise ValueError(
@@ -155,7 +158,7 @@ def run_sweep(
             if report is not None:
                 jax.block_until_ready(state)
                 report(epoch + 1, rows["mask"].shape[1] * len(members) * width)
-        measured = jax.tree.map(np.asarray, measure(settings, own, state))
+        measured = _on_host(measure(settings, own, state))
         yield members, {name: v[: len(members)] for name, v in measured.items()}
 
 
@@ -192,6 +195,13 @@ def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callabl
         compiled(run_epoch, 0, 1, 1, 1, donate_argnums=2),
         compiled(measure, 0, 1, 1),
     )
+
+
+def _on_host(measured: PyTree) -> PyTree:
+    """What all devices measured, also those of other processes."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(measured)):
+        return jax.tree.map(np.asarray, measured)
+    return multihost_utils.process_allgather(measured, tiled=True)
 
 
 def _bytes(array: Any) -> int:

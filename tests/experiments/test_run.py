@@ -334,6 +334,15 @@ def test_the_bar_starts_where_the_earlier_session_ended():
     assert "epoch 51/100" in show(epochs_of(1, 50), epochs_of(51, 51), terminal=True, epochs=100)
 
 
+def test_a_row_with_the_share_that_is_done_moves_the_bar_and_tells_the_time_left():
+    rows = [{"done": done, "method": "ldr", "run_steps": int(1e4 * done)} for done in (0.2, 0.5)]
+    text = show([], rows, terminal=True, epochs=7)
+    assert "━" * 15 + "╺" in text
+    assert "50%  0:00:00 left  ldr" in text
+    assert "run-steps/s" in text
+    assert "toy  20%  ldr" in show([], rows, terminal=False, epochs=7)
+
+
 def test_a_narrow_terminal_keeps_the_bar_and_cuts_the_end():
     text = show([], epochs_of(1, 50), terminal=True, epochs=100, width=60)
     assert len(text.splitlines()) == 1

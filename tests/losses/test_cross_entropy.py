@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from lnl_jax.losses import (
+    _checks,
     confident,
     generalized_cross_entropy,
     partially_huberised_cross_entropy,
@@ -24,6 +25,23 @@ def scores(rng):
     logits = 3 * rng.normal(size=(EXAMPLES, CLASSES))
     labels = rng.integers(CLASSES, size=EXAMPLES, dtype=np.int32)
     return logits, labels, rng.dirichlet(np.ones(CLASSES), size=EXAMPLES)
+
+
+@pytest.mark.parametrize("where", [None, np.arange(CLASSES) != 2])
+def test_looking_up_the_label_is_comparing_all_classes_with_it(monkeypatch, scores, where):
+    logits, labels = jnp.float32(scores[0]), jnp.asarray(scores[1]).at[0].set(CLASSES)
+
+    def both(logits):
+        losses = generalized_cross_entropy(logits, labels, q=0.7, where=where)
+        return jnp.nansum(losses), losses
+
+    compared = jax.grad(both, has_aux=True)(logits)
+    monkeypatch.setattr(_checks, "FEW_CLASSES", CLASSES - 1)
+    looked_up = jax.grad(both, has_aux=True)(logits)
+    for found, expected in zip(compared, looked_up, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    assert np.isnan(compared[1][0])
+    assert np.isnan(compared[1]).sum() == 1 + (0 if where is None else (labels == 2).sum())
 
 
 def test_a_small_q_gives_cross_entropy_in_float32(scores):

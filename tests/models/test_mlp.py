@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lnl_jax.models import MLP
+from lnl_jax.models import MLP, LaneMLP
 
 
 @functools.cache
@@ -105,3 +105,44 @@ def test_the_gradient_is_finite_and_reaches_every_layer(rng, scale):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     if scale == 1:
         assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("hidden", [(16, 8), ()])
+def test_lanes_give_the_scores_and_gradients_of_the_other_layout(rng, hidden):
+    model, variables = built(hidden)
+    lanes = LaneMLP(num_classes=5, hidden=hidden)
+    names = {f"_LaneDense_{i}": old for i, old in enumerate(sorted(variables["params"]))}
+
+    def turned(params):
+        own = {new: params["params"][old] for new, old in names.items()}
+        return {"params": {n: p | {"kernel": p["kernel"].T} for n, p in own.items()}}
+
+    x, weights = rng.normal(size=(7, 12)), rng.normal(size=(7, 5))
+    x, weights = jnp.asarray(x, jnp.float32), jnp.asarray(weights, jnp.float32)
+    shapes = jax.eval_shape(lanes.init, jax.random.key(0), x.T)
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, turned(variables))
+
+    def of_rows(variables, x):
+        return (weights * jnp.sin(model.apply(variables, x))).sum()
+
+    def of_lanes(variables, x):
+        return (weights.T * jnp.sin(lanes.apply(variables, x.T))).sum()
+
+    expected, grads = jax.value_and_grad(of_rows, (0, 1))(variables, x)
+    found, own_grads = jax.value_and_grad(of_lanes, (0, 1))(turned(variables), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for actual, wanted in zip(
+        jax.tree.leaves(own_grads), jax.tree.leaves((turned(grads[0]), grads[1])), strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_lanes_are_drawn_from_the_distributions_of_the_other_layout():
+    lanes = LaneMLP(num_classes=300, hidden=(200,))
+    params = lanes.init(jax.random.key(0), jnp.zeros((100, 1)))["params"]
+    kernel, bias = params["_LaneDense_0"]["kernel"], params["_LaneDense_0"]["bias"]
+    assert kernel.shape == (200, 100)
+    np.testing.assert_allclose(kernel.std(), (2 / 300) ** 0.5, rtol=0.03)
+    # Truncated at two deviations there would be none beyond.
+    assert jnp.abs(kernel).max() > 3 * kernel.std()
+    assert 0.09 < jnp.abs(bias).max() <= 0.1

@@ -1,3 +1,9 @@
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +40,10 @@ TRAINER = Trainer(start, step, measure)
 
 @pytest.fixture(scope="module")
 def problem():
+    return make_problem()
+
+
+def make_problem():
     rng = np.random.default_rng(0)
     part = {
         "x": rng.normal(size=(DATA_SETS, SIZE, 2)).astype(np.float32),
@@ -90,6 +100,44 @@ def test_every_run_is_what_it_would_be_alone(problem, devices, chunk):
         assert len(measured["w"]) == len(members)
         seen += members
     assert seen == [0, 1, 2]
+
+
+PROCESS = """
+import sys
+import jax
+jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+import numpy as np
+from lnl_jax.train.sharding import data_mesh
+from lnl_jax.train.sweep import run_sweep
+from tests.train import test_sweep as t
+settings, data_sets = t.make_problem()
+mesh = data_mesh(2)
+assert mesh.size == 2 and len(jax.local_devices()) == 1
+found = run_sweep(t.TRAINER, settings, data_sets, t.plan, epochs=2, chunk=2, mesh=mesh)
+np.savez(sys.argv[3], w=np.concatenate([measured["w"] for _, measured in found]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(problem, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    files = [tmp_path / f"{rank}.npz" for rank in range(2)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(port), str(rank), str(file)],
+            env=environment,
+            cwd=pathlib.Path(__file__).parents[2],
+        )
+        for rank, file in enumerate(files)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    whole = run_sweep(TRAINER, *problem, plan, epochs=2, chunk=3, mesh=data_mesh(1))
+    expected = next(whole)[1]["w"]
+    for file in files:
+        np.testing.assert_allclose(np.load(file)["w"], expected, rtol=2e-6, atol=1e-6)
 
 
 def test_a_sweep_goes_on_after_what_was_finished(problem):

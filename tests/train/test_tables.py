@@ -76,6 +76,12 @@ def test_duplicates_are_combined_by_the_rule_of_the_table(combine, expected):
     assert found.tolist() == expected
 
 
+def test_without_a_rule_rows_are_written_as_they_are_and_padding_is_dropped():
+    mask = [True, False, True, False]
+    found = write([4, 0, 1, -1], [7.0, 8.0, 9.0, 6.0], mask, into=table(None))
+    assert found.tolist() == [0, 9, 2, 3, 7, 5]
+
+
 @pytest.mark.parametrize("combine", [segment_mean, segment_last])
 def test_rules_combine_whole_rows(combine):
     rows = jnp.arange(24.0).reshape(3, 2, 4)

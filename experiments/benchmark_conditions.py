@@ -1,0 +1,89 @@
+"""The data sets of the LDR paper's comparison: tables of numbers, noises, folds."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.command_line import close_names
+from experiments.ldr_letter import noisy_folds, official_split
+from experiments.noisy_labels import stack
+from lnl_jax import data, noise
+
+RATES = {"clean": (0.0,), "uniform": (0.3, 0.6, 0.9), "class_dependent": (0.1, 0.3, 0.5)}
+SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
+
+
+def letter(data_dir: str | None) -> tuple[dict, dict]:
+    """18,000 rows for training and validation, the official 2,000 for testing; 26 classes."""
+    return official_split(data.letter(data_dir))
+
+
+def digits(data_dir: str | None) -> tuple[dict, dict]:
+    """scikit-learn's digits, a fifth of them for testing."""
+    del data_dir
+    return data.hold_out(data.digits(), 0.2, np.random.default_rng(0))
+
+
+def _official(load: Callable, data_dir: str | None) -> tuple[dict, dict]:
+    splits = load(data_dir)
+    return splits.train, splits.test
+
+
+DATASETS: dict[str, Callable] = {
+    "letter": letter,
+    "vowel": functools.partial(_official, data.vowel),
+    "digits": digits,
+    "satimage": functools.partial(_official, data.satimage),
+    "pendigits": functools.partial(_official, data.pendigits),
+}
+
+
+class Condition(NamedTuple):
+    """A data set of a sweep: one noise, one draw of it, one fold."""
+
+    noise: str
+    rate: float
+    seed: int
+    fold: int
+
+
+def check_names(argument: str, given: Sequence[str], names: Mapping) -> None:
+    """Raises ValueError for a name that is not one of them, or for none."""
+    if not given:
+        raise ValueError(f"{argument} must hold at least one name, got none.")
+    for name in given:
+        if name not in names:
+            raise ValueError(
+                f"{argument} must be of {', '.join(names)}; got {name}; {close_names(name, names)}"
+            )
+
+
+def make_conditions(
+    dataset: str, development: dict, test: dict, noises: Sequence[str], folds: int, seeds: int
+) -> tuple[list[Condition], dict[str, Any]]:
+    """All data sets of the sweep and their parts, with a leading axis.
+
+    The index of a training example is its position in its fold, where a run keeps its row.
+    """
+    num_classes = int(max(development["label"].max(), test["label"].max())) + 1
+    conditions, parts = [], []
+    for name in dict.fromkeys(noises):
+        for rate in RATES[name]:
+            matrix = transition_matrix(dataset, name, rate, num_classes)
+            for seed in range(seeds):
+                for fold, part in enumerate(noisy_folds(development, test, matrix, folds, seed)):
+                    conditions.append(Condition(name, rate, seed, fold))
+                    size = len(part["train"]["label"])
+                    part["train"] = part["train"] | {"index": np.arange(size, dtype=np.int32)}
+                    parts.append(part)
+    return conditions, stack(parts)
+
+
+def transition_matrix(dataset: str, name: str, rate: float, num_classes: int) -> np.ndarray:
+    """Probabilities of the noisy labels given the clean ones, ``[K, K]``."""
+    if name == "class_dependent":
+        mapping = SWAPS.get(dataset) or noise.cyclic(num_classes)
+        return noise.class_dependent(num_classes, rate, mapping)
+    return noise.symmetric(num_classes, rate, include_self=True)
