@@ -92,8 +92,8 @@ def figures(rows: Iterable[Row]) -> Iterator[Artifact]:
 
     Yields:
         `critical_difference`, the average ranks of top-1 with bars over losses that do not differ
-        (from three losses and two conditions on); `accuracy_against_noise`; and, where ALDR-KL was
-        trained, `aldr_temperatures`, of examples with right and with false labels.
+        (from three losses and two conditions on); `accuracy_against_noise`; and, of each form of
+        ALDR-KL, `NAME_temperatures`, of examples with right and with false labels.
     """
     chosen = select(rows)
     cells, conditions, losses = cells_of(chosen, "top_1"), conditions_of(chosen), losses_of(chosen)
@@ -102,8 +102,10 @@ def figures(rows: Iterable[Row]) -> Iterator[Artifact]:
     ordered = best_first(losses, average_ranks(cells, conditions, losses))
     if any(condition.noise != "clean" for condition in conditions):
         yield Artifact("accuracy_against_noise", noise_figure(cells, conditions, ordered))
-    if any(np.isfinite(numbers(chosen, column)).any() for column in TEMPERATURES):
-        yield Artifact("aldr_temperatures", temperatures_figure(chosen))
+    for loss in losses:
+        runs = [row for row in chosen if row["loss"] == loss]
+        if any(np.isfinite(numbers(runs, column)).any() for column in TEMPERATURES):
+            yield Artifact(f"{loss}_temperatures", temperatures_figure(loss, runs))
 
 
 def critical_difference_figure(comparison: Comparison) -> "Figure":
@@ -217,8 +219,8 @@ def _noise_curve(
         panel.fill_between(rates, low, high, color=color, alpha=0.1, linewidth=0, zorder=2)
 
 
-def temperatures_figure(chosen: Sequence[Row]) -> "Figure":
-    """The temperature that ALDR-KL ends with, of examples with right and with false labels."""
+def temperatures_figure(loss: str, chosen: Sequence[Row]) -> "Figure":
+    """The temperature that a loss ends with, of examples with right and with false labels."""
     from matplotlib.figure import Figure
 
     grouped: dict[Condition, list[Row]] = {}
@@ -238,7 +240,7 @@ def temperatures_figure(chosen: Sequence[Row]) -> "Figure":
         for panel in line[len(shown) :]:
             panel.axis("off")
         line[0].set_ylabel(f"{dataset}: temperature λ")
-    figure.suptitle("λ of ALDR-KL, mean ± std over the runs; the scales differ", fontsize=10)
+    figure.suptitle(f"λ of {loss}, mean ± std over the runs; the scales differ", fontsize=10)
     return figure
 
 

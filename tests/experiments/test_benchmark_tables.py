@@ -231,7 +231,7 @@ def test_figures_draw_every_loss_and_leave_out_what_diverged():
         if (row["loss"], row["rate"]) == ("aldr_kl", 0.6):
             row |= NAN
     drawn = {name: figure for name, figure in figures(rows)}
-    assert list(drawn) == ["critical_difference", "accuracy_against_noise", "aldr_temperatures"]
+    assert list(drawn) == ["critical_difference", "accuracy_against_noise", "aldr_kl_temperatures"]
     texts = [text.get_text() for text in drawn["critical_difference"].axes[0].texts]
     for loss in PAPER:
         assert sum(loss in text.split() for text in texts) == 1
