@@ -87,10 +87,10 @@ def ldr_benchmark(
     Classification" (ICML 2023), as in `ldr_letter`, for 15 losses with 39 settings, three learning
     rates, five contiguous folds and seven noises: uniform 30%, 60%, 90%, class-dependent 10%, 30%,
     50%, and clean, 4,095 runs. Setting and learning rate are those with the best mean accuracy on
-    noisy validation labels; reported is top-1 to top-5 accuracy on clean test labels. ALDR-KL is the
-    paper's Algorithm 1, with a temperature per training example that is part of a run; truncated GCE
-    is its closed form, where the official code prunes examples every ten epochs. All runs of a loss
-    are one compiled program, on as many devices as JAX sees: on a CPU set
+    noisy validation labels; reported is top-1 to top-5 accuracy on clean test labels. ALDR-KL is
+    the paper's Algorithm 1, with a temperature per training example that is part of a run;
+    truncated GCE is its closed form, where the official code prunes examples every ten epochs. All
+    runs of a loss are one compiled program, on as many devices as JAX sees: on a CPU set
     `JAX_NUM_CPU_DEVICES` to the number of cores.
 
         JAX_NUM_CPU_DEVICES=2 python experiments/run.py --exp ldr_benchmark --dataset vowel \
