@@ -30,7 +30,15 @@ def data_mesh(num_devices: int | None = None) -> Mesh:
 
 
 def local_mesh() -> Mesh:
-    """A mesh as that of `data_mesh` of all devices of this process."""
+    """A mesh of one axis, ``"data"``, of the devices of this process only.
+
+    Returns:
+        The mesh, its axis of type Auto. Without other processes it is that of `data_mesh`.
+
+    Example:
+        >>> local_mesh() == data_mesh()
+        True
+    """
     return _mesh(jax.local_devices())
 
 
