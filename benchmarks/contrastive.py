@@ -1,13 +1,17 @@
-"""Time and memory of contrastive losses, forward and backward: all pairs at once or in blocks.
+"""Time and memory of contrastive losses: all pairs at once or in blocks; whole training steps.
 
 python benchmarks/contrastive.py [--batch_sizes 1024 ... 8192] [--width 512] [--block_sizes 256]
     [--dtypes float32 bfloat16] [--losses info_nce isogclr] [--dense_up_to 8192] [--calls 3]
     [--json FILE]
+python benchmarks/contrastive.py --steps 8 [--batch_sizes 32] [--json FILE]
 
 The calls are interleaved and the fastest counts: a machine shared with others only ever adds time.
 Memory is what the compiled program needs besides its arguments and results. Beyond
 ``--dense_up_to`` only blocks run: at 32768 one array of all pairs is 4 GiB. ``--calls 0`` compiles
 and runs nothing. Where PyTorch is installed, its own InfoNCE in eager mode is timed as well.
+
+``--steps`` times training steps of SimCLR and iSogCLR instead: two views of 32x32 images
+through a ResNet-18 and a projector of 512, LARS, rows of a table of 50,000 examples.
 """
 
 import argparse
@@ -21,8 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax import losses
+from experiments.contrastive import contrasts, new_table, of_views
+from experiments.isogclr_cifar import embedding, lars
+from lnl_jax import losses, models, train
 
+TABLE, PROJECTOR = 50_000, 512
 TEMPERATURE = 0.07
 
 
@@ -139,6 +146,71 @@ def run(name, batch_size, dtype, calls, args):
     return fastest(everything, pair, args.calls), differences
 
 
+def training_steps(batch_size):
+    """``name -> call``, each a compiled step that goes on from where its last call stopped."""
+    methods = contrasts(
+        temperature=0.1,
+        starts=(0.1,),
+        rho=0.4,
+        gamma=0.8,
+        temperature_step=0.03,
+        temperature_momentum=0.5,
+        temperature_clip=3.0,
+        temperature_range=(0.05, 1.0),
+    )
+    network = models.ProjectedEncoder(
+        models.resnet18(None), models.Projector((PROJECTOR, PROJECTOR), PROJECTOR)
+    )
+    key = jax.random.key(0, impl="rbg")
+    variables = jax.jit(network.init)(key, jnp.zeros((1, 32, 32, 3)))
+    embed = embedding(network, np.full(3, 0.5), np.full(3, 0.25), padded=False)
+    images = jax.random.randint(key, (batch_size, 32, 32, 3), 0, 256).astype(jnp.uint8)
+    index = jnp.arange(batch_size) * (TABLE // batch_size)
+    batch = {"image": images, "index": index, "mask": jnp.ones(batch_size, bool)}
+    tx = lars(lambda _: 0.1, 5e-4)
+
+    def stepper(method):
+        state = train.init_state(
+            variables["params"],
+            tx,
+            key=jax.random.key(1),
+            extra=variables["batch_stats"],
+            tables=new_table(TABLE, 0.1),
+        )
+        step = jax.jit(train.make_train_step(of_views(method, embed), tx), donate_argnums=0)
+        held = [jax.tree.map(jnp.copy, state)]
+
+        def call():
+            held[0], found = step(held[0], batch)
+            return found["loss"]
+
+        return call
+
+    return {method.name: stepper(method) for method in (methods[0], methods[-1])}
+
+
+def measure_steps(args):
+    """One dict per method and batch size: seconds of each step, and their ratio to SimCLR's."""
+    for batch_size in args.batch_sizes:
+        calls = training_steps(batch_size)
+        seconds = {name: [] for name in calls}
+        for turn in range(args.steps + 1):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                jax.block_until_ready(call())
+                # The first call compiles.
+                seconds[name] += [time.perf_counter() - start] * (turn > 0)
+        for name, of_each in seconds.items():
+            row = {"step": name, "batch_size": batch_size, "fastest": min(of_each)}
+            row["median"] = float(np.median(of_each))
+            row["fastest_ratio"] = row["fastest"] / min(seconds["simclr"])
+            # Steps beside each other in time, where the machine is shared.
+            ratios = np.divide(of_each, seconds["simclr"])
+            row["median_of_ratios"] = float(np.median(ratios))
+            print(json.dumps(row), flush=True)
+            yield row
+
+
 def main():
     """Prints each measurement as it comes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -149,15 +221,20 @@ def main():
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--dense_up_to", type=int, default=8192)
     parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
-    rows = [
-        row
-        for dtype in args.dtypes
-        for batch_size in args.batch_sizes
-        for name in args.losses
-        for row in measure(name, batch_size, dtype, args)
-    ]
+    rows = (
+        list(measure_steps(args))
+        if args.steps
+        else [
+            row
+            for dtype in args.dtypes
+            for batch_size in args.batch_sizes
+            for name in args.losses
+            for row in measure(name, batch_size, dtype, args)
+        ]
+    )
     if args.json:
         machine = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
         text = json.dumps(machine | {"width": args.width, "rows": rows}, indent=2)

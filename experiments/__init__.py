@@ -5,6 +5,8 @@ from typing import Any
 
 from experiments.dro_groups import dro_groups
 from experiments.hello_digits import hello_digits, seeds_and_rows
+from experiments.isogclr_cc3m import isogclr_cc3m
+from experiments.isogclr_cifar import isogclr_cifar
 from experiments.isogclr_digits import isogclr_digits
 from experiments.isogclr_pairs import isogclr_pairs
 from experiments.ldr_benchmark import ldr_benchmark
@@ -18,6 +20,8 @@ from experiments.loss_leaderboard import loss_leaderboard
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
     "hello_digits": hello_digits,
+    "isogclr_cc3m": isogclr_cc3m,
+    "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,
     "isogclr_pairs": isogclr_pairs,
     "ldr_benchmark": ldr_benchmark,

@@ -53,13 +53,13 @@ def convolutional(
             return model.apply(variables, augment.to_float(images, known["mean"], known["std"]))
 
         if "image" in part:
-            return _in_chunks(score, part["image"])
-        return _in_chunks(lambda index: score(known["image"][index]), part["index"])
+            return in_chunks(score, part["image"])
+        return in_chunks(lambda index: score(known["image"][index]), part["index"])
 
     return Network(num_classes, stats, training_scores, scores)
 
 
-def _in_chunks(function: Callable, array: jax.Array) -> jax.Array:
+def in_chunks(function: Callable, array: jax.Array) -> jax.Array:
     """A function of a batch on a long array, a chunk at a time."""
     size = len(array)
     chunks = -(-size // SCORED_AT_ONCE)

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "losses": {"jax", "numpy", "optax"},
     "metrics": {"jax", "optax"},
     "noise": {"numpy"},
-    "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain"},
+    "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},
     "label_models": {"jax", "numpy"},
     "models": {"jax", "numpy", "flax", "safetensors", "tokenizers"},
     "train": {"jax", "numpy", "optax", "orbax", "lnl_jax.metrics"},
@@ -38,7 +38,7 @@ MAY_IMPORT = {
 }
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
-HEAVY += ("safetensors", "tokenizers")
+HEAVY += ("safetensors", "tokenizers", "PIL")
 WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in MAY_IMPORT[name]]
 
 

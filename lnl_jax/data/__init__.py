@@ -7,6 +7,7 @@ from lnl_jax.data.batches import batches, epoch_plan, take
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
 from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
+from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
 from lnl_jax.data.shapes32 import shapes32
@@ -15,6 +16,8 @@ from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
 __all__ = [
+    "DecodedImages",
+    "ImageText",
     "Splits",
     "batches",
     "check_labels",
@@ -25,6 +28,7 @@ __all__ = [
     "fashion_mnist",
     "fits_on_device",
     "hold_out",
+    "image_text",
     "k_fold",
     "letter",
     "load_npz",

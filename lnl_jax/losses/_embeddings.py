@@ -1,5 +1,7 @@
 """What every contrastive loss reads first, embeddings, temperatures and pairs, and does last."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -97,7 +99,7 @@ def read_pairs(
         positives = jnp.tile(positives, views)
     invalid = (positives < 0) | (positives >= num_keys)
     key_where = None
-    if where is not None and np.size(where) == np.shape(where)[-1]:
+    if where is not None and math.prod(np.shape(where)[:-1]) == 1:
         # The same keys for all anchors: a vector is enough.
         key_where, where = jnp.broadcast_to(jnp.ravel(where), num_keys), None
     elif where is not None:

@@ -1,14 +1,15 @@
 """Eight steps of the official iSogCLR, LibAUC 2.0.1, SogCLR and FastCLIP, run by their own code.
 
-Left out are what their bugs make of it: temperatures along the columns (official v2), a floor of
-1e-20 under the inner mean (LibAUC at a temperature of 0.01), a temperature that can only fall
-(LibAUC's FastCLIP), Adam on the temperatures of FastCLIP-v2 and the last of several duplicates.
+Left out is what their bugs make of it: temperatures along the columns (official v2) and the
+gradients of a global temperature (LibAUC's, with which it can only fall, and FastCLIP's, which has
+one part twice). What they do otherwise is a function of ours or one that is passed in.
 """
 
 import functools
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,23 @@ LIBAUC = (losses.raw_similarity, losses.restart_batch)
 LIBAUC_BIMODAL = (losses.difference_to_positive, losses.restart_batch)
 FASTCLIP = (losses.difference_to_positive, losses.restart_example)
 
+
+def restart_and_floor(log_u, log_inner):
+    """LibAUC's guard against underflow, an average of at least 1e-20, where gamma is 0.6."""
+    started = losses.restart_batch(log_u, log_inner)
+    new = 0.6 * jnp.exp(log_inner)
+    low = 0.4 * jnp.exp(started) + new < 1e-20
+    return jnp.where(low, jnp.log((1e-20 - jnp.where(low, new, 0)) / 0.4), started)
+
+
+def guarded(statistics):
+    """FastCLIP's guard: 1e-14 is added to the average, and as well to what it is of."""
+    estimate = losses.difference_to_positive(statistics)
+    return estimate._replace(log_inner=jnp.logaddexp(estimate.log_inner, math.log(1e-14)))
+
+
+LIBAUC_FLOORED = (losses.difference_to_positive, restart_and_floor)
+
 UNIMODAL = {
     "off_uni_isogclr_v1_ep0": OFFICIAL,
     "off_uni_isogclr_v1_ep1": OFFICIAL,
@@ -37,6 +55,8 @@ UNIMODAL = {
     "libauc_uni_sogclr_const": LIBAUC,
     "sogclr_repo_uni": LIBAUC,
 }
+# With examples twice in a batch, of which the last is stored: a matter of who writes the table.
+DUPLICATES = "off_uni_isogclr_dup"
 # What the loss of the file is of ours, and the functions that make it.
 BIMODAL = {
     "off_bi_isogclr_const": (1.0, OFFICIAL_BIMODAL),
@@ -46,13 +66,21 @@ BIMODAL = {
     "off_bi_sogclr": (1.0, OFFICIAL_BIMODAL),
     # A sum over the seven negatives, halved.
     "libauc_bi_isogclr_const": (3.5, LIBAUC_BIMODAL),
+    "libauc_bi_isogclr_tau001": (3.5, LIBAUC_FLOORED),
     "libauc_bi_sogclr_const": (3.5, LIBAUC_BIMODAL),
     "libauc_bi_sogclr_cosine": (3.5, LIBAUC_BIMODAL),
-    # Without the factor of the temperature.
+    # The embeddings' gradient, with the factor of the temperature.
+    "libauc_bi_v3_globallearn": (3.5 * 0.05, LIBAUC_BIMODAL),
+    # Without it.
     "fastclip_v0v1": (0.5 / 0.07, FASTCLIP),
     "fastclip_v3": (0.5, FASTCLIP),
+    # Of two ranks with four pairs each, averaged.
+    "fastclip_v3_2rank": (0.5, FASTCLIP),
 }
-SEEDS = ["f64_s0", *(pytest.param(seed, marks=pytest.mark.slow) for seed in ("f64_s1", "f32_s0"))]
+SEEDS = [
+    pytest.param("f64_s0"),
+    *(pytest.param(seed, marks=pytest.mark.slow) for seed in ("f64_s1", "f32_s0")),
+]
 
 
 class Trajectory:
@@ -68,7 +96,7 @@ class Trajectory:
         self.config = json.loads(str(self.file["config"]))
         names = ("tau_init", "tau", "temperature", "T")
         start = next(self.config[name] for name in names if name in self.config)
-        self.individual = any(key.startswith("state_tau") for key in self.file)
+        self.individual = bool({"state_tau", "state_tau1"} & self.file.keys())
         # The official SogCLR stores the sum of the estimates of the two views, not their mean.
         self.stores_sum = name == "off_uni_sogclr"
         filled = [np.full(NUM_EXAMPLES, x, self.dtype) for x in (start, -np.inf, 0)]
@@ -188,11 +216,20 @@ def queue_step(logits, rows, rates, functions, bounds):
     return jax.grad(total, has_aux=True)(logits)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", UNIMODAL)
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        *(
+            pytest.param(name, *seed.values, marks=seed.marks)
+            for name in UNIMODAL
+            for seed in SEEDS
+        ),
+        (DUPLICATES, "f64_s7"),
+    ],
+)
 def test_unimodal(float64, name, seed):
     trajectory = Trajectory(name, seed)
-    fixed = (UNIMODAL[name], trajectory.bounds(), not name.startswith("off"))
+    fixed = (UNIMODAL.get(name, OFFICIAL), trajectory.bounds(), not name.startswith("off"))
     for step, index in enumerate(trajectory.file["idx"]):
         rows, rates = trajectory.rows(0, index), trajectory.rates(step)
         views = trajectory.input("x", step)
@@ -224,6 +261,67 @@ def test_bimodal(float64, name, seed):
             trajectory.compare(step, which, str(which + 1))
             expected = trajectory.file[name][step]
             trajectory.close(scale * gradients[which], expected, rounding)
+
+
+class AdamRows(NamedTuple):
+    """Rows with one number more, as Adam needs it."""
+
+    temperature: jax.Array
+    log_u: jax.Array
+    velocity: jax.Array
+    second: jax.Array
+
+
+def adam(rows, q, *, step, momentum, temperature_range, decay, power):
+    """FastCLIP-v2's update of the temperatures, in the place of `losses.temperature_step`."""
+    velocity = (1 - momentum) * rows.velocity + momentum * q
+    second = decay * rows.second + (1 - decay) * q * q
+    first = velocity / (1 - (1 - momentum) ** power)
+    scale = jnp.sqrt(second / (1 - decay**power)) + 1e-6
+    temperature = jnp.clip(rows.temperature - step * first / scale, *temperature_range)
+    return rows._replace(temperature=temperature, velocity=velocity, second=second)
+
+
+@jax.jit
+def adam_step(pair, both_rows, gamma, momentum, decay, power):
+    update = functools.partial(adam, decay=decay, power=power)
+    settings = {"rho": 1.5, "temperature_step": 0.0133, "temperature_momentum": momentum}
+    settings |= {"temperature_range": (0.01, 1.0), "temperature_clip": 5.0, "update": update}
+    settings |= {"estimator": guarded}
+
+    def total(pair):
+        means, new = [], []
+        for queries, keys, rows in zip(pair, pair[::-1], both_rows, strict=True):
+            values, after, _ = losses.isogclr(queries, keys, rows, gamma=gamma, **settings)
+            # Without the factor of each temperature.
+            means.append((values / rows.temperature).mean() / 2)
+            new.append(after)
+        return sum(means), new
+
+    return jax.grad(total, has_aux=True)(pair)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_another_optimiser_of_the_temperatures(float64, seed):
+    trajectory = Trajectory("fastclip_v2", seed)
+    zeros = np.zeros(NUM_EXAMPLES)
+    tables = [AdamRows(*table, zeros.copy()) for table in trajectory.tables]
+    for step in range(8):
+        here = [trajectory.file[name][step] for name in ("idx", "idx2")]
+        rows = [
+            AdamRows(*(part[at] for part in table)) for table, at in zip(tables, here, strict=True)
+        ]
+        gamma = float(losses.cosine_gamma(jnp.float64(step), minimum=0.2, decay_epochs=4))
+        momentum, decay = (0.1, 0.98) if step else (1.0, 0.0)
+        pair = tuple(trajectory.input("x", step))
+        gradients, rows = adam_step(pair, rows, gamma, momentum, decay, step + 1)
+        for which, name in enumerate(("grad_a", "grad_b")):
+            for part, new in zip(tables[which], rows[which], strict=True):
+                part[here[which]] = new
+            for state, part in (("tau", "temperature"), ("m", "velocity"), ("v", "second")):
+                expected = trajectory.file[f"state_{state}{which + 1}"][step]
+                trajectory.close(getattr(tables[which], part), expected)
+            trajectory.close(gradients[which], trajectory.file[name][step])
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
