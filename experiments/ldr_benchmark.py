@@ -145,6 +145,10 @@ def ldr_benchmark(
     }
     done = {m.name: np.zeros((), np.int32) for m in methods}
     results, done = resume.restore((results, done))
+    rows = []
+    for method in methods:
+        members = range(int(done[method.name]))
+        rows += _runs(dataset, method, conditions, members, results[method.name], epochs)
     devices = jax.local_device_count()
     all_runs = len(conditions) * sum(len(method.settings) for method in methods)
     for method in methods:
@@ -173,7 +177,7 @@ def ldr_benchmark(
                 if name in found:
                     values[row, members.start : members.stop] = found[name]
             done[method.name] = np.int32(members.stop)
-            rows = _runs(dataset, methods, conditions, results, done, epochs)
+            rows += _runs(dataset, method, conditions, members, values, epochs)
             means = np.nan_to_num(values[1, members.start : members.stop]).mean(0)
             yield {
                 "method": method.name,
@@ -185,7 +189,6 @@ def ldr_benchmark(
             }
             yield Artifact("runs.csv", csv_bytes(rows))
             yield Checkpoint((results, done))
-    rows = _runs(dataset, methods, conditions, results, done, epochs)
     yield Artifact("runs.csv", csv_bytes(rows))
     yield from benchmark_tables.tables(rows)
     yield from benchmark_figures.figures(rows)
@@ -301,34 +304,29 @@ def _cell(name: str, value: float) -> float | str:
 
 def _runs(
     dataset: str,
-    methods: Sequence[Method],
+    method: Method,
     conditions: Sequence[Condition],
-    results: Mapping[str, np.ndarray],
-    done: Mapping[str, np.ndarray],
+    members: range,
+    results: np.ndarray,
     epochs: int,
 ) -> list[dict[str, Any]]:
-    """A row for each run that has finished."""
+    """A row for each run on some of the data sets."""
     rows = []
-    for method in methods:
-        for at, condition in enumerate(conditions[: int(done[method.name])]):
-            for index, setting in enumerate(method.settings):
-                searched = {k: v for k, v in setting.items() if k != "learning_rate"}
-                values = results[method.name][:, at, index]
-                rows.append(
-                    {
-                        "dataset": dataset,
-                        "noise": condition.noise,
-                        "rate": condition.rate,
-                        "loss": method.name,
-                        "setting": describe(searched),
-                        "learning_rate": setting["learning_rate"],
-                        "fold": condition.fold,
-                        "seed": condition.seed,
-                        "epochs": epochs,
-                    }
-                    | {
-                        name: _cell(name, float(value))
-                        for name, value in zip(MEASURED, values, strict=True)
-                    }
-                )
+    for at in members:
+        condition = conditions[at]
+        for index, setting in enumerate(method.settings):
+            searched = {k: v for k, v in setting.items() if k != "learning_rate"}
+            row = {
+                "dataset": dataset,
+                "noise": condition.noise,
+                "rate": condition.rate,
+                "loss": method.name,
+                "setting": describe(searched),
+                "learning_rate": setting["learning_rate"],
+                "fold": condition.fold,
+                "seed": condition.seed,
+                "epochs": epochs,
+            }
+            values = zip(MEASURED, results[:, at, index], strict=True)
+            rows.append(row | {name: _cell(name, float(value)) for name, value in values})
     return rows

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lnl_jax.train.sharding import DATA_AXIS, local_mesh
 
 PyTree = Any
+STEPS_PER_CALL = 150
 
 
 class Trainer(NamedTuple):
@@ -125,8 +126,8 @@ def run_sweep(
             One over the devices of several processes is given to all of them, with the same
             arguments; each gets all results.
         finished: how many data sets, the first ones, were trained on earlier.
-        report: called after each epoch of a chunk with its number, from 1, and how many steps all
-            runs of the chunk took in it together.
+        report: called each time a chunk comes back to the host, after one or more epochs, with how
+            many these are so far and how many steps all runs of the chunk took since the last time.
 
     Yields:
         For each chunk its data sets and what was measured, arrays ``[data sets, settings, ...]``.
@@ -143,7 +144,7 @@ def run_sweep(
         )
     if chunk < 1 or chunk % mesh.size:
         raise ValueError(f"chunk must be a multiple of the {mesh.size} devices, got {chunk}.")
-    start, run_epoch, measure = _programs(trainer, mesh)
+    start, run_steps, measure = _programs(trainer, mesh)
     settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
     split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     for first in range(finished, count, chunk):
@@ -152,14 +153,29 @@ def run_sweep(
         chosen = np.array([*members] + [members[0]] * (chunk - len(members)))
         own = jax.device_put(jax.tree.map(lambda v, at=chosen: v[at], data_sets), split)
         state = start(settings, own)
-        for epoch in range(epochs):
-            rows = {name: np.moveaxis(v[:, chosen], 0, 1) for name, v in plan(epoch).items()}
-            state = run_epoch(settings, own, state, jax.device_put(rows, split))
+        for numbers in _together(range(epochs), len(plan(0)["mask"])):
+            plans = [plan(epoch) for epoch in numbers]
+            rows = {
+                name: np.moveaxis(np.concatenate([each[name][:, chosen] for each in plans]), 0, 1)
+                for name in plans[0]
+            }
+            state = run_steps(settings, own, state, jax.device_put(rows, split))
             if report is not None:
                 jax.block_until_ready(state)
-                report(epoch + 1, rows["mask"].shape[1] * len(members) * width)
+                report(numbers[-1] + 1, rows["mask"].shape[1] * len(members) * width)
         measured = _on_host(measure(settings, own, state))
         yield members, {name: v[: len(members)] for name, v in measured.items()}
+
+
+def _together(epochs: range, steps: int) -> Iterator[range]:
+    """Epochs that run in one call: as many as take about `STEPS_PER_CALL`, always the same number.
+
+    A few steps of small networks take less time than the way to the device and back.
+    """
+    most = max(STEPS_PER_CALL // steps, 1)
+    each = max(count for count in range(1, min(most, len(epochs)) + 1) if len(epochs) % count == 0)
+    for first in range(0, len(epochs), each):
+        yield epochs[first : first + each]
 
 
 @functools.lru_cache(maxsize=8)
@@ -176,7 +192,7 @@ def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callabl
 
         return jax.vmap(on_one)(data_sets, states, rows)
 
-    def run_epoch(settings, data_sets, states, rows):
+    def run_steps(settings, data_sets, states, rows):
         def one(states, rows):
             return step_all(settings, data_sets, states, rows), None
 
@@ -192,7 +208,7 @@ def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callabl
 
     return (
         compiled(start, 0, 1),
-        compiled(run_epoch, 0, 1, 1, 1, donate_argnums=2),
+        compiled(run_steps, 0, 1, 1, 1, donate_argnums=2),
         compiled(measure, 0, 1, 1),
     )
 

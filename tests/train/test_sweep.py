@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lnl_jax.train import sweep
 from lnl_jax.train.sharding import data_mesh
 from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 
@@ -107,6 +108,7 @@ import sys
 import jax
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 import numpy as np
+from lnl_jax.train import sweep
 from lnl_jax.train.sharding import data_mesh
 from lnl_jax.train.sweep import run_sweep
 from tests.train import test_sweep as t
@@ -154,7 +156,13 @@ def test_a_sweep_goes_on_after_what_was_finished(problem):
     np.testing.assert_array_equal(rest[0][1]["w"], whole[2][1]["w"])
 
 
-def test_the_steps_of_all_runs_are_reported(problem):
+@pytest.mark.parametrize(
+    ("steps_per_call", "expected"),
+    # Two data sets with two settings, then the third one; the padded member does not count.
+    [(STEPS, [(1, 12), (2, 12), (1, 6), (2, 6)]), (2 * STEPS, [(2, 24), (2, 12)])],
+)
+def test_the_steps_of_all_runs_are_reported(problem, monkeypatch, steps_per_call, expected):
+    monkeypatch.setattr(sweep, "STEPS_PER_CALL", steps_per_call)
     settings, data_sets = problem
     reports = []
     list(
@@ -169,8 +177,16 @@ def test_the_steps_of_all_runs_are_reported(problem):
             report=lambda *values: reports.append(values),
         )
     )
-    # Two data sets with two settings, then the third one; the padded member does not count.
-    assert reports == [(1, 12), (2, 12), (1, 6), (2, 6)]
+    assert reports == expected
+
+
+def test_calls_have_equally_many_epochs():
+    assert [list(each) for each in sweep._together(range(6), sweep.STEPS_PER_CALL // 4)] == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
+    assert [len(each) for each in sweep._together(range(7), sweep.STEPS_PER_CALL // 4)] == [1] * 7
+    assert len(list(sweep._together(range(5), 10 * sweep.STEPS_PER_CALL))) == 5
 
 
 def test_the_memory_of_a_run_counts_its_state_twice(problem):
