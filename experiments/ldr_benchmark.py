@@ -113,7 +113,7 @@ def ldr_benchmark(
         resume: where an interrupted run goes on: at the first chunk that had not finished.
 
     Yields:
-        A row per chunk, then `runs.csv` with a line for each run so far, and a checkpoint; at the
+        A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far; at the
         end the tables of `benchmark_tables` and the figures of `benchmark_figures`.
     """
     check_protocol(
@@ -187,7 +187,8 @@ def ldr_benchmark(
                 "run_steps": len(rows) * total_steps,
                 "done": len(rows) / all_runs,
             }
-            yield Artifact("runs.csv", csv_bytes(rows))
+            if members.stop == len(conditions):
+                yield Artifact("runs.csv", csv_bytes(rows))
             yield Checkpoint((results, done))
     yield Artifact("runs.csv", csv_bytes(rows))
     yield from benchmark_tables.tables(rows)
