@@ -113,8 +113,8 @@ def ldr_benchmark(
         resume: where an interrupted run goes on: at the first chunk that had not finished.
 
     Yields:
-        A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far; at the
-        end the tables of `benchmark_tables` and the figures of `benchmark_figures`.
+        A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far;
+        at the end the tables of `benchmark_tables` and the figures of `benchmark_figures`.
     """
     check_protocol(
         epochs=epochs,
