@@ -119,7 +119,7 @@ def one_at_a_time(name, arguments, conditions, parts):
     own = in_float64(dict(parts) | {"stream": np.array(streams), "params": params})
     plan = functools.partial(_plans, size, arguments["batch_size"], streams, arguments["shuffle"])
 
-    @functools.partial(jax.jit, donate_argnums=2)
+    @jax.jit
     def epoch(setting, part, state, rows):
         def one(state, rows):
             batch = {name: values[rows["position"]] for name, values in part["train"].items()}
