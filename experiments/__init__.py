@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.dro_groups import dro_groups
+from experiments.hello_cifar import hello_cifar
 from experiments.hello_digits import hello_digits, seeds_and_rows
+from experiments.hello_noisy import hello_noisy
 from experiments.isogclr_cc3m import isogclr_cc3m
 from experiments.isogclr_cifar import isogclr_cifar
 from experiments.isogclr_digits import isogclr_digits
@@ -19,7 +21,9 @@ from experiments.loss_leaderboard import loss_leaderboard
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
+    "hello_cifar": hello_cifar,
     "hello_digits": hello_digits,
+    "hello_noisy": hello_noisy,
     "isogclr_cc3m": isogclr_cc3m,
     "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,

@@ -1,30 +1,13 @@
 """Soft-label projectors against stored labels on distilled handwritten digits."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
-from experiments import hello_figures as figures
-from experiments import label_storage
-from experiments.hello_rows import DEFAULT_ROWS, ROWS, SCORED, image_sets, results_table, train_row
-from experiments.hello_stages import (
-    CHECKPOINTS,
-    empty_state,
-    prepare,
-    projectors_table,
-    row_stages,
-    sources_of,
-    teachers_of,
-)
-from experiments.low_rank_projectors import MAIN, Setting, adapter_file, settings
-from experiments.noisy_labels import check_choice
+from experiments.distillation_parts import enlarged_digits
+from experiments.hello_rows import DEFAULT_ROWS, ROWS
+from experiments.hello_study import projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.shifted_foundation import NUM_CLASSES, enlarged_digits
-from experiments.soft_label_students import HARD, STUDENTS, Objective
-from lnl_jax import distill
 
 
 def hello_digits(
@@ -90,90 +73,26 @@ def hello_digits(
         Tables `projectors`, `results`, `storage` and `robust_scores`; figures `accuracy`,
         `storage_curve` and `distilled`; the files whose bytes the table counts.
     """
-    _check(per_class, rows, learning_rates, architecture)
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
-    _check_least(0, ce_weight=ce_weight)
-    _check_least(1, students=students, rank=rank, head_rank=head_rank)
-    _check_least(1, foundation_steps=foundation_steps, projector_steps=projector_steps)
-    # A file of labels remembers the geometry of four steps.
-    _check_least(4, student_epochs=student_epochs)
-    _check_least(CHECKPOINTS, teacher_steps=teacher_steps)
-    parts = enlarged_digits(seed)
-    _check_sizes(per_class, parts.train["label"])
-    kinds = {"zero-shot": Setting(0, None)} | settings(rank, head_rank, ablation=ablation)
-    shape = (len(per_class), len(rows), len(learning_rates), students, 2)
-    state = empty_state(seed, kinds, shape, resume)
-    yield from prepare(state, parts, kinds, seed, foundation_steps, teacher_steps, projector_steps)
-    table = projectors_table(state, parts, kinds)
-    yield Artifact("projectors", table)
-
-    sets = {count: image_sets(state, parts.train, count, rows, seed) for count in per_class}
-    train = functools.partial(
-        train_row,
-        parts=(parts.validation, parts.test),
-        sources=sources_of(state),
-        objectives={
-            "hard": HARD,
-            "kl": Objective(kl=1.0, temperature=temperature),
-            "mse": Objective(mse=1.0, ce=ce_weight),
-        },
-        model=STUDENTS[architecture](NUM_CLASSES),
-        epochs=student_epochs,
+    yield from projector_study(
+        functools.partial(enlarged_digits, seed),
+        flip_rate=0.0,
         seed=seed,
         students=students,
+        per_class=per_class,
+        rows=rows,
+        architecture=architecture,
+        student_epochs=student_epochs,
         learning_rates=learning_rates,
+        temperature=temperature,
+        ce_weight=ce_weight,
+        rank=rank,
+        head_rank=head_rank,
+        foundation_steps=foundation_steps,
+        teacher_steps=teacher_steps,
+        projector_steps=projector_steps,
+        ablation=ablation,
+        resume=resume,
     )
-    yield from row_stages(state, sets, rows, train)
-
-    results = results_table(state, per_class, rows, learning_rates)
-    yield Artifact("results", results)
-    adapter = adapter_file(state["projectors"][MAIN])
-    yield Artifact("adapter.npy", adapter)
-    teacher = teachers_of(state)[-1]
-    storage = []
-    for index, count in enumerate(per_class):
-        images = sets[count]["distilled"].file()
-        yield Artifact(f"images_{count}.npz", images)
-        lines = label_storage.ledger(
-            images=count * NUM_CLASSES,
-            epochs=student_epochs,
-            num_classes=NUM_CLASSES,
-            images_file=len(images),
-            adapter_file=len(adapter),
-            label_files={
-                f"{ROWS[row].source} {ROWS[row].form}": int(size)
-                for row, size in zip(rows, state["sizes"][index], strict=True)
-                if size
-            },
-            tower=state["foundation"].tower,
-            teacher=teacher,
-        )
-        storage += [{"per class": count} | line for line in lines]
-    yield Artifact("storage", storage)
-    scores = label_storage.robust_scores(
-        {(line["row"], line["per class"]): line["test %"] / 100 for line in results},
-        teacher=table[-1]["test %"] / 100,
-        rows=SCORED,
-        per_class=per_class,
-    )
-    if scores:
-        yield Artifact("robust_scores", scores)
-    yield Artifact("accuracy", figures.accuracy_figure(results, per_class))
-    curve = figures.storage_curve(
-        num_classes=NUM_CLASSES,
-        epochs=student_epochs,
-        adapter=len(adapter),
-        teacher=distill.tree_bytes(teacher, jnp.float16),
-        per_class=per_class,
-    )
-    yield Artifact("storage_curve", curve)
-    lines = [
-        (f"{name}, {count} per class", images.images)
-        for count, found in sets.items()
-        for name, images in found.items()
-    ]
-    yield Artifact("distilled", figures.image_figure(lines, num_classes=NUM_CLASSES))
 
 
 def seeds_and_rows() -> Iterator[dict[str, Any]]:
@@ -182,38 +101,3 @@ def seeds_and_rows() -> Iterator[dict[str, Any]]:
         yield {"seed": seed, "rows": tuple(ROWS), "ablation": True}
     for architecture in ("vit", "resnet18"):
         yield {"architecture": architecture}
-
-
-def _check(
-    per_class: Sequence[int],
-    rows: Sequence[str],
-    learning_rates: Sequence[float],
-    architecture: str,
-) -> None:
-    choices = {"per_class": per_class, "rows": rows, "learning_rates": learning_rates}
-    for name, values in choices.items():
-        check_choice(name, values)
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name} must not name anything twice, got {values}.")
-    unknown = [row for row in rows if row not in ROWS]
-    if unknown:
-        raise ValueError(f"rows: {', '.join(unknown)} are none of {', '.join(ROWS)}.")
-    if min(learning_rates) <= 0:
-        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
-    if architecture not in STUDENTS:
-        raise ValueError(f"architecture must be one of {', '.join(STUDENTS)}, got {architecture}.")
-
-
-def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:
-    """Before the minutes that foundation model and teacher take."""
-    most = np.bincount(labels).min()
-    if min(per_class) < 1 or max(per_class) > most:
-        raise ValueError(
-            f"per_class must be from 1 to the {most} images of the smallest class, got {per_class}."
-        )
-
-
-def _check_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")

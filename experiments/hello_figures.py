@@ -82,7 +82,7 @@ def accuracy_figure(results: Sequence[Mapping[str, Any]], per_class: Sequence[in
 def image_figure(
     lines: Sequence[tuple[str, np.ndarray]], *, num_classes: int, most: int = 3
 ) -> "Figure":
-    """Images by class: the classes side by side, of each the first few below one another.
+    """Images by class: ten classes side by side, of each the first few below one another.
 
     Args:
         lines: title and images from 0 to 1, class by class, ``[N, H, W, C]``.
@@ -104,8 +104,8 @@ def image_figure(
 
 
 def _grid(images: np.ndarray, num_classes: int, most: int) -> np.ndarray:
-    """``[rows * (H + gap), K * (W + gap)]``, of gray or of three channels."""
-    by_class = images.reshape(num_classes, -1, *images.shape[1:])[:, :most]
+    """``[rows * (H + gap), 10 * (W + gap)]``, of gray or of three channels."""
+    by_class = images.reshape(num_classes, -1, *images.shape[1:])[:10, :most]
     gray = images.shape[-1] == 1
     gap = ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0))
     padded = np.pad(by_class, gap, constant_values=0 if gray else 1)

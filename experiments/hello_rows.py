@@ -16,7 +16,7 @@ from experiments.distilled_images import (
     stored_images,
     updated,
 )
-from experiments.hello_stages import TEACHER, teachers_of
+from experiments.hello_stages import teacher_model, teachers_of
 from experiments.low_rank_projectors import MAIN, merged_tower
 from experiments.shifted_foundation import encode
 from experiments.soft_label_students import Objective, student_accuracies
@@ -81,9 +81,10 @@ def image_sets(
 ) -> dict[str, ImageSet]:
     """The distilled images, the random ones, and the updated ones where a row asks for them."""
     teacher = teachers_of(state)[-1]
+    model = teacher_model(state["foundation"].words.shape[-1])
     crops, classes = best_crops(
         part,
-        lambda images: TEACHER.apply({"params": teacher}, images),
+        lambda images: model.apply({"params": teacher}, images),
         per_class=per_class,
         seed=seed,
     )
@@ -110,6 +111,7 @@ def train_row(
     seed: int,
     students: int,
     learning_rates: Sequence[float],
+    flip_rate: float,
 ) -> Trained:
     """Students of one row and size; all rows share the stream of crops and CutMix."""
     labels = ROWS[row]
@@ -123,6 +125,7 @@ def train_row(
         steps=epochs * (count // batch),
         batch_size=batch,
         num_classes=model.num_classes,
+        flip_rate=flip_rate,
     )
     views, targets, file = _labelled(labels, images, views, sources, seed)
     accuracies = student_accuracies(

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.augmented_views import draw_views
+from experiments.augmented_views import Views, draw_views
 from experiments.descent import accuracy, initial, predictor
+from experiments.distillation_parts import Parts
 from experiments.label_storage import live
 from experiments.low_rank_projectors import (
     MAIN,
@@ -25,17 +26,10 @@ from experiments.low_rank_projectors import (
     train_projector,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.shifted_foundation import (
-    NUM_CLASSES,
-    SIDE,
-    Digits,
-    initial_foundation,
-    train_foundation,
-)
+from experiments.shifted_foundation import initial_foundation, train_foundation
 from experiments.soft_label_students import HARD, STUDENTS, train_student
 from lnl_jax import distill
 
-TEACHER = STUDENTS["convnet"](NUM_CLASSES)
 # Which of the checkpoints are the weak teachers.
 CHECKPOINTS, WEAK = 9, (2, 5, 8)
 BATCH = 50
@@ -44,12 +38,13 @@ State = dict[str, Any]
 
 
 def empty_state(
-    seed: int, kinds: Mapping[str, Setting], shape: tuple[int, ...], resume: Resume
+    seed: int, parts: Parts, kinds: Mapping[str, Setting], shape: tuple[int, ...], resume: Resume
 ) -> State:
     """The state before the first stage, or the one that an interrupted run saved.
 
     Args:
         seed: of the foundation model.
+        parts: of the real images.
         kinds: the projectors.
         shape: of the scores.
         resume: where an interrupted run goes on.
@@ -57,9 +52,11 @@ def empty_state(
     Returns:
         Writable arrays.
     """
-    foundation = jax.eval_shape(lambda: initial_foundation(seed))
-    image = np.zeros((2, SIDE, SIDE, 1), np.float32)
-    teacher, _ = jax.eval_shape(lambda: initial(TEACHER, jax.random.key(0), image))
+    foundation = jax.eval_shape(
+        lambda: initial_foundation(seed, parts.image_shape, parts.num_classes)
+    )
+    model, images = teacher_model(parts.num_classes), np.zeros((2, *parts.image_shape), np.float32)
+    teacher, _ = jax.eval_shape(lambda: initial(model, jax.random.key(0), images))
 
     def projector(setting):
         return jax.eval_shape(
@@ -87,12 +84,13 @@ def _zeros_where_described(leaf: Any) -> np.ndarray:
 
 def prepare(
     state: State,
-    parts: Digits,
+    parts: Parts,
     kinds: Mapping[str, Setting],
     seed: int,
     foundation_steps: int,
     teacher_steps: int,
     projector_steps: int,
+    flip_rate: float,
 ) -> Iterator[dict[str, Any] | Checkpoint]:
     """Trains foundation model, teachers and projectors, as far as the state lacks them.
 
@@ -104,18 +102,19 @@ def prepare(
         foundation_steps: of the foundation model.
         teacher_steps: of the teachers' run.
         projector_steps: of each projector.
+        flip_rate: of mirrored crops, of teachers and projectors.
 
     Yields:
         A row and a checkpoint for each of them.
     """
     stages: dict[str, Callable[[], None]] = {
-        "zero-shot": lambda: _foundation_stage(state, parts.train, seed, foundation_steps),
-        "teacher": lambda: _teacher_stage(state, parts.train, seed, teacher_steps),
+        "zero-shot": lambda: _foundation_stage(state, parts, seed, foundation_steps),
+        "teacher": lambda: _teacher_stage(state, parts, seed, teacher_steps, flip_rate),
     }
     for name, setting in kinds.items():
         if name != "zero-shot":
             stages[name] = lambda name=name, setting=setting: _projector_stage(
-                state, parts.train, name, setting, seed, projector_steps
+                state, parts, name, setting, seed, projector_steps, flip_rate
             )
     for number, (name, run) in enumerate(stages.items()):
         if state["done"] > number:
@@ -125,55 +124,73 @@ def prepare(
             predict = sources_of(state)["teacher"]
         else:
             predict = projector_predict(state["foundation"], state["projectors"][name])
-        yield from _finished(state, name, accuracy(predict, parts.validation))
+        yield from finished(state, name, accuracy(predict, parts.validation))
 
 
-def _finished(state: State, name: str, percent: float) -> Iterator[dict[str, Any] | Checkpoint]:
+def finished(state: State, name: str, percent: float) -> Iterator[dict[str, Any] | Checkpoint]:
+    """Counts a stage of the state, and yields its row and a checkpoint."""
     state["done"] = np.int32(state["done"] + 1)
     yield {"epoch": int(state["done"]), "method": name, "accuracy": percent / 100}
     yield Checkpoint(state)
 
 
-def _foundation_stage(state: State, part: Mapping, seed: int, steps: int) -> None:
-    found = train_foundation(part, seed, steps)
+def _foundation_stage(state: State, parts: Parts, seed: int, steps: int) -> None:
+    found = train_foundation(parts.train, seed, steps, num_classes=parts.num_classes)
     zero_shot = to_float16(initial_projector(found, Setting(0, None), seed))
     state["foundation"] = _on_host(found)
     state["projectors"]["zero-shot"] = _on_host(zero_shot)
 
 
-def _teacher_stage(state: State, part: Mapping, seed: int, steps: int) -> None:
-    views = _views(part, seed, steps)
+def _teacher_stage(state: State, parts: Parts, seed: int, steps: int, flip_rate: float) -> None:
+    views = _views(parts, seed, steps, flip_rate)
+    model = teacher_model(parts.num_classes)
     keep = [steps * (i + 1) // CHECKPOINTS for i in range(CHECKPOINTS)]
     _, kept = train_student(
-        TEACHER, jax.random.key(seed + 100), views, None, HARD, learning_rate=3e-3, keep=keep
+        model, jax.random.key(seed + 100), views, None, HARD, learning_rate=3e-3, keep=keep
     )
     state["teachers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *(one for one, _ in kept))
 
 
 def _projector_stage(
-    state: State, part: Mapping, name: str, setting: Setting, seed: int, steps: int
+    state: State,
+    parts: Parts,
+    name: str,
+    setting: Setting,
+    seed: int,
+    steps: int,
+    flip_rate: float,
 ) -> None:
-    views = _views(part, seed + 1, steps)
+    views = _views(parts, seed + 1, steps, flip_rate)
     sources = sources_of(state)
-    targets = live(sources["weak" if setting.weak else "teacher"], views)
-    classes = part["label"][views.geometry.rows]
-    found = train_projector(state["foundation"], setting, views, classes, targets, seed=seed)
+    batches = {
+        "images": views.images,
+        "targets": live(sources["weak" if setting.weak else "teacher"], views),
+        # Of what is not pasted.
+        "classes": parts.train["label"][views.geometry.rows],
+    }
+    found = train_projector(state["foundation"], setting, batches, seed=seed)
     state["projectors"][name] = _on_host(found)
 
 
-def _views(part: Mapping, seed: int, steps: int):
+def _views(parts: Parts, seed: int, steps: int, flip_rate: float) -> Views:
     return draw_views(
-        part["image"],
-        part["label"],
+        parts.train["image"],
+        parts.train["label"],
         seed=seed,
         steps=steps,
-        batch_size=BATCH,
-        num_classes=NUM_CLASSES,
+        batch_size=min(BATCH, len(parts.train["label"])),
+        num_classes=parts.num_classes,
+        flip_rate=flip_rate,
     )
 
 
 def _on_host(tree: PyTree) -> PyTree:
     return jax.tree.map(np.asarray, tree)
+
+
+def teacher_model(num_classes: int) -> Any:
+    """The teachers' network, a ConvNet as the students are by default."""
+    return STUDENTS["convnet"](num_classes)
 
 
 def teachers_of(state: State) -> list[PyTree]:
@@ -186,7 +203,8 @@ def teachers_of(state: State) -> list[PyTree]:
 
 def sources_of(state: State) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Networks that make labels: images to logits."""
-    networks = [predictor(TEACHER, (one, {})) for one in teachers_of(state)]
+    model = teacher_model(state["foundation"].words.shape[-1])
+    networks = [predictor(model, (one, {})) for one in teachers_of(state)]
     weak = [networks[index] for index in WEAK]
 
     def mean_of_weak(images):
@@ -202,7 +220,7 @@ def sources_of(state: State) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 
 def projectors_table(
-    state: State, parts: Digits, kinds: Mapping[str, Setting]
+    state: State, parts: Parts, kinds: Mapping[str, Setting]
 ) -> list[dict[str, Any]]:
     """A line per projector, and the teacher last: accuracy, and what one has to store."""
     foundation = state["foundation"]
@@ -211,12 +229,11 @@ def projectors_table(
         found = state["projectors"][name]
         size = 0 if name == "zero-shot" else distill.count_parameters(found.adapter)
         lines.append(_line(name, projector_predict(foundation, found), parts, size))
-    teacher = teachers_of(state)[-1]
-    size = distill.count_parameters(teacher)
-    return [*lines, _line("the teacher itself", predictor(TEACHER, (teacher, {})), parts, size)]
+    size = distill.count_parameters(teachers_of(state)[-1])
+    return [*lines, _line("the teacher itself", sources_of(state)["teacher"], parts, size)]
 
 
-def _line(name: str, predict: Callable, parts: Digits, parameters: int) -> dict[str, Any]:
+def _line(name: str, predict: Callable, parts: Parts, parameters: int) -> dict[str, Any]:
     return {
         "projector": name,
         "test %": accuracy(predict, parts.test),
@@ -255,4 +272,4 @@ def row_stages(
             state["sizes"][i, j] = len(found.file)
             yield Artifact(f"labels_{count}_{found.form}.npz", found.file)
         validation = found.accuracies[..., 0].mean(1).max()
-        yield from _finished(state, f"{row}, {count} per class", float(validation))
+        yield from finished(state, f"{row}, {count} per class", float(validation))

@@ -1,8 +1,8 @@
-"""Projectors of digits: a frozen foundation model with a low-rank adapter that learns teachers."""
+"""Projectors: a frozen foundation model with a low-rank adapter that learns teachers."""
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from experiments.augmented_views import Views
 from experiments.descent import descend, in_chunks
 from experiments.shifted_foundation import Foundation, encode
 from lnl_jax import distill
@@ -75,39 +74,41 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
     return Projector(adapter, words)
 
 
+def follow_teachers(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """HeLlO's objective: the logits `targets`, and the `classes` with a small weight."""
+    return distill.projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
+
+
 def train_projector(
     foundation: Foundation,
     setting: Setting,
-    views: Views,
-    classes: np.ndarray,
-    targets: np.ndarray,
+    batches: Mapping[str, np.ndarray],
     *,
     seed: int,
+    objective: Callable[[jax.Array, Mapping], jax.Array] = follow_teachers,
     learning_rate: float = 3e-3,
 ) -> Projector:
-    """Learns logits on real images.
+    """Fits an adapter to real images.
 
     Args:
         foundation: the frozen model.
         setting: what is trained.
-        views: of the real images.
-        classes: of each view's larger part, ``[steps, B]``.
-        targets: logits of the teachers for the views, ``[steps, B, K]``.
+        batches: `images`, ``[steps, B, H, W, C]``, and what the objective reads.
         seed: of the initialisation.
+        objective: ``(logits [B, K], batch)`` to losses ``[B]``.
         learning_rate: the first.
 
     Returns:
         The projector, in float16.
     """
     start = initial_projector(foundation, setting, seed)
-    batches = {"images": views.images, "classes": classes, "targets": targets}
     constants = {"tower": foundation.tower, "words": start.words}
     if not setting.rank:
         # The tower stays: its features are computed once.
-        batches["images"] = _features(foundation.tower, views.images)
+        batches = dict(batches) | {"images": _features(foundation.tower, batches["images"])}
         constants["tower"] = {}
     (adapter, _), _ = descend(
-        _adapted_loss if setting.rank else _head_loss,
+        _loss(objective, setting.rank > 0),
         (start.adapter, {}),
         batches,
         learning_rate=learning_rate,
@@ -117,17 +118,25 @@ def train_projector(
     return to_float16(Projector(adapter, start.words))
 
 
-def _loss(encoder, trained, fixed, batch, constants):
-    logits = distill.project(
-        encoder, constants["tower"], constants["words"], trained, batch["images"]
-    )
-    losses = distill.projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
-    return losses.mean(), fixed
+@functools.lru_cache(maxsize=16)
+def _loss(objective: Callable, adapted: bool) -> Callable:
+    """For `descend`: one function for each objective, so that it is compiled once."""
+
+    def loss(trained, fixed, batch, constants):
+        logits = distill.project(
+            encode if adapted else _unchanged,
+            constants["tower"],
+            constants["words"],
+            trained,
+            batch["images"],
+        )
+        return objective(logits, batch).mean(), fixed
+
+    return loss
 
 
-_adapted_loss = functools.partial(_loss, encode)
-_head_loss = functools.partial(_loss, lambda params, features: features)
-_encode = jax.jit(encode)
+def _unchanged(params: PyTree, features: jax.Array) -> jax.Array:
+    return features
 
 
 def _features(tower: PyTree, images: np.ndarray) -> np.ndarray:
@@ -135,6 +144,9 @@ def _features(tower: PyTree, images: np.ndarray) -> np.ndarray:
     flat = images.reshape(-1, *images.shape[2:])
     found = in_chunks(functools.partial(_encode, tower), flat)
     return found.reshape(*images.shape[:2], -1)
+
+
+_encode = jax.jit(encode)
 
 
 def to_float16(projector: Projector) -> Projector:

@@ -9,6 +9,7 @@ import pytest
 from experiments import label_storage
 from experiments.augmented_views import draw_views
 from experiments.descent import accuracy, in_chunks
+from experiments.distillation_parts import enlarged_digits
 from experiments.distilled_images import stored_images
 from experiments.hello_digits import hello_digits
 from experiments.hello_rows import ROWS
@@ -22,11 +23,7 @@ from experiments.low_rank_projectors import (
     to_float16,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.shifted_foundation import (
-    enlarged_digits,
-    initial_foundation,
-    shifted_batches,
-)
+from experiments.shifted_foundation import initial_foundation, shifted_batches
 from experiments.soft_label_students import HARD, Objective, student_loss
 from lnl_jax import distill
 from tests.experiments.snapshots import on_the_host
@@ -106,17 +103,17 @@ def test_an_interrupted_run_ends_alike(whole, stage):
 
 def test_parts_share_no_image_and_have_the_sizes_that_are_said():
     parts = enlarged_digits(0)
-    assert [len(part["image"]) for part in parts] == [1097, 200, 500]
-    whole = np.concatenate([part["image"].reshape(-1, 256) for part in parts])
+    assert [len(part["image"]) for part in parts[:3]] == [1097, 200, 500]
+    whole = np.concatenate([part["image"].reshape(-1, 256) for part in parts[:3]])
     assert len(np.unique(whole, axis=0)) == 1797
-    for part in parts:
+    for part in parts[:3]:
         share = np.bincount(part["label"]) / len(part["label"])
         np.testing.assert_allclose(share, 0.1, atol=0.01)
 
 
 def test_the_strange_domain_is_inverted_noisy_and_wrongly_captioned():
     part = {"image": np.full((2000, 16, 16, 1), 0.2, np.float32), "label": np.arange(2000) % 10}
-    batches = shifted_batches(part, seed=0, steps=20)
+    batches = shifted_batches(part, seed=0, steps=20, num_classes=10)
     means = batches["images"].mean((2, 3, 4))
     inverted = means > 0.5
     np.testing.assert_allclose(inverted.mean(), 0.5, atol=0.05)
@@ -128,7 +125,7 @@ def test_a_part_of_the_captions_is_wrong_for_ever():
     size = 500
     part = {"image": np.zeros((size, 1, 1, 1), np.float32), "label": np.arange(size) % 10}
     part["image"][:, 0, 0, 0] = 1000 * np.arange(size)  # noise and inversion leave it readable
-    batches = shifted_batches(part, seed=3, steps=100)
+    batches = shifted_batches(part, seed=3, steps=100, num_classes=10)
     pixels = batches["images"][..., 0, 0, 0]
     rows = np.round(np.abs(pixels) / 1000).astype(int)
     captions = batches["captions"]
@@ -138,11 +135,12 @@ def test_a_part_of_the_captions_is_wrong_for_ever():
         assert len(np.unique(captions[rows == row])) == 1
 
 
+@pytest.mark.slow
 def test_an_adapter_comes_back_from_its_file():
     rng, setting = np.random.default_rng(0), Setting(2, 3)
     foundation = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
-        jax.eval_shape(lambda: initial_foundation(0)),
+        jax.eval_shape(lambda: initial_foundation(0, (16, 16, 1), 10)),
     )
     start = initial_projector(foundation, setting, 0)
     trained = jax.tree.map(

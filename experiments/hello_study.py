@@ -1,0 +1,221 @@
+"""The whole protocol of soft-label projectors, on any small images."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import hello_figures as figures
+from experiments import label_storage
+from experiments.distillation_parts import Parts
+from experiments.distilled_images import ImageSet
+from experiments.hello_rows import ROWS, SCORED, image_sets, results_table, train_row
+from experiments.hello_stages import (
+    CHECKPOINTS,
+    empty_state,
+    prepare,
+    projectors_table,
+    row_stages,
+    sources_of,
+    teachers_of,
+)
+from experiments.low_rank_projectors import MAIN, Setting, adapter_file, settings
+from experiments.noisy_labels import check_choice
+from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.soft_label_students import HARD, STUDENTS, Objective
+from lnl_jax import distill
+
+
+def projector_study(
+    load: Callable[[], Parts],
+    *,
+    flip_rate: float,
+    seed: int,
+    students: int,
+    per_class: Sequence[int],
+    rows: Sequence[str],
+    architecture: str,
+    student_epochs: int,
+    learning_rates: Sequence[float],
+    temperature: float,
+    ce_weight: float,
+    rank: int,
+    head_rank: int,
+    foundation_steps: int,
+    teacher_steps: int,
+    projector_steps: int,
+    ablation: bool,
+    resume: Resume,
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """Foundation model, teachers, projectors, distilled images, students, ledger.
+
+    Args:
+        load: makes the real images, after the other arguments were looked at.
+        flip_rate: of mirrored crops.
+        seed: of the foundation model, teachers, projectors, images and geometry.
+        students: seeds of the students.
+        per_class: distilled images of each class.
+        rows: names of `ROWS`.
+        architecture: a name of `STUDENTS`.
+        student_epochs: passes over the distilled images, at least 4.
+        learning_rates: of the students, to choose from.
+        temperature: of the divergence.
+        ce_weight: of the classes beside squared errors.
+        rank: of the tower's adapter.
+        head_rank: of the head's.
+        foundation_steps: of the foundation model.
+        teacher_steps: of the teacher, at least 9.
+        projector_steps: of every projector.
+        ablation: adds projectors without text, with a full head, and with a single teacher.
+        resume: where an interrupted run goes on.
+
+    Yields:
+        What `hello_digits` says.
+
+    Raises:
+        ValueError: for an argument out of range, before anything is trained.
+    """
+    _check(per_class, rows, learning_rates, architecture)
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}.")
+    _check_least(0, ce_weight=ce_weight)
+    _check_least(1, students=students, rank=rank, head_rank=head_rank)
+    _check_least(1, foundation_steps=foundation_steps, projector_steps=projector_steps)
+    # A file of labels remembers the geometry of four steps.
+    _check_least(4, student_epochs=student_epochs)
+    _check_least(CHECKPOINTS, teacher_steps=teacher_steps)
+    parts = load()
+    _check_sizes(per_class, parts.train["label"])
+    kinds = {"zero-shot": Setting(0, None)} | settings(rank, head_rank, ablation=ablation)
+    shape = (len(per_class), len(rows), len(learning_rates), students, 2)
+    state = empty_state(seed, parts, kinds, shape, resume)
+    yield from prepare(
+        state,
+        parts,
+        kinds,
+        seed,
+        foundation_steps,
+        teacher_steps,
+        projector_steps,
+        flip_rate,
+    )
+    table = projectors_table(state, parts, kinds)
+    yield Artifact("projectors", table)
+
+    sets = {count: image_sets(state, parts.train, count, rows, seed) for count in per_class}
+    train = functools.partial(
+        train_row,
+        parts=(parts.validation, parts.test),
+        sources=sources_of(state),
+        objectives={
+            "hard": HARD,
+            "kl": Objective(kl=1.0, temperature=temperature),
+            "mse": Objective(mse=1.0, ce=ce_weight),
+        },
+        model=STUDENTS[architecture](parts.num_classes),
+        epochs=student_epochs,
+        seed=seed,
+        students=students,
+        learning_rates=learning_rates,
+        flip_rate=flip_rate,
+    )
+    yield from row_stages(state, sets, rows, train)
+
+    yield from _outputs(state, parts, sets, rows, learning_rates, student_epochs, table)
+
+
+def _outputs(
+    state: Mapping[str, Any],
+    parts: Parts,
+    sets: Mapping[int, Mapping[str, ImageSet]],
+    rows: Sequence[str],
+    learning_rates: Sequence[float],
+    epochs: int,
+    projectors: Sequence[Mapping[str, Any]],
+) -> Iterator[Artifact]:
+    """Tables, files and figures; the teacher is the last line of `projectors`."""
+    results = results_table(state, list(sets), rows, learning_rates)
+    yield Artifact("results", results)
+    adapter = adapter_file(state["projectors"][MAIN])
+    yield Artifact("adapter.npy", adapter)
+    teacher = teachers_of(state)[-1]
+    storage = []
+    for index, count in enumerate(sets):
+        images = sets[count]["distilled"].file()
+        yield Artifact(f"images_{count}.npz", images)
+        lines = label_storage.ledger(
+            images=count * parts.num_classes,
+            epochs=epochs,
+            num_classes=parts.num_classes,
+            images_file=len(images),
+            adapter_file=len(adapter),
+            label_files={
+                f"{ROWS[row].source} {ROWS[row].form}": int(size)
+                for row, size in zip(rows, state["sizes"][index], strict=True)
+                if size
+            },
+            tower=state["foundation"].tower,
+            teacher=teacher,
+        )
+        storage += [{"per class": count} | line for line in lines]
+    yield Artifact("storage", storage)
+    scores = label_storage.robust_scores(
+        {(line["row"], line["per class"]): line["test %"] / 100 for line in results},
+        teacher=projectors[-1]["test %"] / 100,
+        rows=SCORED,
+        per_class=list(sets),
+    )
+    if scores:
+        yield Artifact("robust_scores", scores)
+    yield Artifact("accuracy", figures.accuracy_figure(results, list(sets)))
+    curve = figures.storage_curve(
+        num_classes=parts.num_classes,
+        epochs=epochs,
+        adapter=len(adapter),
+        teacher=distill.tree_bytes(teacher, jnp.float16),
+        per_class=list(sets),
+    )
+    yield Artifact("storage_curve", curve)
+    lines = [
+        (f"{name}, {count} per class", images.images)
+        for count, found in sets.items()
+        for name, images in found.items()
+    ]
+    yield Artifact("distilled", figures.image_figure(lines, num_classes=parts.num_classes))
+
+
+def _check(
+    per_class: Sequence[int],
+    rows: Sequence[str],
+    learning_rates: Sequence[float],
+    architecture: str,
+) -> None:
+    choices = {"per_class": per_class, "rows": rows, "learning_rates": learning_rates}
+    for name, values in choices.items():
+        check_choice(name, values)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} must not name anything twice, got {values}.")
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise ValueError(f"rows: {', '.join(unknown)} are none of {', '.join(ROWS)}.")
+    if min(learning_rates) <= 0:
+        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
+    if architecture not in STUDENTS:
+        raise ValueError(f"architecture must be one of {', '.join(STUDENTS)}, got {architecture}.")
+
+
+def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:
+    """Before the minutes that foundation model and teacher take."""
+    most = np.bincount(labels).min()
+    if min(per_class) < 1 or max(per_class) > most:
+        raise ValueError(
+            f"per_class must be from 1 to the {most} images of the smallest class, got {per_class}."
+        )
+
+
+def _check_least(least: float, **values: float) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}.")
