@@ -112,11 +112,11 @@ def shapes32(
     return data.shapes32(num_classes=num_classes, num_train=num_train, num_test=num_test, seed=seed)
 
 
-def npz(data_dir: str | None, *, name: str = "data") -> data.Splits:
+def npz(data_dir: str | None, *, name: str = "data", num_classes: int | None = None) -> data.Splits:
     """Any images: NAME.npz in --data_dir."""
     if data_dir is None:
         raise ValueError(f"--dataset npz reads {name}.npz from a folder: give --data_dir DIR.")
-    return data.load_npz(data_dir, name)
+    return data.load_npz(data_dir, name, num_classes=num_classes)
 
 
 IMAGE_SETS: dict[str, Callable] = {

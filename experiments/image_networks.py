@@ -1,5 +1,6 @@
 """Networks of images: augmentation, batch statistics, scores a chunk at a time."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,9 @@ def convolutional(
     """A network of images; the views of an image are augmented independently.
 
     The images of a part are ``part["image"]``, or where it has none the rows ``part["index"]`` of
-    ``known["image"]``; ``known["mean"]`` and ``known["std"]`` standardise them.
+    ``known["image"]``; ``known["mean"]`` and ``known["std"]`` standardise them. Images that are
+    NumPy arrays or memory maps stay on the host, and a chunk at a time goes to the device: to
+    compile `scores` whole would move them all there.
 
     Args:
         model: from `lnl_jax.models`, with batch statistics or without.
@@ -34,7 +37,7 @@ def convolutional(
     """
 
     def training_scores(params, stats, known, batch, key, views):
-        images = known["image"][batch["index"]]
+        images = batch["image"] if "image" in batch else known["image"][batch["index"]]
         images = jnp.concatenate([images] * (views or 1))
         images = augment.to_float(augmentation(key, images), known["mean"], known["std"])
         mask = jnp.tile(batch["mask"], views or 1) if padded else None
@@ -46,28 +49,41 @@ def convolutional(
             found = found.reshape(views, -1, num_classes)
         return found, updated.get("batch_stats", stats)
 
-    def scores(params, stats, known, part):
+    @jax.jit
+    def score(params, stats, mean, std, images):
         variables = {"params": params, "batch_stats": stats}
+        return model.apply(variables, augment.to_float(images, mean, std))
 
-        def score(images):
-            return model.apply(variables, augment.to_float(images, known["mean"], known["std"]))
-
+    def scores(params, stats, known, part):
+        score_images = functools.partial(score, params, stats, known["mean"], known["std"])
+        images = part["image"] if "image" in part else known["image"]
+        rows = np.arange(len(images)) if "image" in part else part["index"]
+        if isinstance(images, np.ndarray):
+            return in_chunks(
+                lambda rows: score_images(images[np.asarray(rows)]), rows, _map_on_host
+            )
         if "image" in part:
-            return in_chunks(score, part["image"])
-        return in_chunks(lambda index: score(known["image"][index]), part["index"])
+            return in_chunks(score_images, images)
+        return in_chunks(lambda rows: score_images(images[rows]), rows)
 
     return Network(num_classes, stats, training_scores, scores)
 
 
-def in_chunks(function: Callable, array: jax.Array) -> jax.Array:
+def in_chunks(
+    function: Callable, array: jax.Array, map_chunks: Callable = jax.lax.map
+) -> jax.Array:
     """A function of a batch on a long array, a chunk at a time."""
     size = len(array)
     chunks = -(-size // SCORED_AT_ONCE)
     # As even as possible, and the last one padded with the first entries.
     length = -(-size // chunks)
     padded = jnp.concatenate([array, array[: chunks * length - size]])
-    found = jax.lax.map(function, padded.reshape(chunks, length, *array.shape[1:]))
+    found = map_chunks(function, padded.reshape(chunks, length, *array.shape[1:]))
     return found.reshape(chunks * length, -1)[:size]
+
+
+def _map_on_host(function: Callable, chunks: jax.Array) -> jax.Array:
+    return jnp.stack([function(chunk) for chunk in chunks])
 
 
 def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:

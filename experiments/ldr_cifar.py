@@ -113,6 +113,7 @@ def ldr_cifar(
     qs: tuple[float, ...] | None = None,
     margin: float = 0.1,
     weight_decay: float | None = None,
+    streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -154,6 +155,8 @@ def ldr_cifar(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        streamed: whether the images stay in the memory of the host and batches of them are streamed
+            to the device; none streams images that take more than half of its free memory.
         data_dir: a folder with DATASET.npz or a prepared TFDS set; none looks in the usual places
             and downloads.
         resume: where an interrupted run goes on.
@@ -185,6 +188,7 @@ def ldr_cifar(
         margin=margin,
         folds=folds,
         seed=seed,
+        streamed=streamed,
         source=name_of_choice(dataset),
         title=what,
         resume=resume,

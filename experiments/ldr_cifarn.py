@@ -48,6 +48,7 @@ def ldr_cifarn(
     qs: tuple[float, ...] = (0.05, 0.7, 0.95),
     margin: float = 0.1,
     weight_decay: float = 5e-3,
+    streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -82,6 +83,8 @@ def ldr_cifarn(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        streamed: whether the images stay in the memory of the host and batches of them are streamed
+            to the device; none streams images that take more than half of its free memory.
         data_dir: a folder with cifar10.npz or cifar100.npz that holds human labels.
         resume: where an interrupted run goes on.
 
@@ -102,6 +105,7 @@ def ldr_cifarn(
         folds=folds,
         first_folds=first_folds,
         seed=seed,
+        streamed=streamed,
         source=name_of_choice(dataset),
         title=f"human labels '{name}', {(noisy != clean).mean():.0%} of them false",
         epochs=epochs,

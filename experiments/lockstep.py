@@ -5,6 +5,7 @@ sets and settings; networks that fill the machine alone take turns within an epo
 method shares (splits, noise, initialisation, order) makes their differences paired.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -128,6 +129,7 @@ def make_study_in_turn(
     weight_decay: float,
     measure: Callable[[PyTree, PyTree, Mapping], dict],
     shared: Mapping[str, Mapping] | None = None,
+    streamed: bool = False,
 ) -> Study:
     """As `make_study`, for networks that fill the machine alone: one run after the other.
 
@@ -144,29 +146,35 @@ def make_study_in_turn(
         measure: ``(params, extra, parts) -> dict`` of scalars.
         shared: more for the parts, without an axis: what all data sets have in common, such as the
             images.
+        streamed: whether what is shared is larger than the device: ``known["image"]`` stays on the
+            host, threads make the batches with their ``image``, and `measure`, which gets the
+            images as they are, is not compiled whole.
 
     Returns:
         The `Study`.
     """
     settings = _stacked(method.settings)
     optimizer = functools.partial(_optimizer, schedule, weight_decay)
-    own = jax.tree.map(jnp.asarray, dict(parts))
-    shared = jax.tree.map(jnp.asarray, dict(shared or {}))
-    # One function for all runs, which get their arrays as arguments: it is compiled once.
+    own, shared = jax.tree.map(jnp.asarray, dict(parts)), dict(shared or {})
+    if not streamed:
+        shared = jax.tree.map(jnp.asarray, shared)
+        measure = jax.jit(measure)
     descend = functools.partial(_descend, method, optimizer)
-    measure = jax.jit(measure)
     runs = list(itertools.product(range(len(seeds)), range(len(method.settings))))
     of_data_set = [part_of(own, shared, index) for index in range(len(seeds))]
 
+    # One function for all runs, which get their arrays as arguments: it is compiled once.
     def step(setting, parts, state, rows):
-        return descend(setting, parts["known"], state, data.take(parts["train"], rows))
+        batch = rows if streamed else data.take(parts["train"], rows)
+        return descend(setting, parts["known"], state, batch)
 
-    run_epochs = {
-        (data_set, setting): train.run_steps(
-            jax.tree_util.Partial(step, _pick(settings, setting), of_data_set[data_set])
-        )
-        for data_set, setting in runs
-    }
+    def run_of(data_set, setting):
+        of_setting, parts = _pick(settings, setting), of_data_set[data_set]
+        if streamed:
+            return _streamed_run(step, of_setting, parts)
+        return train.run_steps(jax.tree_util.Partial(step, of_setting, parts))
+
+    run_epochs = {(data_set, setting): run_of(data_set, setting) for data_set, setting in runs}
 
     def run_epoch(states, rows):
         history = []
@@ -189,6 +197,26 @@ def make_study_in_turn(
         return jax.tree.map(lambda *values: np.stack(values).reshape(shape), *found)
 
     return Study(_start(method, optimizer, seeds, params, settings), run_epoch, measure_all)
+
+
+def _streamed_run(step: Callable, setting: Setting, parts: Mapping) -> Callable:
+    """Epochs whose batches, with their images, come from threads on the host."""
+    known = {name: values for name, values in parts["known"].items() if name != "image"}
+    training = jax.tree.map(np.asarray, parts["train"])
+    training["image"] = _Rows(parts["known"]["image"], training["index"])
+    run = train.dispatch_steps(jax.tree_util.Partial(step, setting, {"known": known}))
+    return lambda state, rows: run(state, data.stream(training, rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of an array that belong to a part, read when they are asked for."""
+
+    array: np.ndarray
+    index: np.ndarray
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.array[self.index[positions]]
 
 
 def part_of(parts: Mapping, shared: Mapping | None, index: int) -> dict[str, dict]:

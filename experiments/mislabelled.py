@@ -40,13 +40,27 @@ class Scored(NamedTuple):
 
 
 def score_training_parts(
-    outcome: Outcome, network: Network, parts: Mapping, shared: Mapping | None = None
+    outcome: Outcome,
+    network: Network,
+    parts: Mapping,
+    shared: Mapping | None = None,
+    *,
+    streamed: bool = False,
 ) -> dict[str, list[Scored]]:
-    """Every method at its chosen setting on the training part of every data set."""
+    """Every method at its chosen setting on the training part of every data set.
+
+    Args:
+        outcome: of the comparison.
+        network: what was trained.
+        parts: arrays with a leading axis of data sets, `train` and `known` among them.
+        shared: more for the parts, without that axis.
+        streamed: whether what is shared is larger than the device.
+    """
     count = len(jax.tree.leaves(parts)[0])
     found = {}
     for method, state, best in zip(outcome.methods, outcome.states, outcome.best, strict=True):
-        score = jax.jit(functools.partial(_score, network, method, method.settings[best]))
+        score = functools.partial(_score, network, method, method.settings[best])
+        score = score if streamed else jax.jit(score)
         found[method.name] = []
         for position in range(count):
             params, stats = jax.tree.map(

@@ -64,6 +64,7 @@ def compare_on_images(
     folds: int,
     first_folds: int | None,
     seed: int,
+    streamed: bool | None,
     source: str,
     title: str,
     resume: Resume,
@@ -80,6 +81,8 @@ def compare_on_images(
         folds: parts of the training set, each of which validates once.
         first_folds: how many of the folds are run; None runs all.
         seed: of initialisation and order, which the folds do not share.
+        streamed: whether the images stay on the host and batches of them are streamed to the device
+            with grain; None streams those that take more than half of the device's free memory.
         source: the name of the data set.
         title: of the curves.
         resume: where an interrupted run goes on.
@@ -92,6 +95,9 @@ def compare_on_images(
         raise ValueError(f"first_folds must be from 1 to folds = {folds}, got {first_folds}.")
     splits = labelled.splits
     parts, shared = image_parts(labelled, folds, count)
+    if streamed is None:
+        both = {"train": splits.train["image"], "test": splits.test["image"]}
+        streamed = not data.fits_on_device(both)
     runs = range(seed * folds, seed * folds + count)
     size = parts["train"]["index"].shape[1]
     module = model(splits.num_classes)
@@ -110,10 +116,11 @@ def compare_on_images(
         weight_decay=protocol.weight_decay,
         measure=functools.partial(measure, network),
         shared=shared,
+        streamed=streamed,
     )
     plan = functools.partial(epoch_plans, size, protocol.batch_size, runs)
     outcome = yield from compare(methods, make, plan, protocol, size, resume)
-    scored = score_training_parts(outcome, network, parts, shared)
+    scored = score_training_parts(outcome, network, parts, shared, streamed=streamed)
     name = name_of_choice(model)
     source = f"{source}{', generated' * splits.generated}"
     line = {"data": source, "model": name, "training examples": size, "folds": count}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import run
+from experiments import lockstep, noisy_images, run
 from experiments.choices import IMAGE_SETS, LOSSES, MODELS, is_generated
 from experiments.image_networks import SCORED_AT_ONCE, convolutional, initial_variables, unaugmented
 from experiments.ldr_cifar import NOISES, ldr_cifar
@@ -112,6 +112,43 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
     assert artifacts["results"] == one_loss[1]["results"]
 
 
+def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device():
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
+    seen = []
+
+    def step(setting, parts, state, batch):
+        assert set(parts["known"]) == {"mean"}
+        seen.append(batch["image"].shape)
+        return state + setting["learning_rate"], {
+            "sum": batch["image"].sum(),
+            "index": batch["index"],
+        }
+
+    index = np.arange(30)[::3]
+    parts = {"train": {"index": jnp.asarray(index)}, "known": {"image": images, "mean": 0.5}}
+    run_epoch = lockstep._streamed_run(step, {"learning_rate": 1.0}, parts)
+    rows = data.epoch_plan(10, 4, np.random.default_rng(1))
+    state, metrics = run_epoch(jnp.zeros(()), rows)
+    assert float(state) == 3
+    assert seen == [(4, 8, 8, 3)]
+    np.testing.assert_array_equal(metrics["index"], index[rows["position"]])
+    np.testing.assert_array_equal(metrics["sum"], images[metrics["index"]].sum((1, 2, 3, 4)))
+
+
+def test_images_larger_than_half_of_the_free_memory_are_streamed(monkeypatch):
+    class Reached(Exception):
+        pass
+
+    def study(*arguments, streamed, **keywords):
+        raise Reached(streamed)
+
+    monkeypatch.setattr(noisy_images, "make_study_in_turn", study)
+    for fits in (True, False):
+        monkeypatch.setattr(data, "fits_on_device", lambda images, fits=fits: fits)
+        with pytest.raises(Reached, match=str(not fits)):
+            call(ldr_cifar, loss=LOSSES["cross_entropy"])
+
+
 @pytest.mark.slow
 def test_human_labels_are_trained_on(one_loss):
     _, artifacts = call(ldr_cifarn, loss=LOSSES["cross_entropy"])
@@ -153,6 +190,8 @@ def test_scores_in_chunks_are_those_of_all_images_at_once():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     on_images = network.scores(params, stats, known, {"image": jnp.asarray(images)})
     np.testing.assert_allclose(on_images, found[::-1], rtol=1e-5, atol=1e-5)
+    streamed = network.scores(params, stats, known | {"image": images}, {"index": jnp.arange(507)})
+    np.testing.assert_allclose(streamed, on_images, rtol=1e-6, atol=1e-6)
 
 
 def test_what_a_correction_is_told_is_the_mean_over_each_class():
@@ -206,6 +245,15 @@ def test_fewer_training_examples_are_the_first_ones():
     splits = first_examples(tiny(), 5)
     assert splits.train["index"].tolist() == [0, 1, 2, 3, 4]
     assert len(splits.test["label"]) == TEST
+
+
+def test_an_npz_of_fewer_classes_than_its_network_says_how_many(tmp_path):
+    train, test = made_up(TRAIN, 0), made_up(TEST, 1)
+    arrays = {"x_train": train["image"], "y_train": train["label"] % 3}
+    np.savez(tmp_path / "few.npz", **arrays, x_test=test["image"], y_test=test["label"])
+    with pytest.raises(ValueError, match="give num_classes if it is larger"):
+        IMAGE_SETS["npz"](tmp_path, name="few")
+    assert IMAGE_SETS["npz"](tmp_path, name="few", num_classes=K).num_classes == K
 
 
 def test_one_set_of_images_is_generated():
