@@ -51,13 +51,17 @@ class Case:
             for name, array in arrays.items()
         }
 
-    def expected(self, logits, labels):
+    def expected(self, logits, labels, **overrides):
         """The reference for each example of a batch, integer or soft labels."""
         logits = np.asarray(logits, np.float64)
         labels = np.asarray(labels)
         if labels.ndim < logits.ndim:
             labels = np.eye(logits.shape[-1])[labels]
-        settings = self.arguments(logits.shape[-1])
+        settings = self.arguments(logits.shape[-1]) | overrides
+        settings = {
+            name: np.asarray(value) if isinstance(value, jnp.ndarray) else value
+            for name, value in settings.items()
+        }
         return np.array(
             [self.reference(f, y, **settings) for f, y in zip(logits, labels, strict=True)]
         )

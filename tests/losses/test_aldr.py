@@ -92,9 +92,16 @@ SAMPLES = {
     "100_normal": (normal_scores, 100),
     "10_in_two_groups": (two_group_scores, 10),
 }
+SLOW = ("3_normal", "100_normal")
 
 
-@pytest.mark.parametrize(("draw", "num_classes"), SAMPLES.values(), ids=SAMPLES)
+@pytest.mark.parametrize(
+    ("draw", "num_classes"),
+    [
+        pytest.param(*sample, id=name, marks=pytest.mark.slow if name in SLOW else ())
+        for name, sample in SAMPLES.items()
+    ],
+)
 def test_temperature_and_loss_are_the_best_there_are(float64, rng, draw, num_classes):
     logits, labels, alpha = draw(rng, num_classes)
     delta = margin_violations(logits, labels)
@@ -115,7 +122,9 @@ def test_temperature_and_loss_are_the_best_there_are(float64, rng, draw, num_cla
     assert (expected[maxima > 1] > middle[maxima > 1]).any()
 
 
-@pytest.mark.parametrize("sample", ["100_normal", "10_in_two_groups"])
+@pytest.mark.parametrize(
+    "sample", [pytest.param("100_normal", marks=pytest.mark.slow), "10_in_two_groups"]
+)
 def test_float32_finds_the_temperature_of_float64(rng, sample):
     draw, num_classes = SAMPLES[sample]
     logits, labels, alpha = draw(rng, num_classes)
@@ -233,6 +242,7 @@ def test_gradient_is_that_of_phi_at_the_maximiser_which_is_held(float64, example
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_grid_of_temperatures_and_alphas_is_a_double_vmap(float64, rng):
     logits, labels = 3 * rng.normal(size=(4, 10)), np.arange(4)
 
@@ -246,6 +256,7 @@ def test_a_grid_of_temperatures_and_alphas_is_a_double_vmap(float64, rng):
     np.testing.assert_allclose(grid, one_by_one, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_descent_in_a_compiled_scan_equals_a_loop(float64, rng):
     logits, labels = jnp.asarray(rng.normal(size=(4, 10))), np.arange(4)
 
@@ -318,7 +329,9 @@ def test_gradient_of_a_step_holds_the_new_row(float64, example):
     np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("num_classes", [3, 10, 100])
+@pytest.mark.parametrize(
+    "num_classes", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (10, 100))]
+)
 def test_repeated_visits_approach_the_exact_temperature(float64, rng, num_classes):
     logits = np.geomspace(0.1, 10, 60)[:, None] * rng.normal(size=(60, num_classes))
     labels = rng.integers(num_classes, size=60)

@@ -149,19 +149,20 @@ def test_probabilities_sum_to_one_in_float32(rng, s, scale):
 
 
 def test_few_newton_passes_suffice(rng):
+    passes = jax.jit(lambda gaps, s: find_normaliser(gaps, s)[1])
     for scale in (0.1, 1.0, 10.0, 1e4):
         logits = np.float32(scale * rng.normal(size=(64, 1000)))
         gaps = jnp.asarray(logits.max(-1, keepdims=True) - logits)
         for s in (0.05, 0.3, 1.0, 3.0):
-            assert find_normaliser(gaps, jnp.float32(s))[1] <= 6
+            assert passes(gaps, jnp.float32(s)) <= 6
         # The second pass only finds nothing left to do.
-        assert find_normaliser(gaps, jnp.float32(0))[1] <= 2
+        assert passes(gaps, jnp.float32(0)) <= 2
     for s in (0.05, 0.3, 1.0, 3.0):
-        assert find_normaliser(jnp.zeros((64, 1000)), jnp.float32(s))[1] <= 2
+        assert passes(jnp.zeros((64, 1000)), jnp.float32(s)) <= 2
 
 
 @pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
-@pytest.mark.parametrize("s", [0.0, 0.2, 1.0, 3.0])
+@pytest.mark.parametrize("s", [0.0, 0.2, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_the_derivative_of_the_normaliser_is_the_escort_distribution(float64, scores, jacobian, s):
     f = jnp.asarray(scores[0][0])
 
@@ -171,7 +172,8 @@ def test_the_derivative_of_the_normaliser_is_the_escort_distribution(float64, sc
         return f.max() + (jnp.expm1(s * nu) / s if s else nu)
 
     escort = np.exp((1 + s) * log_probabilities(scores[0][0], 1 + s))
-    np.testing.assert_allclose(jacobian(level)(f), escort / escort.sum(), rtol=1e-12, atol=1e-15)
+    slopes = jax.jit(jacobian(level))(f)
+    np.testing.assert_allclose(slopes, escort / escort.sum(), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("t1", [0.0, 0.5, 0.9])
