@@ -103,8 +103,8 @@ def shapes32(
     data_dir: str | None = None,
     *,
     num_classes: int = 10,
-    num_train: int = 500,
-    num_test: int = 500,
+    num_train: int = 2_000,
+    num_test: int = 1_000,
     seed: int = 0,
 ) -> data.Splits:
     """Generated images of coloured shapes; nothing is read or downloaded."""

@@ -41,14 +41,13 @@ PAPER = {
     "first_folds": None,
 }
 SMALL = PAPER | {
-    "model": functools.partial(models.resnet8, width=8),
+    "model": functools.partial(models.convnet, width=16),
     "augmentation": unaugmented,
-    "epochs": 50,
-    "batch_size": 16,
+    "batch_size": 32,
     "learning_rates": (0.1,),
-    "temperatures": (10.0,),
+    "temperatures": (1.0, 10.0),
     "qs": (0.7,),
-    "weight_decay": 5e-4,
+    "weight_decay": 0.0,
     "first_folds": 1,
 }
 
@@ -134,7 +133,7 @@ def ldr_cifar(
 
     Args:
         dataset: of images.
-        model: the network; none means resnet18, or resnet8 on generated images.
+        model: the network; none means resnet18, or a small ConvNet on generated images.
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.
         normalize: what the logits go through before the loss, except for cross-entropy; none means
