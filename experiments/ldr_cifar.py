@@ -45,7 +45,7 @@ SMALL = PAPER | {
     "augmentation": unaugmented,
     "batch_size": 32,
     "learning_rates": (0.1,),
-    "temperatures": (1.0, 10.0),
+    "temperatures": (10.0,),
     "qs": (0.7,),
     "weight_decay": 0.0,
     "first_folds": 1,
