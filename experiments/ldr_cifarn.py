@@ -84,7 +84,8 @@ def ldr_cifarn(
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
         streamed: whether the images stay in the memory of the host and batches of them are streamed
-            to the device; none streams images that take more than half of its free memory.
+            to the device, with the same numbers; none streams images that take more than half of
+            its free memory.
         data_dir: a folder with cifar10.npz or cifar100.npz that holds human labels.
         resume: where an interrupted run goes on.
 

@@ -112,6 +112,17 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
     assert artifacts["results"] == one_loss[1]["results"]
 
 
+@pytest.mark.slow
+def test_streamed_images_give_the_same_numbers(one_loss):
+    rows, artifacts = call(ldr_cifar, loss=LOSSES["aldr_kl"], streamed=True)
+    found = [*rows, *artifacts["results"]]
+    for row, expected in zip(found, [*one_loss[0], *one_loss[1]["results"]], strict=True):
+        assert row.keys() == expected.keys()
+        for name, value in expected.items():
+            number = isinstance(value, float)
+            assert row[name] == (pytest.approx(value, rel=1e-5) if number else value)
+
+
 def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device():
     images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
     seen = []
