@@ -110,7 +110,7 @@ def simclr_view(key: jax.Array, images: jax.Array) -> jax.Array:
 
     Example:
         >>> images = jnp.full((2, 8, 8, 1), 7, jnp.uint8)
-        >>> bool((abs(simclr_view(jax.random.key(0), images) - 7) < 1e-3).all())
+        >>> bool((abs(jax.jit(simclr_view)(jax.random.key(0), images) - 7) < 1e-3).all())
         True
 
     References:

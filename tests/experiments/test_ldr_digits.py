@@ -15,7 +15,7 @@ from tests.experiments.snapshots import on_the_host
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1, 0.01), "temperatures": (1.0, 10.0)}
 TINY |= {"qs": (0.7,), "batch_size": 128}
 ONE = TINY | {"loss": LOSSES["ldr_kl"]}
-METHODS = [BASELINE, *COMPARED]
+METHODS = [BASELINE, "ldr_kl"]
 # Examples of the training part: 64% of 1,797.
 SIZE = 1150
 
@@ -39,7 +39,8 @@ def every_method():
 
 @pytest.fixture(scope="module")
 def one_method():
-    return call(**ONE)
+    with jax.numpy_rank_promotion("raise"):
+        return call(**ONE)
 
 
 def assert_same_history(found, expected):
@@ -48,8 +49,8 @@ def assert_same_history(found, expected):
         np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_every_epoch_has_a_finite_row_per_method(every_method):
-    rows, _ = every_method
+def test_every_epoch_has_a_finite_row_per_method(one_method):
+    rows, _ = one_method
     assert [(row["epoch"], row["method"]) for row in rows] == [
         (epoch, method) for epoch in (1, 2) for method in METHODS
     ]
@@ -58,12 +59,12 @@ def test_every_epoch_has_a_finite_row_per_method(every_method):
         assert np.isfinite([row[name] for name in METRICS]).all()
         assert 0 <= row["memorized"] <= 1
     # Settings per method: learning rates by temperatures or qs.
-    visits = np.cumsum([2 * SIZE * settings for settings in (2, 2, 4, 4)] * 2)
+    visits = np.cumsum([2 * SIZE * settings for settings in (2, 4)] * 2)
     assert [row["examples"] for row in rows] == visits.tolist()
 
 
-def test_rows_are_means_over_seeds_at_the_setting_that_is_best_on_validation(every_method):
-    rows, artifacts = every_method
+def test_rows_are_means_over_seeds_at_the_setting_that_is_best_on_validation(one_method):
+    rows, artifacts = one_method
     for row in rows:
         values = artifacts["history"][row["method"]][:, row["epoch"] - 1]
         best = metric(values, "validation_accuracy").mean(0).argmax()
@@ -78,8 +79,8 @@ def test_settings_are_chosen_by_validation_and_not_by_what_is_reported():
     assert best_setting(values) == 2
 
 
-def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every_method):
-    _, artifacts = every_method
+def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(one_method):
+    _, artifacts = one_method
     assert [line["method"] for line in artifacts["results"]] == METHODS
     accuracies = {}
     for line in artifacts["results"]:
@@ -96,24 +97,26 @@ def test_the_table_holds_a_line_per_method_with_its_gain_paired_over_seeds(every
             np.testing.assert_allclose(line[name], value, rtol=1e-5)
 
 
-def test_curves_show_every_method(every_method):
-    figure = every_method[1]["curves"]
+def test_curves_show_one_method(one_method):
+    figure = one_method[1]["curves"]
     for axis in figure.axes:
         assert [line.get_label() for line in axis.lines] == METHODS
         assert all(len(line.get_ydata()) == 2 for line in axis.lines)
 
 
+@pytest.mark.slow
 def test_all_losses_share_the_data_so_that_the_baseline_is_always_the_same(
     every_method, one_method
 ):
     expected = every_method[1]["history"]
+    assert list(expected) == [BASELINE, *COMPARED]
     assert_same_history(
         one_method[1]["history"], {name: expected[name] for name in ("cross_entropy", "ldr_kl")}
     )
 
 
-def test_every_seed_has_data_of_its_own(every_method):
-    for values in every_method[1]["history"].values():
+def test_every_seed_has_data_of_its_own(one_method):
+    for values in one_method[1]["history"].values():
         accuracy = metric(values, "accuracy")
         assert (accuracy[:, 0] != accuracy[:, 1]).any()
 
