@@ -3,9 +3,10 @@
 JAX_NUM_CPU_DEVICES=2 python benchmarks/sweep.py [--runs 72] [--steps 100] [--json FILE]
 
 The tabular network of the LDR paper on data of the size of letter, 16-16-16-26, batches of 64,
-cross-entropy, SGD with momentum and weight decay. Prints, and writes as JSON, run-epochs of 225
-steps per second, their ratios, and which fraction of the rate of a large matrix product the sweep
-reaches. Without PyTorch its column is left out.
+cross-entropy, SGD with momentum and weight decay; the sweep with its examples in lanes, as the
+experiments have them, and in rows. Prints, and writes as JSON, run-epochs of 225 steps per second,
+their ratios, and which fraction of the rate of a large matrix product the sweep reaches. Without
+PyTorch its column is left out.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.ldr_benchmark import _method, _stacked, _trainer
-from experiments.networks import tabular_in_lanes
+from experiments.ldr_benchmark import make_method, make_trainer, stacked_settings
+from experiments.networks import tabular, tabular_in_lanes
 from lnl_jax import models, train
 
 try:
@@ -41,10 +42,14 @@ def main():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--json")
     options = parser.parse_args()
-    trainer, setting, parts, plan = problem(options.runs, options.steps)
+    shape = (options.runs, options.steps)
+    in_lanes = problem(*shape, models.LaneMLP, tabular_in_lanes, (COLUMNS, 1))
+    in_rows = problem(*shape, models.MLP, tabular, (1, COLUMNS))
+    *_, parts, plan = in_lanes
     timers = {
-        "sweep": functools.partial(time_sweep, trainer, setting, parts, plan),
-        "one at a time": functools.partial(time_alone, trainer, setting, parts, plan),
+        "sweep": functools.partial(time_sweep, *in_lanes),
+        "sweep, examples in rows": functools.partial(time_sweep, *in_rows),
+        "one at a time": functools.partial(time_alone, *in_lanes),
     }
     if torch is None:
         print("PyTorch is not installed: its column is left out")
@@ -68,22 +73,29 @@ def main():
         pathlib.Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
 
 
-def problem(runs, steps):
+def problem(runs, steps, layers, as_network, input_shape):
     """A trainer, its settings, data sets with random labels, and one epoch of `steps` steps."""
     rng, count, size = np.random.default_rng(0), runs // SETTINGS, BATCH * steps
-    model = models.LaneMLP(num_classes=CLASSES, hidden=SIZES[1:-1])
-    network = tabular_in_lanes(model)
-    method = _method("cross_entropy", np.full(SETTINGS, 0.01).tolist(), network, 10**6)
+    model = layers(num_classes=CLASSES, hidden=SIZES[1:-1])
+    network = as_network(model)
+    method = make_method("cross_entropy", np.full(SETTINGS, 0.01).tolist(), network, 10**6)
     x = rng.normal(size=(count, size, COLUMNS)).astype(np.float32)
     labels = rng.integers(0, CLASSES, (count, size)).astype(np.int32)
-    params = jax.vmap(lambda seed: model.init(jax.random.key(seed), x[0, :1].T))(jnp.arange(count))
+    params = jax.vmap(lambda seed: model.init(jax.random.key(seed), jnp.zeros(input_shape)))(
+        jnp.arange(count)
+    )
     training = {"x": x, "label": labels, "clean_label": labels}
     known = {"matrix": np.tile(np.eye(CLASSES, dtype=np.float32), (count, 1, 1))}
     parts = {"train": training, "validation": training, "test": training, "known": known}
     parts |= {"stream": np.arange(count), "params": jax.tree.map(np.asarray, params)}
     position = rng.permutation(size).reshape(steps, 1, BATCH).repeat(count, 1).astype(np.int32)
     rows = {"position": position, "mask": np.ones(position.shape, bool)}
-    return _trainer(method, network, 5e-3, 10**6), _stacked(method.settings), parts, rows
+    return (
+        make_trainer(method, network, 5e-3, 10**6),
+        stacked_settings(method.settings),
+        parts,
+        rows,
+    )
 
 
 def time_sweep(trainer, settings, parts, plan):

@@ -16,23 +16,20 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from experiments.benchmark_conditions import DATASETS, make_conditions  # noqa: E402
-from experiments.ldr_benchmark import (  # noqa: E402
-    _method,
-    _params,
-    _plans,
-    _trainer,
+from experiments.benchmark_conditions import DATASETS, make_conditions
+from experiments.ldr_benchmark import (
     hidden_widths,
+    initial_lanes,
+    make_method,
+    make_trainer,
+    shared_plans,
 )
-from experiments.lockstep import describe  # noqa: E402
-from experiments.networks import tabular  # noqa: E402
-from lnl_jax import metrics, models  # noqa: E402
+from experiments.lockstep import describe
+from experiments.networks import tabular
+from lnl_jax import metrics, models
 
 LOSSES = ("cross_entropy", "generalized_cross_entropy", "ldr_kl", "aldr_kl_step")
 
@@ -45,6 +42,7 @@ def main():
     parser.add_argument("--losses", nargs="+", default=LOSSES)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
     arguments = json.loads((options.folder / "config.json").read_text())["arguments"]
     development, test = DATASETS[arguments["dataset"]](options.data_dir)
     conditions, parts = make_conditions(
@@ -112,12 +110,14 @@ def one_at_a_time(name, arguments, conditions, parts):
     streams = [c.seed * arguments["folds"] + c.fold for c in conditions]
     model = models.MLP(num_classes=num_classes, hidden=hidden)
     lanes = models.LaneMLP(num_classes=num_classes, hidden=hidden)
-    params = rows_of_lanes(_params(lanes, columns, streams))
+    params = rows_of_lanes(initial_lanes(lanes, columns, streams))
     total_steps = -(-size // arguments["batch_size"]) * arguments["epochs"]
-    method = _method(name, arguments["learning_rates"], tabular(model), total_steps)
-    trainer = _trainer(method, tabular(model), arguments["weight_decay"], total_steps)
+    method = make_method(name, arguments["learning_rates"], tabular(model), total_steps)
+    trainer = make_trainer(method, tabular(model), arguments["weight_decay"], total_steps)
     own = in_float64(dict(parts) | {"stream": np.array(streams), "params": params})
-    plan = functools.partial(_plans, size, arguments["batch_size"], streams, arguments["shuffle"])
+    plan = functools.partial(
+        shared_plans, size, arguments["batch_size"], streams, arguments["shuffle"]
+    )
 
     @jax.jit
     def epoch(setting, part, state, rows):

@@ -134,11 +134,11 @@ def ldr_benchmark(
     model = models.LaneMLP(num_classes=num_classes, hidden=hidden_widths(columns, num_classes))
     network = tabular_in_lanes(model)
     total_steps = -(-size // batch_size) * epochs
-    methods = [_method(name, learning_rates, network, total_steps) for name in names]
+    methods = [make_method(name, learning_rates, network, total_steps) for name in names]
     streams = [c.seed * folds + c.fold for c in conditions]
-    parts |= {"stream": np.array(streams), "params": _params(model, columns, streams)}
+    parts |= {"stream": np.array(streams), "params": initial_lanes(model, columns, streams)}
     # One order per fold and seed, whatever the noise.
-    plan = functools.partial(_plans, size, batch_size, streams, shuffle)
+    plan = functools.partial(shared_plans, size, batch_size, streams, shuffle)
     results = {
         m.name: np.full((len(MEASURED), len(conditions), len(m.settings)), np.nan, np.float32)
         for m in methods
@@ -152,8 +152,8 @@ def ldr_benchmark(
     devices = jax.local_device_count()
     all_runs = len(conditions) * sum(len(method.settings) for method in methods)
     for method in methods:
-        trainer = _trainer(method, network, weight_decay, total_steps)
-        settings = _stacked(method.settings)
+        trainer = make_trainer(method, network, weight_decay, total_steps)
+        settings = stacked_settings(method.settings)
         one = jax.tree.map(lambda v: v[0], (settings, parts))
         need = run_bytes(trainer, *one, batch_size) * len(method.settings)
         chunk = chunk_size(
@@ -207,9 +207,10 @@ def _loss_names(losses: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
 
 
-def _method(
+def make_method(
     name: str, learning_rates: Sequence[float], network: Network, total_steps: int
 ) -> Method:
+    """A loss with its grid and all learning rates."""
     return robust_loss(
         ALL_LOSSES[name],
         OWN_NORMALIZATIONS.get(name, unnormalized),
@@ -220,29 +221,35 @@ def _method(
     )
 
 
-def _params(model: models.LaneMLP, columns: int, streams: Sequence[int]) -> PyTree:
+def initial_lanes(model: models.LaneMLP, columns: int, streams: Sequence[int]) -> PyTree:
     """Initial parameters, the same for all noises of a fold and seed."""
     example = jnp.zeros((columns, 1))
     keys = jax.vmap(jax.random.key)(jnp.asarray(streams))
     return jax.tree.map(np.asarray, jax.vmap(lambda key: model.init(key, example))(keys))
 
 
-def _plans(
+def shared_plans(
     size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epoch: int
 ) -> dict[str, np.ndarray]:
+    """The batches of an epoch, `[steps, data sets, batch]`; a stream has one order."""
     own = sorted(set(streams))
     plans = epoch_plans(size, batch_size, own, epoch, shuffle=shuffle)
     at = [own.index(stream) for stream in streams]
     return {name: values[:, at] for name, values in plans.items()}
 
 
-def _stacked(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
+def stacked_settings(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
+    """The settings as arrays with a leading axis."""
     return {
         key: np.asarray([setting[key] for setting in settings], np.float32) for key in settings[0]
     }
 
 
-def _trainer(method: Method, network: Network, weight_decay: float, total_steps: int) -> Trainer:
+def make_trainer(
+    method: Method, network: Network, weight_decay: float, total_steps: int
+) -> Trainer:
+    """What one run of a method does; per-example state only for losses with rows."""
+
     def optimizer(setting):
         factor = functools.partial(staircase, total_steps=total_steps)
         sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)

@@ -47,8 +47,9 @@ class LaneMLP(nn.Module):
     """`MLP` with the examples along the last axis, for many small networks side by side.
 
     A CPU works on the last axis with its vector lanes. There the examples fill them, whatever the
-    widths of the layers; a training step of many such networks takes half the time. Kernels are
-    ``[width, fan_in]``, the transposes of those of `MLP`, and drawn from the same distributions.
+    widths of the layers (`benchmarks/sweep.py` times both). Kernels are ``[width, fan_in]``, the
+    transposes of those of `MLP`, and drawn from the same distributions. It is differentiated in
+    reverse mode only.
 
     Attributes:
         num_classes: K.
@@ -91,7 +92,7 @@ def _product(kernel: Array, inputs: Array) -> Array:
     """``kernel @ inputs``, whose gradient has no product with a transposed left factor.
 
     XLA for CPU has fast kernels for the others only, and would fold the small transpose into the
-    product; the barrier keeps it apart. A training step of many networks takes half the time.
+    product; the barrier keeps it apart.
     """
     return kernel @ inputs
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lnl_jax.train.sharding import DATA_AXIS, local_mesh
 
 PyTree = Any
+# A few steps of small networks take less time than the way to the device and back.
 STEPS_PER_CALL = 150
 
 
@@ -168,10 +169,7 @@ def run_sweep(
 
 
 def _together(epochs: range, steps: int) -> Iterator[range]:
-    """Epochs that run in one call: as many as take about `STEPS_PER_CALL`, always the same number.
-
-    A few steps of small networks take less time than the way to the device and back.
-    """
+    """Epochs that run in one call: as many as have `STEPS_PER_CALL`, always the same number."""
     most = max(STEPS_PER_CALL // steps, 1)
     each = max(count for count in range(1, min(most, len(epochs)) + 1) if len(epochs) % count == 0)
     for first in range(0, len(epochs), each):

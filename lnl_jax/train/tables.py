@@ -102,9 +102,7 @@ class Table:
     """
 
     values: PyTree
-    combine: Combine | Any | None = dataclasses.field(
-        default=segment_mean, metadata={"static": True}
-    )
+    combine: Combine | Any = dataclasses.field(default=segment_mean, metadata={"static": True})
     fingerprint: str = dataclasses.field(default="", metadata={"static": True})
 
 

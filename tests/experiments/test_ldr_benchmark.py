@@ -5,7 +5,7 @@ import pytest
 
 from experiments.benchmark_conditions import transition_matrix
 from experiments.choices import HYPERPARAMETERS
-from experiments.ldr_benchmark import ALL_LOSSES, MEASURED, PAPER, _plans, ldr_benchmark
+from experiments.ldr_benchmark import ALL_LOSSES, MEASURED, PAPER, ldr_benchmark, shared_plans
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax.noise import VOWEL_SWAPS
 
@@ -20,11 +20,11 @@ def test_the_grids_are_the_39_settings_of_the_paper():
 
 
 def test_noises_of_a_fold_share_its_order():
-    plan = _plans(100, 10, [0, 1, 0, 1], True, 3)["position"]
+    plan = shared_plans(100, 10, [0, 1, 0, 1], True, 3)["position"]
     np.testing.assert_array_equal(plan[:, 0], plan[:, 2])
     np.testing.assert_array_equal(plan[:, 1], plan[:, 3])
     assert (plan[:, 0] != plan[:, 1]).any()
-    fixed = _plans(100, 10, [0], False, 3)["position"]
+    fixed = shared_plans(100, 10, [0], False, 3)["position"]
     np.testing.assert_array_equal(fixed.reshape(-1), np.arange(100))
 
 
