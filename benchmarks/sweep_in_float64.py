@@ -11,7 +11,6 @@ trajectories part, distributions must not.
 
 import argparse
 import csv
-import functools
 import json
 import pathlib
 
@@ -115,8 +114,8 @@ def one_at_a_time(name, arguments, conditions, parts):
     method = make_method(name, arguments["learning_rates"], tabular(model), total_steps)
     trainer = make_trainer(method, tabular(model), arguments["weight_decay"], total_steps)
     own = in_float64(dict(parts) | {"stream": np.array(streams), "params": params})
-    plan = functools.partial(
-        shared_plans, size, arguments["batch_size"], streams, arguments["shuffle"]
+    plan = shared_plans(
+        size, arguments["batch_size"], streams, arguments["shuffle"], arguments["epochs"]
     )
 
     @jax.jit

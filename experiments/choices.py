@@ -11,34 +11,44 @@ from experiments.image_networks import crop_and_flip, unaugmented
 from lnl_jax import data, losses, models
 
 Loss = Callable[..., Array]
-Normalization = Callable[[Array], Array]
+Normalization = Callable[..., Array]
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(logits: Array, labels: Array, *, axis: int = -1) -> Array:
     """Optax's softmax cross-entropy, `[B]`."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels, axis=axis)
 
 
-def nce_rce(logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike) -> Array:
+def nce_rce(
+    logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike, axis: int = -1
+) -> Array:
     """Active-passive: normalised cross-entropy and reverse cross-entropy (log 0 = -4), `[B]`."""
-    passive = losses.reverse_cross_entropy(logits, labels)
-    return alpha * losses.normalized_cross_entropy(logits, labels) + beta * passive
+    passive = losses.reverse_cross_entropy(logits, labels, axis=axis)
+    active = losses.normalized_cross_entropy(logits, labels, axis=axis)
+    return alpha * active + beta * passive
 
 
-def nce_agce(logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike) -> Array:
+def nce_agce(
+    logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike, axis: int = -1
+) -> Array:
     """Active-passive: normalised and asymmetric generalised cross-entropy, `[B]`."""
-    passive = losses.asymmetric_generalized_cross_entropy(logits, labels, a=3.0, q=1.5)
-    return alpha * losses.normalized_cross_entropy(logits, labels) + beta * passive
+    passive = losses.asymmetric_generalized_cross_entropy(logits, labels, a=3.0, q=1.5, axis=axis)
+    active = losses.normalized_cross_entropy(logits, labels, axis=axis)
+    return alpha * active + beta * passive
 
 
-def nce_aul(logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike) -> Array:
+def nce_aul(
+    logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike, axis: int = -1
+) -> Array:
     """Active-passive: normalised cross-entropy and asymmetric unhinged loss, `[B]`."""
-    passive = losses.asymmetric_unhinged(logits, labels, a=6.0, q=1.5)
-    return alpha * losses.normalized_cross_entropy(logits, labels) + beta * passive
+    passive = losses.asymmetric_unhinged(logits, labels, a=6.0, q=1.5, axis=axis)
+    active = losses.normalized_cross_entropy(logits, labels, axis=axis)
+    return alpha * active + beta * passive
 
 
-def unnormalized(logits: Array) -> Array:
+def unnormalized(logits: Array, *, axis: int = -1) -> Array:
     """The scores as the network gives them."""
+    del axis
     return logits
 
 

@@ -1,7 +1,7 @@
 """The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -138,7 +138,7 @@ def ldr_benchmark(
     streams = [c.seed * folds + c.fold for c in conditions]
     parts |= {"stream": np.array(streams), "params": initial_lanes(model, columns, streams)}
     # One order per fold and seed, whatever the noise.
-    plan = functools.partial(shared_plans, size, batch_size, streams, shuffle)
+    plan = shared_plans(size, batch_size, streams, shuffle, epochs)
     results = {
         m.name: np.full((len(MEASURED), len(conditions), len(m.settings)), np.nan, np.float32)
         for m in methods
@@ -229,13 +229,17 @@ def initial_lanes(model: models.LaneMLP, columns: int, streams: Sequence[int]) -
 
 
 def shared_plans(
-    size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epoch: int
-) -> dict[str, np.ndarray]:
-    """The batches of an epoch, `[steps, data sets, batch]`; a stream has one order."""
+    size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epochs: int
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """The batches of an epoch, `[steps, data sets, batch]`, as a function; a stream has one order.
+
+    The orders are kept: every chunk of every loss asks for them again.
+    """
     own = sorted(set(streams))
-    plans = epoch_plans(size, batch_size, own, epoch, shuffle=shuffle)
     at = [own.index(stream) for stream in streams]
-    return {name: values[:, at] for name, values in plans.items()}
+    make = functools.partial(epoch_plans, size, batch_size, own, shuffle=shuffle)
+    kept = functools.lru_cache(maxsize=epochs)(make)
+    return lambda epoch: {name: values[:, at] for name, values in kept(epoch).items()}
 
 
 def stacked_settings(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:

@@ -14,10 +14,6 @@ PyTree = Any
 VIEW_JITTER = 0.1
 
 
-def _directly(loss: Callable, scores: jax.Array, *per_example: PyTree) -> PyTree:
-    return loss(scores, *per_example)
-
-
 class Network(NamedTuple):
     """A model in a study.
 
@@ -25,17 +21,17 @@ class Network(NamedTuple):
         num_classes: K.
         stats: what is carried along beside the parameters, such as batch statistics; at the start.
         training_scores: ``(params, stats, known, batch, key, views) -> (scores, stats)``: ``[B,
-            K]``, or ``[V, B, K]`` of that many random views of each example.
+            K]``, or ``[V, B, K]`` of that many random views of each example, with the classes along
+            `class_axis`.
         scores: ``(params, stats, known, part) -> scores`` of all examples of a part, ``[N, K]``.
-        apply_loss: ``(loss, scores, *per_example) -> losses``, ``[B]``: how a function of scores
-            with the classes last is applied to `training_scores`.
+        class_axis: of `training_scores`, counted from the end.
     """
 
     num_classes: int
     stats: PyTree
     training_scores: Callable
     scores: Callable
-    apply_loss: Callable = _directly
+    class_axis: int = -1
 
 
 def tabular(model: models.MLP) -> Network:
@@ -64,11 +60,7 @@ def tabular_in_lanes(model: models.LaneMLP) -> Network:
     def scores(params, stats, known, part):
         return model.apply(params, part["x"].T).T
 
-    def apply_loss(loss, scores, *per_example):
-        # A loss is one per example; mapped over the last axis it keeps the layout of the scores.
-        return jax.vmap(loss, (-1, *[0] * len(per_example)))(scores, *per_example)
-
-    return Network(model.num_classes, (), training_scores, scores, apply_loss)
+    return Network(model.num_classes, (), training_scores, scores, class_axis=-2)
 
 
 def _views(x: jax.Array, key: jax.Array, views: int) -> jax.Array:

@@ -140,14 +140,12 @@ class _Call:
         for name, (early, late) in self.early.items():
             arguments[name] = jnp.where(step < self.half, early, late)
         scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
-
-        def loss(scores, labels, *rows):
-            return self.loss(self.normalize(scores), labels, *rows, **arguments)
-
+        axis = self.network.class_axis
+        scores, arguments = self.normalize(scores, axis=axis), arguments | {"axis": axis}
         if self.with_rows:
-            values, rows = self.network.apply_loss(loss, scores, batch["label"], rows)
+            values, rows = self.loss(scores, batch["label"], rows, **arguments)
         else:
-            values = self.network.apply_loss(loss, scores, batch["label"])
+            values = self.loss(scores, batch["label"], **arguments)
         return values, ((step + 1, stats), rows, {})
 
     def try_out(self, setting: Setting) -> None:

@@ -246,24 +246,25 @@ def _value(gaps: LabelGaps, adapted: Array, price: _Price) -> Array:
 def _visit(scores: Scores, rows: Array, price: _Price) -> Array:
     """The temperature after one visit, as the official code computes it."""
     logits, price = jax.lax.stop_gradient((scores.logits, price))
-    beta = (1 / rows)[..., None]
-    top = logits.max(-1, keepdims=True)
-    total = jnp.exp((logits - top) * beta).sum(-1, keepdims=True)
+    axis, beta = scores.axis, along_classes(1 / rows, scores.axis)
+    top = logits.max(axis, keepdims=True)
+    total = jnp.exp((logits - top) * beta).sum(axis, keepdims=True)
     mass = jnp.exp((logits - top) * beta) / total + 1e-5
     # Together the masses are 1 + 1e-5 K.
     terms = mass * jnp.log(mass)
     if scores.included is not None:
         terms = jnp.where(scores.included, terms, 0)
     whole = 1 + 1e-5 * scores.count
-    divergence = terms.sum(-1) / whole - jnp.log1p(1e-5 * scores.count) + scores.log_count
+    divergence = terms.sum(axis) / whole - jnp.log1p(1e-5 * scores.count) + scores.log_count
     return price.initial * (1 - price.slope * divergence)
 
 
 def _maximiser(gaps: LabelGaps, price: _Price) -> Array:
     """The temperature at which the objective is largest."""
     gaps, price = jax.lax.stop_gradient((gaps, price))
-    values = gaps.values
-    relative = (values - values.max(-1, keepdims=True)) / along_classes(price.initial)
+    # The search has the classes last.
+    values = jnp.moveaxis(gaps.values, gaps.scores.axis, -1)
+    relative = (values - values.max(-1, keepdims=True)) / along_classes(price.initial, -1)
     one = jnp.ones_like(gaps.constant)
     lowest = one * (1 - 1 / price.alpha)
     return price.initial * adapted_temperature(relative, price.slope * one, lowest, price.log_count)

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
+    classes_last,
     finish,
     read_hyperparameter,
     read_scores,
@@ -89,7 +90,7 @@ def bi_tempered_logistic(
         Divergences" (NeurIPS 2019). The paper finds the normaliser by a fixed-point iteration; here
         it is Newton's method.
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = classes_last(read_scores(logits, labels, axis, where))
     t1 = read_hyperparameter("t1", t1, scores, at_least=0, at_most=1)
     t2 = read_hyperparameter("t2", t2, scores, at_least=1)
     log_p = log_tempered_softmax(scores.logits, t2 - 1)
@@ -103,7 +104,7 @@ def _divergence(log_p: Array, scores: Scores, c: Array) -> Array:
     As p sums to 1, the sum of p^(1 + c) is 1 + c <p, log_t1 p>, and likewise for y. Written so, no
     ones cancel, and at c = 0 nothing is left but cross-entropy.
     """
-    log_t1_p = _tempered_log(along_classes(c), log_p)
+    log_t1_p = _tempered_log(along_classes(c, -1), log_p)
     inner = (jnp.exp(log_p) * log_t1_p).sum(-1)
     if not scores.soft:
         own = jnp.take_along_axis(log_t1_p, scores.labels[..., None], -1)[..., 0]
@@ -111,8 +112,8 @@ def _divergence(log_p: Array, scores: Scores, c: Array) -> Array:
     y = scores.labels
     # At y = 0 the derivative is -1 / (c (1 + c)), infinite at c = 0; so it is the one next to it.
     log_y = jnp.log(jnp.maximum(y, jnp.finfo(y.dtype).tiny))
-    log_t1_y = _tempered_log(along_classes(c), log_y)
-    return (y * (log_t1_y / (1 + along_classes(c)) - log_t1_p)).sum(-1) + c / (1 + c) * inner
+    log_t1_y = _tempered_log(along_classes(c, -1), log_y)
+    return (y * (log_t1_y / (1 + along_classes(c, -1)) - log_t1_p)).sum(-1) + c / (1 + c) * inner
 
 
 def log_tempered_softmax(logits: Array, s: Array) -> Array:
@@ -123,7 +124,7 @@ def log_tempered_softmax(logits: Array, s: Array) -> Array:
 
 def _log_probabilities(gaps: Array, nu: Array, s: Array) -> Array:
     absent = gaps == jnp.inf
-    s = along_classes(s)
+    s = along_classes(s, -1)
     nu = nu[..., None]
     scaled = jnp.where(absent, 0, gaps) * jnp.exp(-s * nu)
     # Finite, since it is multiplied by 0.
@@ -167,7 +168,7 @@ def find_normaliser(gaps: Array, s: Array) -> tuple[Array, Array]:
         log_total = jnp.log(total)
         # The mean of (p / max p)^s, from an exponential of its own: XLA on CPU fuses two into two
         # sums over log_p, but would write a shared one out.
-        above = along_classes(s) * (log_p + nu[..., None])
+        above = along_classes(s, -1) * (log_p + nu[..., None])
         mean = jnp.exp(log_p + above).sum(-1) / total
         # The step in Lambda, as one in nu.
         change = log_total + _scaled_log1p(s, _tempered_log(-s, log_total) * (1 / mean - 1))

@@ -19,7 +19,9 @@ FEW_CLASSES = 128
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The arguments of a loss, classes last, in the dtype of the computation.
+    """The arguments of a loss in the dtype of the computation.
+
+    Nothing is transposed: what is written ``[..., K]`` has the classes along `axis`.
 
     Attributes:
         logits: ``[..., K]``, float32 or wider; masked classes hold ``-inf``.
@@ -29,6 +31,7 @@ class Scores:
         invalid: where the label is no class, or a masked one, ``[...]``.
         impossible: where the label has mass on a class that scores ``-inf``, ``[...]``.
         empty: where every class is masked, ``[...]``, or None.
+        axis: of the classes, counted from the end.
         dtype: the dtype of the caller's logits.
     """
 
@@ -39,11 +42,16 @@ class Scores:
     invalid: Array
     impossible: Array
     empty: Array | None
+    axis: int = dataclasses.field(metadata={"static": True})
     dtype: np.dtype = dataclasses.field(metadata={"static": True})
 
     @property
+    def num_classes(self) -> int:
+        return self.logits.shape[self.axis]
+
+    @property
     def batch_shape(self) -> tuple[int, ...]:
-        return self.logits.shape[:-1]
+        return _without_axis(self.logits.shape, self.axis)
 
     @property
     def soft(self) -> bool:
@@ -63,38 +71,51 @@ def read_scores(logits: Array, labels: Array, axis: int, where: Array | None) ->
     logits = read_logits(logits, axis)
     labels = _read_labels(jnp.asarray(labels), logits.shape, axis)
     where = _read_mask(where, logits.shape)
+    axis = axis if axis < 0 else axis - logits.ndim
     dtype = logits.dtype
-    logits = jnp.moveaxis(logits, axis, -1).astype(computation_dtype(dtype))
+    logits = logits.astype(computation_dtype(dtype))
     if labels.ndim == logits.ndim:
-        labels = jnp.moveaxis(labels, axis, -1).astype(logits.dtype)
+        labels = labels.astype(logits.dtype)
     included, empty = None, None
-    count = jnp.asarray(logits.shape[-1], logits.dtype)
+    count = jnp.asarray(logits.shape[axis], logits.dtype)
     if where is not None:
-        where = jnp.moveaxis(where, axis, -1)
-        empty = ~where.any(-1)
+        empty = ~where.any(axis)
         # An empty row goes on as if all of it were there, so that nothing in it divides by zero.
-        included = where | empty[..., None]
-        count = included.sum(-1).astype(logits.dtype)
-        logits = jnp.where(empty[..., None], 0, jnp.where(where, logits, -jnp.inf))
-    labels, invalid, impossible = _inspect_labels(labels, logits, where)
-    return Scores(logits, labels, included, count, invalid, impossible, empty, dtype)
+        included = where | along_classes(empty, axis)
+        count = included.sum(axis).astype(logits.dtype)
+        kept = jnp.where(where, logits, -jnp.inf)
+        logits = jnp.where(along_classes(empty, axis), 0, kept)
+    labels, invalid, impossible = _inspect_labels(labels, logits, where, axis)
+    return Scores(logits, labels, included, count, invalid, impossible, empty, axis, dtype)
+
+
+def classes_last(scores: Scores) -> Scores:
+    """The same with the classes along the last axis, for products with matrices of classes."""
+
+    def last(array: Array | None) -> Array | None:
+        return None if array is None else jnp.moveaxis(array, scores.axis, -1)
+
+    labels = last(scores.labels) if scores.soft else scores.labels
+    return dataclasses.replace(
+        scores, logits=last(scores.logits), labels=labels, included=last(scores.included), axis=-1
+    )
 
 
 def _inspect_labels(
-    labels: Array, logits: Array, where: Array | None
+    labels: Array, logits: Array, where: Array | None, axis: int
 ) -> tuple[Array, Array, Array]:
     """Labels that are safe to index and multiply with; which are no label; which score -inf."""
     if labels.ndim == logits.ndim:
-        impossible = ((labels > 0) & (logits == -jnp.inf)).any(-1)
+        impossible = ((labels > 0) & (logits == -jnp.inf)).any(axis)
         if where is None:
             return labels, jnp.zeros_like(impossible), impossible
-        invalid = ((labels > 0) & ~where).any(-1)
+        invalid = ((labels > 0) & ~where).any(axis)
         return jnp.where(where, labels, 0), invalid, impossible
-    invalid = (labels < 0) | (labels >= logits.shape[-1])
+    invalid = (labels < 0) | (labels >= logits.shape[axis])
     labels = jnp.where(invalid, 0, labels).astype(jnp.int32)
-    impossible = _at_class(logits, labels) == -jnp.inf
+    impossible = _at_class(logits, labels, axis) == -jnp.inf
     if where is not None:
-        invalid |= ~_at_class(where, labels)
+        invalid |= ~_at_class(where, labels, axis)
     return labels, invalid, impossible
 
 
@@ -240,9 +261,9 @@ def check_count(name: str, value: int, at_most: int | None = None) -> None:
         raise ValueError(f"{name} must be an integer from 1{to or ' on'}; got {value}.")
 
 
-def along_classes(per_example: Array) -> Array:
-    """Makes a scalar or ``[...]`` broadcast against ``[..., K]``."""
-    return per_example if per_example.ndim == 0 else per_example[..., None]
+def along_classes(per_example: Array, axis: int) -> Array:
+    """Makes a scalar or ``[...]`` broadcast against ``[..., K]`` with the classes along `axis`."""
+    return per_example if per_example.ndim == 0 else jnp.expand_dims(per_example, axis)
 
 
 def label_score(scores: Scores) -> Array:
@@ -251,25 +272,25 @@ def label_score(scores: Scores) -> Array:
         return score_of(scores.labels, scores)
     # A class without mass may score -inf, and 0 * -inf is NaN.
     finite = scores.logits > -jnp.inf
-    return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(-1)
+    return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(scores.axis)
 
 
 def score_of(classes: Array, scores: Scores) -> Array:
     """``f_k`` for one class per example, ``[...]``."""
-    return _at_class(scores.logits, classes)
+    return _at_class(scores.logits, classes, scores.axis)
 
 
-def _at_class(values: Array, classes: Array) -> Array:
+def _at_class(values: Array, classes: Array, axis: int) -> Array:
     """One of ``[..., K]`` per example, ``[...]``.
 
     The gradient of a gather is a scatter, which costs more than to look at a few classes.
     """
-    if values.shape[-1] > FEW_CLASSES:
-        return jnp.take_along_axis(values, classes[..., None], -1)[..., 0]
-    chosen = _is_class(values.shape, classes)
+    if values.shape[axis] > FEW_CLASSES:
+        return jnp.take_along_axis(values, jnp.expand_dims(classes, axis), axis).squeeze(axis)
+    chosen = _is_class(values.shape, classes, axis)
     if values.dtype == bool:
-        return (values & chosen).any(-1)
-    return jnp.where(chosen, values, 0).sum(-1)
+        return (values & chosen).any(axis)
+    return jnp.where(chosen, values, 0).sum(axis)
 
 
 def label_distribution(scores: Scores) -> Array:
@@ -279,8 +300,9 @@ def label_distribution(scores: Scores) -> Array:
 
 def is_label(scores: Scores) -> Array:
     """Which class is the integer label, ``[..., K]``: XLA fuses it into the sum that uses it."""
-    return _is_class(scores.logits.shape, scores.labels)
+    return _is_class(scores.logits.shape, scores.labels, scores.axis)
 
 
-def _is_class(shape: tuple[int, ...], classes: Array) -> Array:
-    return jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1) == classes[..., None]
+def _is_class(shape: tuple[int, ...], classes: Array, axis: int) -> Array:
+    numbers = jax.lax.broadcasted_iota(jnp.int32, shape, axis % len(shape))
+    return numbers == jnp.expand_dims(classes, axis)

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import (
     Scores,
+    classes_last,
     finish,
     label_distribution,
     read_array,
@@ -116,8 +117,8 @@ def hard_bootstrap(
     weight = read_hyperparameter("weight", weight, scores, at_least=0, at_most=1)
     # By index: the gradient of a maximum is two more passes.
     held = jax.lax.stop_gradient(scores.logits)
-    largest = score_of(jax.lax.argmax(held, held.ndim - 1, jnp.int32), scores)
-    predicted = jax.nn.logsumexp(scores.logits, axis=-1) - largest
+    largest = score_of(jax.lax.argmax(held, scores.axis % held.ndim, jnp.int32), scores)
+    predicted = jax.nn.logsumexp(scores.logits, axis=scores.axis) - largest
     cross = scaled(weight, label_cross_entropy(scores))
     return finish(cross + (1 - weight) * predicted, scores)
 
@@ -168,7 +169,7 @@ def forward_correction(
         Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
         Approach" (CVPR 2017), the forward procedure.
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = classes_last(read_scores(logits, labels, axis, where))
     observed = _read_matrix(matrix, scores).T
     if not scores.soft:
         return finish(-log_mixture(scores.logits, observed[scores.labels]), scores)
@@ -225,7 +226,7 @@ def backward_correction(
         Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
         Approach" (CVPR 2017), the backward procedure.
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = classes_last(read_scores(logits, labels, axis, where))
     coefficients = _unbiased_labels(matrix, scores)
     # A masked class has no coefficient, and 0 * -inf is NaN.
     used = jnp.where(coefficients == 0, 0, scores.logits)

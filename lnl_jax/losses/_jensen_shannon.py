@@ -74,8 +74,8 @@ def jensen_shannon(
     scores = read_scores(logits, labels, axis, where)
     weight = read_hyperparameter("weight", weight, scores, above=0, below=1)
     if scores.soft:
-        log_p = jax.nn.log_softmax(scores.logits, axis=-1)
-        divergence = _divergence([_log_labels(scores), log_p], [weight, 1 - weight])
+        log_p = jax.nn.log_softmax(scores.logits, axis=scores.axis)
+        divergence = _divergence([_log_labels(scores), log_p], [weight, 1 - weight], scores.axis)
     else:
         divergence = _divergence_from_class(label_log_probability(scores), weight)
     return finish(divergence / _scale(weight), scores)
@@ -134,8 +134,9 @@ def generalized_jensen_shannon(
         )
     views = [read_scores(view, labels, axis, where) for view in logits]
     label, *others = _read_weights(weights, views)
-    log_views = [jax.nn.log_softmax(view.logits, axis=-1) for view in views]
-    divergence = _divergence([_log_labels(views[0]), *log_views], [label, *others])
+    log_views = [jax.nn.log_softmax(view.logits, axis=view.axis) for view in views]
+    logs = [_log_labels(views[0]), *log_views]
+    divergence = _divergence(logs, [label, *others], views[0].axis)
     return finish(divergence / _scale(label), views[0])
 
 
@@ -156,15 +157,16 @@ def _log_labels(scores: Scores) -> Array:
     return jnp.where(labels > 0, jnp.log(jnp.where(labels > 0, labels, 1)), -jnp.inf)
 
 
-def _divergence(log_distributions: Sequence[Array], weights: Sequence[Array]) -> Array:
+def _divergence(log_distributions: Sequence[Array], weights: Sequence[Array], axis: int) -> Array:
     r""":math:`\sum_i \pi_i \mathrm{KL}(p_i \,\|\, \sum_j \pi_j p_j)`, per example."""
     logs = [jnp.where(log == -jnp.inf, LOG_ZERO, log) for log in log_distributions]
     weighted = [
-        along_classes(jnp.log(weight)) + log for weight, log in zip(weights, logs, strict=True)
+        along_classes(jnp.log(weight), axis) + log
+        for weight, log in zip(weights, logs, strict=True)
     ]
     log_mixture = functools.reduce(jnp.logaddexp, weighted)
     return sum(
-        weight * (jnp.exp(log) * (log - log_mixture)).sum(-1)
+        weight * (jnp.exp(log) * (log - log_mixture)).sum(axis)
         for weight, log in zip(weights, logs, strict=True)
     )
 

@@ -88,7 +88,7 @@ def ldr_kl(
     temperature = read_hyperparameter("temperature", temperature, scores, above=0)
     gaps = label_gaps(scores, margin)
     losses = tempered_mean(gaps, temperature)
-    check_count("top_k", top_k, at_most=scores.logits.shape[-1])
+    check_count("top_k", top_k, at_most=scores.num_classes)
     if top_k > 1:
         losses = _saturated(gaps, temperature, top_k, losses)
     return finish(losses + gaps.shift, scores)
@@ -112,7 +112,7 @@ class LabelGaps(NamedTuple):
 
     @property
     def values(self) -> Array:
-        gaps = self.scores.logits - self.constant[..., None]
+        gaps = self.scores.logits - along_classes(self.constant, self.scores.axis)
         if self.margin is None:
             return gaps
         return gaps + self.margin * (1 - label_distribution(self.scores))
@@ -125,28 +125,28 @@ def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
     shift = jnp.where(scores.impossible, jnp.inf, constant - own)
     if isinstance(margin, int | float) and margin == 0:
         return LabelGaps(scores, constant, None, shift)
-    margin = along_classes(read_hyperparameter("margin", margin, scores, at_least=0))
+    margin = along_classes(read_hyperparameter("margin", margin, scores, at_least=0), scores.axis)
     return LabelGaps(scores, constant, margin, shift)
 
 
 def tempered_mean(gaps: LabelGaps, temperature: Array) -> Array:
     r""":math:`\lambda \log \frac{1}{K} \sum_j \exp(\delta_j / \lambda)`, per example."""
-    values = gaps.values
-    top = jax.lax.stop_gradient(values.max(-1))
-    mean = jnp.exp(_scaled(values, top, temperature)).sum(-1) / gaps.scores.count
+    values, axis = gaps.values, gaps.scores.axis
+    top = jax.lax.stop_gradient(values.max(axis))
+    mean = jnp.exp(_scaled(values, top, temperature, axis)).sum(axis) / gaps.scores.count
     losses = top + temperature * jnp.log(mean)
     return losses + _lost_to_rounding(*jax.lax.stop_gradient((gaps, temperature, top, mean)))
 
 
-def _scaled(values: Array, top: Array, temperature: Array) -> Array:
+def _scaled(values: Array, top: Array, temperature: Array, axis: int) -> Array:
     """The distance below `top` in temperatures, no less than a number whose exponential is 0.
 
     Subtracted before it is divided, so that a small temperature cannot overflow; bounded before,
     so that -inf leaves the gradient with respect to the temperature finite.
     """
-    distance = values - top[..., None]
-    floor = 2 * math.log(float(jnp.finfo(values.dtype).tiny)) * along_classes(temperature)
-    return jnp.where(distance < floor, floor, distance) / along_classes(temperature)
+    distance, temperature = values - along_classes(top, axis), along_classes(temperature, axis)
+    floor = 2 * math.log(float(jnp.finfo(values.dtype).tiny)) * temperature
+    return jnp.where(distance < floor, floor, distance) / temperature
 
 
 # Control flow is compiled afresh at every eager call unless the function around it is jitted.
@@ -160,8 +160,9 @@ def _lost_to_rounding(gaps: LabelGaps, temperature: Array, top: Array, mean: Arr
     flat = mean > 0.5
 
     def mend() -> Array:
-        below = jnp.expm1(_scaled(gaps.values, top, temperature)).mean(
-            -1, where=gaps.scores.included
+        axis = gaps.scores.axis
+        below = jnp.expm1(_scaled(gaps.values, top, temperature, axis)).mean(
+            axis, where=gaps.scores.included
         )
         return jnp.where(flat, temperature * (jnp.log1p(below) - jnp.log(mean)), 0)
 
@@ -174,24 +175,24 @@ def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Arr
     With s classes saturated the rest of the mass, :math:`r = 1 - s/k`, is a softmax over the other
     classes. Which ones saturate is piecewise constant, so the gradient holds it.
     """
-    scores, values = gaps.scores, gaps.values
-    full = _saturated_classes(*jax.lax.stop_gradient((values, temperature)), top_k)
-    saturated = full.sum(-1).astype(values.dtype)
-    held = jnp.where(full, values, 0).sum(-1) / top_k
+    scores, values, axis = gaps.scores, gaps.values, gaps.scores.axis
+    full = _saturated_classes(*jax.lax.stop_gradient((values, temperature)), top_k, axis)
+    saturated = full.sum(axis).astype(values.dtype)
+    held = jnp.where(full, values, 0).sum(axis) / top_k
     others = jnp.where(full, -jnp.inf, values)
-    top = jax.lax.stop_gradient(others.max(-1))
+    top = jax.lax.stop_gradient(others.max(axis))
     rest = 1 - saturated / top_k
     entropy = saturated / top_k * math.log(top_k) - rest * jnp.log(rest) - scores.log_count
-    log_sum = jnp.log(jnp.exp(_scaled(others, top, temperature)).sum(-1))
+    log_sum = jnp.log(jnp.exp(_scaled(others, top, temperature, axis)).sum(axis))
     losses = held + rest * top + temperature * (rest * log_sum + entropy)
     losses = jnp.where(saturated == 0, unsaturated, losses)
     # With no more classes than k nothing is left to choose.
-    losses = jnp.where(scores.count == top_k, values.mean(-1, where=scores.included), losses)
+    losses = jnp.where(scores.count == top_k, values.mean(axis, where=scores.included), losses)
     return jnp.where(scores.count < top_k, jnp.nan, losses)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _saturated_classes(values: Array, temperature: Array, top_k: int) -> Array:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int) -> Array:
     r"""Which classes have :math:`p_j = 1/k`, ``[..., K]``.
 
     With s of them, the largest class left joins unless :math:`(k - s) e^{\delta / \lambda}` is at
@@ -206,14 +207,14 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int) -> Array:
     def saturate(carry):
         rounds, full, _ = carry
         left = jnp.where(full, -jnp.inf, values)
-        top = left.max(-1)
-        total = jnp.exp(_scaled(left, top, temperature)).sum(-1)
-        largest = left == top[..., None]
+        top = left.max(axis)
+        total = jnp.exp(_scaled(left, top, temperature, axis)).sum(axis)
+        largest = left == along_classes(top, axis)
         joined = full | largest
-        bound = (top_k - full.sum(-1)).astype(values.dtype)
-        growing = (total < bound) & (joined.sum(-1) < top_k)
-        return rounds + 1, jnp.where(growing[..., None], joined, full), growing
+        bound = (top_k - full.sum(axis)).astype(values.dtype)
+        growing = (total < bound) & (joined.sum(axis) < top_k)
+        return rounds + 1, jnp.where(along_classes(growing, axis), joined, full), growing
 
     none = jnp.zeros(values.shape, bool)
-    _, full, _ = jax.lax.while_loop(unfinished, saturate, (0, none, ~none.all(-1)))
+    _, full, _ = jax.lax.while_loop(unfinished, saturate, (0, none, ~none.all(axis)))
     return full

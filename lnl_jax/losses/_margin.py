@@ -74,10 +74,11 @@ def crammer_singer(
     margin = read_hyperparameter("margin", margin, scores, at_least=0)
     off_label = 1 - label_distribution(scores)
     # Found by index: the gradient of a maximum is two more passes.
-    raised = jax.lax.stop_gradient(scores.logits + along_classes(margin) * off_label)
-    worst = jax.lax.argmax(raised, raised.ndim - 1, jnp.int32)
+    raised = jax.lax.stop_gradient(scores.logits + along_classes(margin, scores.axis) * off_label)
+    worst = jax.lax.argmax(raised, scores.axis % raised.ndim, jnp.int32)
     if scores.soft:
-        at_worst = 1 - jnp.take_along_axis(scores.labels, worst[..., None], -1)[..., 0]
+        chosen = jnp.expand_dims(worst, scores.axis)
+        at_worst = 1 - jnp.take_along_axis(scores.labels, chosen, scores.axis).squeeze(scores.axis)
     else:
         at_worst = (worst != scores.labels).astype(margin.dtype)
     own = jnp.where(scores.impossible, 0, label_score(scores))
@@ -129,9 +130,9 @@ def weston_watkins(
     """
     scores = read_scores(logits, labels, axis, where)
     gaps = label_gaps(scores, margin)
-    shift = jnp.where(scores.impossible, 0, gaps.shift)[..., None]
+    shift = along_classes(jnp.where(scores.impossible, 0, gaps.shift), scores.axis)
     # A class that is masked or scores -inf violates nothing.
-    losses = jax.nn.relu(gaps.values + shift).sum(-1) / scores.count
+    losses = jax.nn.relu(gaps.values + shift).sum(scores.axis) / scores.count
     return finish(jnp.where(scores.impossible, jnp.inf, losses), scores)
 
 
@@ -191,8 +192,8 @@ def ldam(
     """
     scores = read_scores(logits, labels, axis, where)
     max_margin = read_hyperparameter("max_margin", max_margin, scores, at_least=0)
-    scale = along_classes(read_hyperparameter("scale", scale, scores, above=0))
-    margins = along_classes(max_margin) * _relative_margins(class_counts, scores)
+    scale = along_classes(read_hyperparameter("scale", scale, scores, above=0), scores.axis)
+    margins = along_classes(max_margin, scores.axis) * _relative_margins(class_counts, scores)
     # -inf times a scale is -inf, but its gradient would be NaN.
     absent = scores.logits == -jnp.inf
     enforced = jnp.where(absent, 0, scores.logits) - margins * label_distribution(scores)
@@ -202,10 +203,11 @@ def ldam(
 
 def _relative_margins(class_counts: ArrayLike, scores: Scores) -> Array:
     """From 0 to 1, for the rarest of the included classes, ``[..., K]``."""
-    shape = scores.logits.shape[-1:]
+    shape = (scores.num_classes,)
     counts = read_array("class_counts", class_counts, shape, scores, above=0)
+    counts = counts.reshape(-1, *(1,) * (-scores.axis - 1))
     counts = jnp.broadcast_to(counts, scores.logits.shape)
-    rarest = counts.min(-1, keepdims=True, where=scores.included, initial=jnp.inf)
+    rarest = counts.min(scores.axis, keepdims=True, where=scores.included, initial=jnp.inf)
     return (rarest / counts) ** 0.25
 
 

@@ -61,7 +61,7 @@ def normalized_cross_entropy(
     scores = read_scores(logits, labels, axis, where)
     # The sum of all logarithms in closed form, from the pass of the normaliser.
     top, gaps, log_normaliser = relative_scores(scores)
-    total = scores.count * log_normaliser - gaps.sum(-1, where=scores.included)
+    total = scores.count * log_normaliser - gaps.sum(scores.axis, where=scores.included)
     own = jnp.where(scores.impossible, 0, log_normaliser - (label_score(scores) - top))
     return finish(_share(own, total, total == jnp.inf, scores), scores)
 
@@ -111,7 +111,7 @@ def normalized_focal(
         normalised focal loss.
     """
     scores = read_scores(logits, labels, axis, where)
-    gamma = along_classes(read_hyperparameter("gamma", gamma, scores, at_least=0))
+    gamma = along_classes(read_hyperparameter("gamma", gamma, scores, at_least=0), scores.axis)
 
     def focal(surprise: Array) -> Array:
         # At p = 1 the logarithm of 1 - p is infinite; the product is 0 all the same.
@@ -121,14 +121,14 @@ def normalized_focal(
     top, gaps, log_normaliser = relative_scores(scores)
     absent = scores.logits == -jnp.inf
     # The loss of no surprise is 0, which leaves out absent classes.
-    by_label = focal(jnp.where(absent, 0, log_normaliser[..., None] - gaps))
+    by_label = focal(jnp.where(absent, 0, jnp.expand_dims(log_normaliser, scores.axis) - gaps))
     if scores.soft:
-        own = (scores.labels * by_label).sum(-1)
+        own = (scores.labels * by_label).sum(scores.axis)
     else:
         own = jnp.where(scores.impossible, 0, log_normaliser - (label_score(scores) - top))
-        own = focal(own[..., None])[..., 0]
+        own = focal(jnp.expand_dims(own, scores.axis)).squeeze(scores.axis)
     infinite = absent if scores.included is None else absent & scores.included
-    return finish(_share(own, by_label.sum(-1), infinite.any(-1), scores), scores)
+    return finish(_share(own, by_label.sum(scores.axis), infinite.any(scores.axis), scores), scores)
 
 
 def _share(own: Array, total: Array, infinite: Array, scores: Scores) -> Array:
@@ -138,5 +138,5 @@ def _share(own: Array, total: Array, infinite: Array, scores: Scores) -> Array:
     if not scores.soft:
         return jnp.where(infinite, scores.impossible.astype(share.dtype), share)
     # A masked class has no mass in the label.
-    impossible = jnp.where(scores.logits == -jnp.inf, scores.labels, 0).sum(-1)
+    impossible = jnp.where(scores.logits == -jnp.inf, scores.labels, 0).sum(scores.axis)
     return jnp.where(infinite, impossible, share)

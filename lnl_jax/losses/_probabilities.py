@@ -14,7 +14,8 @@ def label_cross_entropy(scores: Scores) -> Array:
     without mass scores ``-inf``.
     """
     own = jnp.where(scores.impossible, 0, label_score(scores))
-    return jnp.where(scores.impossible, jnp.inf, jax.nn.logsumexp(scores.logits, axis=-1) - own)
+    log_normaliser = jax.nn.logsumexp(scores.logits, axis=scores.axis)
+    return jnp.where(scores.impossible, jnp.inf, log_normaliser - own)
 
 
 def scaled(weight: Array, losses: Array) -> Array:
@@ -25,8 +26,8 @@ def scaled(weight: Array, losses: Array) -> Array:
 def label_log_probability(scores: Scores) -> Array:
     r""":math:`\log \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
     if scores.soft:
-        return log_mixture(scores.logits, scores.labels)
-    return label_score(scores) - jax.nn.logsumexp(scores.logits, axis=-1)
+        return log_mixture(scores.logits, scores.labels, scores.axis)
+    return label_score(scores) - jax.nn.logsumexp(scores.logits, axis=scores.axis)
 
 
 def other_probability(scores: Scores) -> Array:
@@ -40,9 +41,9 @@ def relative_scores(scores: Scores) -> tuple[Array, Array, Array]:
     For what needs another sum over the classes: with the normaliser of `jax.nn.logsumexp` XLA on
     CPU would go over them twice as often.
     """
-    top = jax.lax.stop_gradient(scores.logits.max(-1))
-    gaps = scores.logits - top[..., None]
-    return top, gaps, jnp.log(jnp.exp(gaps).sum(-1))
+    top = jax.lax.stop_gradient(scores.logits.max(scores.axis))
+    gaps = scores.logits - jnp.expand_dims(top, scores.axis)
+    return top, gaps, jnp.log(jnp.exp(gaps).sum(scores.axis))
 
 
 def cross_entropy_and_entropy(scores: Scores) -> tuple[Array, Array]:
@@ -50,22 +51,22 @@ def cross_entropy_and_entropy(scores: Scores) -> tuple[Array, Array]:
     top, gaps, log_normaliser = relative_scores(scores)
     mass = jnp.exp(gaps)
     # A class of score -inf adds nothing, but 0 * -inf is NaN.
-    moment = (mass * jnp.where(mass > 0, gaps, 0)).sum(-1) / mass.sum(-1)
+    moment = (mass * jnp.where(mass > 0, gaps, 0)).sum(scores.axis) / mass.sum(scores.axis)
     own = jnp.where(scores.impossible, 0, label_score(scores) - top)
     cross = jnp.where(scores.impossible, jnp.inf, log_normaliser - own)
     return cross, log_normaliser - moment
 
 
-def log_mixture(logits: Array, weights: Array) -> Array:
+def log_mixture(logits: Array, weights: Array, axis: int = -1) -> Array:
     r""":math:`\log \langle w, \mathrm{softmax}(f) \rangle`, for w of at least 0, ``[...]``."""
     # Shifted by the largest score with weight, not by the largest of all, so that a label far
     # below the others does not underflow. Classes without weight are capped: they add 0 whatever
     # their exponential, which is their gradient with respect to the weight and must stay finite.
-    weighted = jnp.where(weights > 0, logits, -jnp.inf).max(-1)
+    weighted = jnp.where(weights > 0, logits, -jnp.inf).max(axis)
     top = jax.lax.stop_gradient(jnp.where(weighted == -jnp.inf, 0, weighted))
-    mass = jnp.exp(jnp.minimum(logits - top[..., None], 80.0))
-    total = (weights * mass).sum(-1)
+    mass = jnp.exp(jnp.minimum(logits - jnp.expand_dims(top, axis), 80.0))
+    total = (weights * mass).sum(axis)
     log_total = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)
     # A comparison with NaN is false, and would hide it.
     log_total = jnp.where(jnp.isnan(total), total, log_total)
-    return log_total + top - jax.nn.logsumexp(logits, axis=-1)
+    return log_total + top - jax.nn.logsumexp(logits, axis=axis)

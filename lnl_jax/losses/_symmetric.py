@@ -64,8 +64,8 @@ def mean_absolute_error(
     scores = read_scores(logits, labels, axis, where)
     if not scores.soft:
         return finish(2 * other_probability(scores), scores)
-    p = jax.nn.softmax(scores.logits, axis=-1)
-    return finish(jnp.abs(scores.labels - p).sum(-1), scores)
+    p = jax.nn.softmax(scores.logits, axis=scores.axis)
+    return finish(jnp.abs(scores.labels - p).sum(scores.axis), scores)
 
 
 def mean_squared_error(
@@ -105,11 +105,11 @@ def mean_squared_error(
     """
     scores = read_scores(logits, labels, axis, where)
     if scores.soft:
-        p = jax.nn.softmax(scores.logits, axis=-1)
-        return finish(((scores.labels - p) ** 2).sum(-1), scores)
+        p = jax.nn.softmax(scores.logits, axis=scores.axis)
+        return finish(((scores.labels - p) ** 2).sum(scores.axis), scores)
     # From the pass of the normaliser; the label apart, so that nothing cancels.
     top, gaps, log_normaliser = relative_scores(scores)
-    squares = jnp.where(is_label(scores), 0, jnp.exp(gaps) ** 2).sum(-1)
+    squares = jnp.where(is_label(scores), 0, jnp.exp(gaps) ** 2).sum(scores.axis)
     other = -jnp.expm1(label_score(scores) - top - log_normaliser)
     return finish(squares * jnp.exp(-2 * log_normaliser) + other**2, scores)
 
@@ -265,14 +265,14 @@ def robust_log_loss(
     alpha = read_hyperparameter("alpha", alpha, scores, above=0)
     # log(alpha + p) - log(alpha); the constants cancel between the label and the others.
     # Not jax.nn.softmax, which would be kept for its gradient, an array more.
-    log_normaliser = jax.nn.logsumexp(scores.logits, axis=-1)
-    p = jnp.exp(scores.logits - log_normaliser[..., None])
-    logs = jnp.log1p(p / along_classes(alpha))
+    log_normaliser = jax.nn.logsumexp(scores.logits, axis=scores.axis)
+    p = jnp.exp(scores.logits - jnp.expand_dims(log_normaliser, scores.axis))
+    logs = jnp.log1p(p / along_classes(alpha, scores.axis))
     if scores.soft:
-        own = (scores.labels * logs).sum(-1)
+        own = (scores.labels * logs).sum(scores.axis)
     else:
         own = jnp.log1p(jnp.exp(label_score(scores) - log_normaliser) / alpha)
-    others = (logs.sum(-1) - own) / jnp.maximum(scores.count - 1, 1)
+    others = (logs.sum(scores.axis) - own) / jnp.maximum(scores.count - 1, 1)
     return finish(jnp.log1p(1 / alpha) - own + others, scores)
 
 
@@ -281,7 +281,7 @@ def _reversed(scores: Scores, log_zero: ArrayLike) -> Array:
     if not scores.soft:
         return -log_zero * other_probability(scores)
     # A label without mass must not meet the logarithm, whose gradient there is infinite.
-    least = along_classes(log_zero)
+    least = along_classes(log_zero, scores.axis)
     massive = scores.labels > jnp.exp(least)
     log_labels = jnp.where(massive, jnp.log(jnp.where(massive, scores.labels, 1)), least)
-    return -(jax.nn.softmax(scores.logits, axis=-1) * log_labels).sum(-1)
+    return -(jax.nn.softmax(scores.logits, axis=scores.axis) * log_labels).sum(scores.axis)
