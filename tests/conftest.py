@@ -1,5 +1,6 @@
 """Strict JAX settings for every test: eight CPU devices, no rank promotion, no dtype promotion."""
 
+import gc
 import os
 
 # Set before JAX starts. An accelerator would make the golden comparisons depend on the machine.
@@ -25,6 +26,14 @@ def _compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped():
+    """Each one holds mappings of memory, of which a process has some 65,000; then XLA crashes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
