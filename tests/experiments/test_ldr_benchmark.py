@@ -20,11 +20,11 @@ def test_the_grids_are_the_39_settings_of_the_paper():
 
 
 def test_noises_of_a_fold_share_its_order():
-    plan = shared_plans(100, 10, [0, 1, 0, 1], True, 3)["position"]
+    plan = shared_plans(100, 10, [0, 1, 0, 1], True, 4)(3)["position"]
     np.testing.assert_array_equal(plan[:, 0], plan[:, 2])
     np.testing.assert_array_equal(plan[:, 1], plan[:, 3])
     assert (plan[:, 0] != plan[:, 1]).any()
-    fixed = shared_plans(100, 10, [0], False, 3)["position"]
+    fixed = shared_plans(100, 10, [0], False, 4)(3)["position"]
     np.testing.assert_array_equal(fixed.reshape(-1), np.arange(100))
 
 
