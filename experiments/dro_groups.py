@@ -185,13 +185,14 @@ def _methods(
         ),
         Method("group_dro", _over_groups, product(**rates, step_size=step_sizes), uniform),
     ]
-    # Called once outside of any program, where a value out of range still has a name.
+    # Traced once with each setting as a number, where a value out of range still has a name.
     batch = {"x": jnp.zeros((2, 192)), "label": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
     batch |= {"group": batch["label"]}
-    params = MODEL.init(jax.random.key(0), batch["x"])
+    params = jax.eval_shape(MODEL.init, jax.random.key(0), batch["x"])
     for method in methods:
         for setting in method.settings:
-            method.loss_fn(setting, {}, params, method.extra, (), batch, None)
+            loss_fn = functools.partial(method.loss_fn, setting, {})
+            jax.eval_shape(loss_fn, params, method.extra, (), batch, None)
     return methods
 
 

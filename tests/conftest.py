@@ -1,10 +1,13 @@
-"""Strict JAX settings for every test: eight CPU devices, no rank promotion, no dtype promotion."""
+"""JAX settings for every test: eight CPU devices, no promotion, and little work in compiling."""
 
 import gc
 import os
 
 # Set before JAX starts. An accelerator would make the golden comparisons depend on the machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Thousands of programs that run once: their machine code need not be fast. Processes that tests
+# start inherit it, as the same program must give the same numbers there.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import numpy as np
@@ -42,6 +45,15 @@ def _dtype_promotion(request):
     strict = any(part in STRICT_DTYPES for part in request.path.parts)
     with jax.numpy_dtype_promotion("strict" if strict else "standard"):
         yield
+
+
+@pytest.fixture
+def optimised():
+    """Fast machine code, for a test that computes more than it compiles."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -67,7 +67,9 @@ def draw_geometry(
         ValueError: if `batch_size`, `min_area` or `alpha` is out of range.
 
     Example:
-        >>> geometry = draw_geometry(0, 3, count=4, batch_size=4, size=(8, 8))
+        >>> import functools
+        >>> draw = functools.partial(draw_geometry, count=4, batch_size=4, size=(8, 8))
+        >>> geometry = jax.jit(draw)(0, 3)
         >>> sorted(geometry.rows.tolist())
         [0, 1, 2, 3]
 

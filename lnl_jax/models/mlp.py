@@ -22,8 +22,8 @@ class MLP(nn.Module):
 
     Example:
         >>> model = MLP(num_classes=10, hidden=(64, 64))
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 64)))
-        >>> model.apply(variables, jnp.zeros((5, 64))).shape
+        >>> inputs = jnp.zeros((5, 64))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)[0].shape
         (5, 10)
     """
 
@@ -58,8 +58,8 @@ class LaneMLP(nn.Module):
 
     Example:
         >>> model = LaneMLP(num_classes=10, hidden=(64, 64))
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((64, 1)))
-        >>> model.apply(variables, jnp.zeros((64, 5))).shape
+        >>> inputs = jnp.zeros((64, 5))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)[0].shape
         (10, 5)
     """
 

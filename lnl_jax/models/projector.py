@@ -23,8 +23,8 @@ class Projector(nn.Module):
     Example:
         >>> import jax
         >>> model = Projector(hidden=(16,), features=8)
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((2, 4)))
-        >>> model.apply(variables, jnp.zeros((5, 4))).shape
+        >>> inputs = jnp.zeros((5, 4))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)[0].shape
         (5, 8)
 
     References:
@@ -59,8 +59,9 @@ class ProjectedEncoder(nn.Module):
         >>> import jax
         >>> from lnl_jax.models import MLP
         >>> model = ProjectedEncoder(MLP(num_classes=6), Projector(hidden=(16,), features=8))
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((2, 4)))
-        >>> features, embeddings = model.apply(variables, jnp.zeros((5, 4)))
+        >>> inputs = jnp.zeros((5, 4))
+        >>> outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
+        >>> features, embeddings = outputs
         >>> features.shape, embeddings.shape
         ((5, 6), (5, 8))
     """
@@ -88,8 +89,8 @@ class TwoTower(nn.Module):
         >>> from lnl_jax.models import MLP
         >>> model = TwoTower(MLP(num_classes=8), MLP(num_classes=8))
         >>> inputs = jnp.zeros((2, 4)), jnp.zeros((2, 6))
-        >>> variables = model.init(jax.random.key(0), *inputs)
-        >>> [embeddings.shape for embeddings in model.apply(variables, *inputs)]
+        >>> outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), *inputs)
+        >>> [embeddings.shape for embeddings in outputs]
         [(2, 8), (2, 8)]
     """
 

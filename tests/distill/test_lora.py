@@ -21,16 +21,18 @@ class Network(nn.Module):
 
 @pytest.fixture(scope="module")
 def network():
-    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    return Network(), Network().init(jax.random.key(1), images)["params"], images
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(2, 8, 8, 3)), jnp.float32)
+    shapes = jax.eval_shape(Network().init, jax.random.key(1), images)["params"]
+    return Network(), filled(shapes, 0.2), images
 
 
-def filled(adapter):
-    """An adapter that changes something."""
-    leaves, tree = jax.tree.flatten(adapter)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, drawn)
+def filled(shapes, scale=1.0):
+    """Parameters or an adapter that change something."""
+    rng = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype), shapes
+    )
 
 
 @pytest.mark.parametrize("form", [distill.CONV1X1, distill.LORALIB])
@@ -48,20 +50,27 @@ def test_a_new_adapter_changes_nothing_and_a_filled_one_only_what_was_chosen(net
 
 def test_merged_and_unmerged_application_agree(network):
     model, params, images = network
-    adapter = filled(distill.init_lora(jax.random.key(0), params, EVERYTHING))
+    adapter = filled(distill.lora_shapes(params, EVERYTHING))
 
     def apply(params, images):
         return model.apply({"params": params}, images)
 
-    merged = apply(distill.merge_lora(params, adapter, scale=0.3), images)
-    beside = distill.apply_unmerged(apply, params, adapter, images, scale=0.3)
+    @jax.jit
+    def each(params, adapter):
+        return (
+            apply(params, images),
+            apply(distill.merge_lora(params, adapter, scale=0.3), images),
+            distill.apply_unmerged(apply, params, adapter, images, scale=0.3),
+        )
+
+    without, merged, beside = each(params, adapter)
     np.testing.assert_allclose(beside, merged, rtol=1e-4, atol=1e-4)
-    assert not np.allclose(merged, apply(params, images), atol=0.1)
+    assert not np.allclose(merged, without, atol=0.1)
 
 
 def test_the_convolution_of_peft_is_a_window_then_a_pointwise_one(network):
     _, params, images = network
-    adapter = filled(distill.init_lora(jax.random.key(0), params, {"Conv_0/kernel": 3}))
+    adapter = filled(distill.lora_shapes(params, {"Conv_0/kernel": 3}))
     a, b = adapter["Conv_0/kernel"].values()
     change = distill.merge_lora(params, adapter)["Conv_0"]["kernel"] - params["Conv_0"]["kernel"]
     expected = np.einsum("hwir,ro->hwio", a, b)
@@ -103,7 +112,7 @@ def test_unknown_paths_and_foreign_adapters_are_named(network):
         distill.lora_shapes(params, {"bias": 2})
     with pytest.raises(ValueError, match="at least 1, got 0"):
         distill.lora_shapes(params, {"Dense_0/kernel": 0})
-    adapter = distill.init_lora(jax.random.key(0), params, {"Dense_0/kernel": 2})
+    adapter = filled(distill.lora_shapes(params, {"Dense_0/kernel": 2}))
     with pytest.raises(ValueError, match="Dense_9/kernel are no parameters"):
         distill.merge_lora(params, {"Dense_9/kernel": adapter["Dense_0/kernel"]})
     with pytest.raises(ValueError, match="for a kernel of shape"):

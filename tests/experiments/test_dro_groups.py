@@ -151,6 +151,7 @@ def test_a_wrong_value_raises_with_its_name_before_any_row(arguments, text):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_robust_weights_help_the_worst_group():
     _, artifacts = call()
     ratios = {line["method"]: line["gain / its s.e."] for line in artifacts["results"]}

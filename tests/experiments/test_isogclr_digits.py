@@ -105,6 +105,7 @@ def test_settings_out_of_range_are_named(arguments, message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about():
     tiny = {"epochs": 11, "seeds": 2, "batch_size": 128, "starts": (0.1, 0.5)}
     rows, states, artifacts = call(**tiny)

@@ -33,6 +33,7 @@ def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_halves_find_each_other_far_more_often_than_by_chance():
     outputs = list(isogclr_pairs(seeds=2, epochs=40))
     results = {o.name: o.value for o in outputs if isinstance(o, Artifact)}["results"]

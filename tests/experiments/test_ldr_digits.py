@@ -121,6 +121,7 @@ def test_every_seed_has_data_of_its_own(one_method):
         assert (accuracy[:, 0] != accuracy[:, 1]).any()
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_numbers(one_method):
     rows, artifacts = call(**ONE)
     assert rows == one_method[0]
@@ -161,6 +162,7 @@ def test_a_normalisation_applies_to_the_compared_loss_and_not_to_the_baseline(on
     assert (artifacts["history"]["ldr_kl"] != expected["ldr_kl"]).any()
 
 
+@pytest.mark.slow
 def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone():
     rows, artifacts = call(**TINY | {"noise_rate": 0.0, "loss": LOSSES["cross_entropy"]})
     (line,) = artifacts["results"]
@@ -208,6 +210,7 @@ def test_every_point_of_a_sweep_is_accepted_and_differs(sweep):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_a_distributionally_robust_loss_beats_cross_entropy_on_noisy_labels():
     _, artifacts = call()
     ratios = {line["method"]: line["gain / its s.e."] for line in artifacts["results"]}

@@ -104,6 +104,7 @@ def test_unknown_losses_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_every_loss_trains():
     _, artifacts = call(epochs=10, seeds=2, learning_rates=(0.1,))
     assert set(artifacts["history"]) == set(LOSSES)
