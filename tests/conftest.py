@@ -20,6 +20,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 STRICT_DTYPES = ("losses", "metrics", "models")
 
 
+def pytest_collection_finish():
+    """What was imported stays: the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _compiled_once(tmp_path_factory):
     """Most of the time of these tests is compilation; the workers of one session share it."""

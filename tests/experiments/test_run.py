@@ -77,7 +77,10 @@ def test_a_finished_run_is_shown_and_not_repeated(command, tmp_path):
 
 @pytest.mark.parametrize(
     "how",
-    [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM],
+    [
+        signal.SIGKILL,
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGINT, signal.SIGTERM)),
+    ],
 )
 def test_an_interrupted_run_resumes_to_the_same_end(command, tmp_path, how):
     line = "--exp descent --epochs 40 --pause 0.05"

@@ -120,6 +120,7 @@ def test_matches_its_definition(case, rng, soft):
     )
 
 
+@of_unlike_losses
 def test_values_and_gradients_in_float64_are_those_of_its_definition(case, rng):
     with jax.enable_x64(True):
         logits, labels = draw(rng, np.float64)
@@ -274,6 +275,7 @@ def test_hyperparameter_gradients_are_finite_at_minus_infinity(case, rng):
     assert all(jnp.isfinite(gradient) for gradient in gradients.values())
 
 
+@of_unlike_losses
 def test_gradients_with_soft_labels_match_finite_differences(case, rng):
     """Those in the labels, which leave the simplex here, and in the logits with them."""
     with jax.enable_x64(True):
@@ -334,7 +336,7 @@ def test_a_hyperparameter_per_example_equals_a_loop(case, rng):
         np.testing.assert_allclose(found, jnp.stack(one_by_one), rtol=5e-6, atol=5e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("case", parameters(ADJUSTABLE))
+@pytest.mark.parametrize("case", parameters(ADJUSTABLE, UNLIKE))
 def test_traced_hyperparameters_can_be_swept_with_vmap(case, rng):
     logits, labels = draw(rng)
     sweep = {

@@ -58,6 +58,11 @@ RULES = {
 BALLS = ("kl_ball", "chi2_ball")
 every_rule = pytest.mark.parametrize("rule", RULES)
 every_ball = pytest.mark.parametrize("rule", BALLS)
+# Where the rules share what is tested, two unlike ones; the others are slow.
+unlike_rules = pytest.mark.parametrize(
+    "rule",
+    [pytest.param(r, marks=() if r in ("chi2_ball", "group") else pytest.mark.slow) for r in RULES],
+)
 
 
 def divergence(rule, weights):
@@ -224,7 +229,7 @@ def test_the_limits_of_the_temperature_are_the_largest_loss_and_the_mean(tempera
     np.testing.assert_allclose(slope, weights, rtol=1e-6)
 
 
-@every_rule
+@unlike_rules
 def test_equal_losses_have_equal_weights(rule):
     weigh, value, number = RULES[rule]
     losses = jnp.full(EXAMPLES, 3.5, jnp.float32)
@@ -324,7 +329,7 @@ def test_the_gradient_of_a_value_is_its_weights(float64, rule):
     np.testing.assert_allclose(gradient, differences, atol=1e-8)
 
 
-@every_rule
+@unlike_rules
 def test_weights_are_data(rule):
     weigh, _, number = RULES[rule]
     losses = jnp.asarray(next(draws())[0], jnp.float32)
@@ -377,7 +382,7 @@ def test_a_masked_example_is_as_if_removed_whatever_it_holds(rule):
         assert (gradient[8:] == 0).all()
 
 
-@every_rule
+@unlike_rules
 def test_with_all_masked_there_is_no_weight_and_no_loss(rule):
     weigh, value, number = RULES[rule]
     losses = jnp.full(EXAMPLES, jnp.nan)
@@ -388,7 +393,7 @@ def test_with_all_masked_there_is_no_weight_and_no_loss(rule):
     assert (gradient == 0).all()
 
 
-@every_rule
+@unlike_rules
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_an_included_loss_that_is_not_finite_shows(rule, broken):
     weigh, value, number = RULES[rule]
@@ -449,8 +454,8 @@ def test_a_large_batch_keeps_the_constraint_in_float32(rule):
             np.testing.assert_allclose(np.asarray(weights, np.float64).sum(), 1, rtol=1e-6)
 
 
-@every_rule
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@unlike_rules
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float16, marks=pytest.mark.slow), jnp.bfloat16])
 def test_half_precision_is_computed_in_float32_and_rounded(rule, dtype):
     weigh, value, number = RULES[rule]
     losses = jnp.asarray(next(draws())[0], dtype)
@@ -469,7 +474,7 @@ def test_half_precision_is_computed_in_float32_and_rounded(rule, dtype):
 # Transformations and arguments.
 
 
-@every_rule
+@unlike_rules
 def test_runs_and_hyperparameters_can_be_mapped_over(rule):
     numbers = jnp.float32([0.1, 0.3, 0.6])
     losses = jnp.stack([jnp.asarray(losses, jnp.float32) for losses, _ in draws(3)])
@@ -719,7 +724,9 @@ def descended():
     return visits, params, rows
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["one device", pytest.param("mesh", marks=pytest.mark.slow), "shard_map"]
+)
 def test_a_step_descends_the_robust_value_however_the_batch_is_split(way, descended):
     visits, expected, expected_rows = descended
     params, rows = after_two_steps(WAYS[way](), visits)

@@ -90,6 +90,15 @@ def recorded(loss):
         return [match[0].removesuffix("/value") for match in matches if match["loss"] == loss]
 
 
+def keys_of(*names):
+    """All that is recorded; other batches than the first have programs of their own: slow."""
+    return [
+        pytest.param(key, marks=() if key.startswith("B16_") else pytest.mark.slow)
+        for name in names
+        for key in recorded(name)
+    ]
+
+
 def read_settings(key):
     pairs = (KEY.fullmatch(f"{key}/value")["settings"] or "").split(",")
     return {name: read_value(value) for name, value in (p.split("=") for p in pairs if p)}
@@ -123,7 +132,7 @@ def mean(loss, logits, labels, settings):
     return loss(logits, labels, **settings).mean()
 
 
-@pytest.mark.parametrize("key", [key for loss in LOSSES for key in recorded(loss)])
+@pytest.mark.parametrize("key", keys_of(*LOSSES))
 def test_mean_and_gradient_are_the_official_ones(official, key):
     loss = LOSSES[key.split("/")[1]]
     value, gradient = mean(loss, *of_case(official, key, "logits", "labels"), read_settings(key))
@@ -147,7 +156,7 @@ def visit(logits, labels, rows, *, margin, lam0, alpha, softplus):
     return found.mean(), rows
 
 
-@pytest.mark.parametrize("key", recorded("aldr_kl"))
+@pytest.mark.parametrize("key", keys_of("aldr_kl"))
 def test_visits_leave_the_official_table_of_temperatures(official, key):
     settings = read_settings(key)
     table = jnp.full_like(official[f"{key}/lambda"][0], settings["lam0"])

@@ -101,7 +101,13 @@ def test_seeds_give_networks_of_their_own():
 def test_the_gradient_is_finite_and_reaches_every_layer(rng, scale):
     model, variables = built()
     inputs = jnp.asarray(scale * rng.normal(size=(7, 12)), jnp.float32)
-    gradient = jax.grad(lambda variables: (model.apply(variables, inputs) ** 2).sum())(variables)
+
+    @jax.jit
+    @jax.grad
+    def slope(variables, inputs):
+        return (model.apply(variables, inputs) ** 2).sum()
+
+    gradient = slope(variables, inputs)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     if scale == 1:
         assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
@@ -128,8 +134,8 @@ def test_lanes_give_the_scores_and_gradients_of_the_other_layout(rng, hidden):
     def of_lanes(variables, x):
         return (weights.T * jnp.sin(lanes.apply(variables, x.T))).sum()
 
-    expected, grads = jax.value_and_grad(of_rows, (0, 1))(variables, x)
-    found, own_grads = jax.value_and_grad(of_lanes, (0, 1))(turned(variables), x)
+    expected, grads = jax.jit(jax.value_and_grad(of_rows, (0, 1)))(variables, x)
+    found, own_grads = jax.jit(jax.value_and_grad(of_lanes, (0, 1)))(turned(variables), x)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for actual, wanted in zip(
         jax.tree.leaves(own_grads), jax.tree.leaves((turned(grads[0]), grads[1])), strict=True
@@ -139,7 +145,7 @@ def test_lanes_give_the_scores_and_gradients_of_the_other_layout(rng, hidden):
 
 def test_lanes_are_drawn_from_the_distributions_of_the_other_layout():
     lanes = LaneMLP(num_classes=300, hidden=(200,))
-    params = lanes.init(jax.random.key(0), jnp.zeros((100, 1)))["params"]
+    params = compiled(lanes)(jax.random.key(0), jnp.zeros((100, 1)))["params"]
     kernel, bias = params["_LaneDense_0"]["kernel"], params["_LaneDense_0"]["bias"]
     assert kernel.shape == (200, 100)
     np.testing.assert_allclose(kernel.std(), (2 / 300) ** 0.5, rtol=0.03)

@@ -247,6 +247,11 @@ WAYS = {
     "shard_map": functools.partial(with_shard_map, check_vma=False),
     "shard_map, tracked": with_shard_map,
 }
+# A way to run takes seconds to compile; the others of these are slow.
+EACH_WAY = [
+    pytest.param(way, marks=() if way in ("jit", "shard_map, tracked") else pytest.mark.slow)
+    for way in WAYS
+]
 
 
 def visits(rng):
@@ -297,7 +302,7 @@ def test_the_reference_run_uses_everything_it_holds(on_one_device):
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH_WAY)
 def test_any_number_of_devices_gives_the_state_and_metrics_of_one(on_one_device, way, devices):
     batches, (expected, expected_history) = on_one_device
     step = WAYS[way](make_classifier_step, devices)
@@ -376,7 +381,7 @@ def count_right(params, extra, batch):
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH_WAY)
 def test_sums_and_counts_are_those_of_all_the_data(rng, way, devices):
     examples, state = classification(rng), classifier_state()
     whole = count_right(state.params, state.extra, examples | {"mask": np.ones(EXAMPLES, bool)})
