@@ -1,5 +1,6 @@
 """A foundation model that saw no captions: iSogCLR on the strange domain, then words."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 
 from experiments.contrastive import contrasts, new_table
 from experiments.descent import descend, in_chunks
+from experiments.foundation_models import Foundation
 from experiments.shifted_foundation import (
-    Foundation,
     encode,
     initial_foundation,
     shifted_batches,
@@ -61,7 +62,9 @@ def train_contrastive_foundation(
         captioned["captions"].ravel(),
         num_classes,
     )
-    return Foundation(tower, jnp.asarray(words), jnp.float32(SCALE))
+    return dataclasses.replace(
+        start, tower=tower, words=jnp.asarray(words), scale=jnp.float32(SCALE)
+    )
 
 
 def contrastive_batches(part: Mapping, seed: int, steps: int) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ class Parts(NamedTuple):
     validation: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
     num_classes: int
+    class_names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -61,7 +62,8 @@ def image_parts(
         )
     rest, validation = _split(whole, validation_size, seed)
     train = rest if train_size == most else _split(rest, train_size, seed)[1]
-    return Parts(train, validation, _from_0_to_1(splits.test), splits.num_classes)
+    test = _from_0_to_1(splits.test)
+    return Parts(train, validation, test, splits.num_classes, splits.class_names)
 
 
 def _split(part: Mapping, size: int, seed: int) -> tuple[dict, dict]:

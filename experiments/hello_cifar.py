@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.clip_foundation import from_clip
 from experiments.distillation_parts import image_parts
 from experiments.hello_rows import DEFAULT_ROWS
 from experiments.hello_study import projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.shifted_foundation import trained_in_place
 from lnl_jax import data
 
 # name on the command line -> data_dir -> set
@@ -31,6 +33,8 @@ def hello_cifar(
     ce_weight: float = 0.1,
     rank: int = 4,
     head_rank: int = 4,
+    clip: str | None = None,
+    templates: tuple[str, ...] = ("a photo of a {}.",),
     foundation_steps: int = 600,
     teacher_steps: int = 1500,
     projector_steps: int = 1000,
@@ -38,14 +42,16 @@ def hello_cifar(
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
-    """`hello_digits` on CIFAR: the same foundation model in place, teachers, projector, students.
+    """`hello_digits` on CIFAR: CLIP from a file or a tower in place, teachers, projector, students.
 
-    The foundation model is a small vision transformer that is trained here, on inverted, noisy
-    images with wrong captions: far from CLIP, whose weights are not used. So the projector is
-    weak, and its labels cost the students accuracy; the study shows that the protocol, the ledger
-    and the controls run on real colour images. Crops are mirrored; a thousand training images
-    validate; all test images test. All views of a training are in memory, 0.6 GB for a thousand
-    steps. Students as in the paper "Heavy Labels Out!" (HeLlO, ICCV 2025)
+    With `--clip PATH`, the foundation model is the CLIP of that folder or file: the image tower is
+    frozen, the head starts from the text embeddings of the class names, and images are resized to
+    what the tower takes. Nothing is downloaded. Without, it is a small vision transformer that is
+    trained here, on inverted, noisy images with wrong captions: far from CLIP. Then the projector
+    is weak, and its labels cost the students accuracy; the study shows that the protocol, the
+    ledger and the controls run on real colour images. Crops are mirrored; a thousand training
+    images validate; all test images test. All views of a training are in memory, 0.6 GB for a
+    thousand steps. Students as in the paper "Heavy Labels Out!" (HeLlO, ICCV 2025)
     need an accelerator. Cut down as here, some fifteen minutes of a CPU core by the times of its
     parts; it has not been run whole:
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
@@ -67,7 +73,11 @@ def hello_cifar(
         ce_weight: of the classes beside squared errors.
         rank: of the tower's adapter.
         head_rank: of the head's.
-        foundation_steps: few leave the foundation model poor, as a strange domain would.
+        clip: a folder with model.safetensors, config.json and tokenizer.json, or what else
+            `models.load_clip` reads; none trains a tower in place.
+        templates: of the texts that CLIP embeds, each with {} for the class name.
+        foundation_steps: of the tower in place; few leave the foundation model poor, as a strange
+            domain would.
         teacher_steps: of the teacher, at least 9.
         projector_steps: of every projector.
         ablation: adds projectors without text, with a full head, and with a single teacher.
@@ -83,8 +93,13 @@ def hello_cifar(
     def load():
         return image_parts(SETS[dataset](data_dir), seed, train_size=train_size)
 
+    if clip is None:
+        maker = trained_in_place(seed, foundation_steps)
+    else:
+        maker = from_clip(clip, templates=templates)
     yield from projector_study(
         load,
+        maker,
         flip_rate=0.5,
         seed=seed,
         students=students,
@@ -97,7 +112,6 @@ def hello_cifar(
         ce_weight=ce_weight,
         rank=rank,
         head_rank=head_rank,
-        foundation_steps=foundation_steps,
         teacher_steps=teacher_steps,
         projector_steps=projector_steps,
         ablation=ablation,

@@ -8,6 +8,7 @@ from experiments.distillation_parts import enlarged_digits
 from experiments.hello_rows import DEFAULT_ROWS, ROWS
 from experiments.hello_study import projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.shifted_foundation import trained_in_place
 
 
 def hello_digits(
@@ -75,6 +76,7 @@ def hello_digits(
     """
     yield from projector_study(
         functools.partial(enlarged_digits, seed),
+        trained_in_place(seed, foundation_steps),
         flip_rate=0.0,
         seed=seed,
         students=students,
@@ -87,7 +89,6 @@ def hello_digits(
         ce_weight=ce_weight,
         rank=rank,
         head_rank=head_rank,
-        foundation_steps=foundation_steps,
         teacher_steps=teacher_steps,
         projector_steps=projector_steps,
         ablation=ablation,

@@ -12,6 +12,7 @@ from experiments.choices import FIXED, LOSSES, OWN_NORMALIZATIONS, unnormalized
 from experiments.contrastive_foundation import train_contrastive_foundation
 from experiments.descent import accuracy
 from experiments.distillation_parts import Parts, enlarged_digits
+from experiments.foundation_models import Foundation
 from experiments.hello_stages import finished
 from experiments.low_rank_projectors import (
     Setting,
@@ -22,11 +23,7 @@ from experiments.low_rank_projectors import (
 )
 from experiments.noisy_labels import check_seeds
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.shifted_foundation import (
-    Foundation,
-    initial_foundation,
-    train_foundation,
-)
+from experiments.shifted_foundation import initial_foundation, train_foundation
 from lnl_jax import noise
 
 BATCH = 50

@@ -18,7 +18,6 @@ from experiments.distilled_images import (
 )
 from experiments.hello_stages import teacher_model, teachers_of
 from experiments.low_rank_projectors import MAIN, merged_tower
-from experiments.shifted_foundation import encode
 from experiments.soft_label_students import Objective, student_accuracies
 from lnl_jax import distill
 
@@ -93,8 +92,9 @@ def image_sets(
         "random": random_controls(part, per_class=per_class, seed=seed),
     }
     if any(ROWS[row].images == "updated" for row in rows):
-        tower = merged_tower(state["foundation"], state["projectors"][MAIN])
-        changed = updated(crops, lambda images: encode(tower, images))
+        foundation = state["foundation"]
+        tower = merged_tower(foundation, state["projectors"][MAIN])
+        changed = updated(crops, lambda images: foundation.encode(tower, images))
         sets["updated"] = stored_images(changed, classes)
     return sets
 

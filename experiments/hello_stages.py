@@ -16,6 +16,7 @@ import numpy as np
 from experiments.augmented_views import Views, draw_views
 from experiments.descent import accuracy, initial, predictor
 from experiments.distillation_parts import Parts
+from experiments.foundation_models import FoundationMaker
 from experiments.label_storage import live
 from experiments.low_rank_projectors import (
     MAIN,
@@ -26,7 +27,6 @@ from experiments.low_rank_projectors import (
     train_projector,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.shifted_foundation import initial_foundation, train_foundation
 from experiments.soft_label_students import HARD, STUDENTS, train_student
 from lnl_jax import distill
 
@@ -38,23 +38,27 @@ State = dict[str, Any]
 
 
 def empty_state(
-    seed: int, parts: Parts, kinds: Mapping[str, Setting], shape: tuple[int, ...], resume: Resume
+    maker: FoundationMaker,
+    parts: Parts,
+    kinds: Mapping[str, Setting],
+    shape: tuple[int, ...],
+    seed: int,
+    resume: Resume,
 ) -> State:
     """The state before the first stage, or the one that an interrupted run saved.
 
     Args:
-        seed: of the foundation model.
+        maker: of the foundation model.
         parts: of the real images.
         kinds: the projectors.
         shape: of the scores.
+        seed: of the projectors.
         resume: where an interrupted run goes on.
 
     Returns:
         Writable arrays.
     """
-    foundation = jax.eval_shape(
-        lambda: initial_foundation(seed, parts.image_shape, parts.num_classes)
-    )
+    foundation = jax.eval_shape(lambda found: found, maker.form(parts))
     model, images = teacher_model(parts.num_classes), np.zeros((2, *parts.image_shape), np.float32)
     teacher, _ = jax.eval_shape(lambda: initial(model, jax.random.key(0), images))
 
@@ -84,22 +88,22 @@ def _zeros_where_described(leaf: Any) -> np.ndarray:
 
 def prepare(
     state: State,
+    maker: FoundationMaker,
     parts: Parts,
     kinds: Mapping[str, Setting],
     seed: int,
-    foundation_steps: int,
     teacher_steps: int,
     projector_steps: int,
     flip_rate: float,
 ) -> Iterator[dict[str, Any] | Checkpoint]:
-    """Trains foundation model, teachers and projectors, as far as the state lacks them.
+    """Makes foundation model, teachers and projectors, as far as the state lacks them.
 
     Args:
         state: is filled.
+        maker: of the foundation model.
         parts: of the real images.
         kinds: of projectors; one of rank 0 without steps is zero-shot classification.
-        seed: of all of them.
-        foundation_steps: of the foundation model.
+        seed: of teachers and projectors.
         teacher_steps: of the teachers' run.
         projector_steps: of each projector.
         flip_rate: of mirrored crops, of teachers and projectors.
@@ -108,7 +112,7 @@ def prepare(
         A row and a checkpoint for each of them.
     """
     stages: dict[str, Callable[[], None]] = {
-        "zero-shot": lambda: _foundation_stage(state, parts, seed, foundation_steps),
+        "zero-shot": lambda: _foundation_stage(state, maker, parts, seed),
         "teacher": lambda: _teacher_stage(state, parts, seed, teacher_steps, flip_rate),
     }
     for name, setting in kinds.items():
@@ -134,8 +138,8 @@ def finished(state: State, name: str, percent: float) -> Iterator[dict[str, Any]
     yield Checkpoint(state)
 
 
-def _foundation_stage(state: State, parts: Parts, seed: int, steps: int) -> None:
-    found = train_foundation(parts.train, seed, steps, num_classes=parts.num_classes)
+def _foundation_stage(state: State, maker: FoundationMaker, parts: Parts, seed: int) -> None:
+    found = maker.make(parts)
     zero_shot = to_float16(initial_projector(found, Setting(0, None), seed))
     state["foundation"] = _on_host(found)
     state["projectors"]["zero-shot"] = _on_host(zero_shot)

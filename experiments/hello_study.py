@@ -11,6 +11,7 @@ from experiments import hello_figures as figures
 from experiments import label_storage
 from experiments.distillation_parts import Parts
 from experiments.distilled_images import ImageSet
+from experiments.foundation_models import FoundationMaker
 from experiments.hello_rows import ROWS, SCORED, image_sets, results_table, train_row
 from experiments.hello_stages import (
     CHECKPOINTS,
@@ -30,6 +31,7 @@ from lnl_jax import distill
 
 def projector_study(
     load: Callable[[], Parts],
+    maker: FoundationMaker,
     *,
     flip_rate: float,
     seed: int,
@@ -43,7 +45,6 @@ def projector_study(
     ce_weight: float,
     rank: int,
     head_rank: int,
-    foundation_steps: int,
     teacher_steps: int,
     projector_steps: int,
     ablation: bool,
@@ -53,8 +54,9 @@ def projector_study(
 
     Args:
         load: makes the real images, after the other arguments were looked at.
+        maker: of the foundation model.
         flip_rate: of mirrored crops.
-        seed: of the foundation model, teachers, projectors, images and geometry.
+        seed: of the teachers, projectors, images and geometry.
         students: seeds of the students.
         per_class: distilled images of each class.
         rows: names of `ROWS`.
@@ -65,7 +67,6 @@ def projector_study(
         ce_weight: of the classes beside squared errors.
         rank: of the tower's adapter.
         head_rank: of the head's.
-        foundation_steps: of the foundation model.
         teacher_steps: of the teacher, at least 9.
         projector_steps: of every projector.
         ablation: adds projectors without text, with a full head, and with a single teacher.
@@ -82,7 +83,7 @@ def projector_study(
         raise ValueError(f"temperature must be above 0, got {temperature}.")
     _check_least(0, ce_weight=ce_weight)
     _check_least(1, students=students, rank=rank, head_rank=head_rank)
-    _check_least(1, foundation_steps=foundation_steps, projector_steps=projector_steps)
+    _check_least(1, projector_steps=projector_steps)
     # A file of labels remembers the geometry of four steps.
     _check_least(4, student_epochs=student_epochs)
     _check_least(CHECKPOINTS, teacher_steps=teacher_steps)
@@ -90,13 +91,13 @@ def projector_study(
     _check_sizes(per_class, parts.train["label"])
     kinds = {"zero-shot": Setting(0, None)} | settings(rank, head_rank, ablation=ablation)
     shape = (len(per_class), len(rows), len(learning_rates), students, 2)
-    state = empty_state(seed, parts, kinds, shape, resume)
+    state = empty_state(maker, parts, kinds, shape, seed, resume)
     yield from prepare(
         state,
+        maker,
         parts,
         kinds,
         seed,
-        foundation_steps,
         teacher_steps,
         projector_steps,
         flip_rate,
@@ -157,6 +158,7 @@ def _outputs(
                 if size
             },
             tower=state["foundation"].tower,
+            words=state["foundation"].words,
             teacher=teacher,
         )
         storage += [{"per class": count} | line for line in lines]

@@ -81,6 +81,7 @@ def ledger(
     adapter_file: int,
     label_files: Mapping[str, int],
     tower: PyTree,
+    words: PyTree,
     teacher: PyTree,
 ) -> list[dict[str, Any]]:
     """What the projector's way stores, and what others would instead.
@@ -93,6 +94,7 @@ def ledger(
         adapter_file: bytes of the adapter's file.
         label_files: bytes of the files of stored labels, by their form.
         tower: the public one, which does not count.
+        words: what the head starts from, as public as the tower.
         teacher: which one could store instead.
 
     Returns:
@@ -104,6 +106,7 @@ def ledger(
         distill.Entry("adapter, file", "float16", adapter_file),
         distill.Entry("geometry: a seed", "", 0),
         distill.Entry("public tower", "float32", distill.tree_bytes(tower), counted=False),
+        distill.Entry("public words", "float32", distill.tree_bytes(words), counted=False),
     ]
     entries += [
         distill.Entry(f"instead: {form} labels, file", "", size, counted=False)

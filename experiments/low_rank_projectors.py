@@ -1,5 +1,6 @@
 """Projectors: a frozen foundation model with a low-rank adapter that learns teachers."""
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from experiments.descent import descend, in_chunks
-from experiments.shifted_foundation import Foundation, encode
+from experiments.foundation_models import Foundation
 from lnl_jax import distill
 
 PyTree = Any
@@ -67,7 +68,7 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
     words = foundation.words
     if not setting.text:
         words = distill.unit(jax.random.normal(draw, words.T.shape)).T
-    ranks = {distill.VIT_TARGETS: setting.rank} if setting.rank else {}
+    ranks = {foundation.targets: setting.rank} if setting.rank else {}
     adapter = distill.init_projector(
         key, foundation.tower, words, ranks, head_rank=setting.head_rank, scale=foundation.scale
     )
@@ -105,10 +106,10 @@ def train_projector(
     constants = {"tower": foundation.tower, "words": start.words}
     if not setting.rank:
         # The tower stays: its features are computed once.
-        batches = dict(batches) | {"images": _features(foundation.tower, batches["images"])}
+        batches = dict(batches) | {"images": _features(foundation, batches["images"])}
         constants["tower"] = {}
     (adapter, _), _ = descend(
-        _loss(objective, setting.rank > 0),
+        _loss(objective, foundation.encode if setting.rank else _unchanged),
         (start.adapter, {}),
         batches,
         learning_rate=learning_rate,
@@ -119,12 +120,12 @@ def train_projector(
 
 
 @functools.lru_cache(maxsize=16)
-def _loss(objective: Callable, adapted: bool) -> Callable:
+def _loss(objective: Callable, encode: Callable) -> Callable:
     """For `descend`: one function for each objective, so that it is compiled once."""
 
     def loss(trained, fixed, batch, constants):
         logits = distill.project(
-            encode if adapted else _unchanged,
+            encode,
             constants["tower"],
             constants["words"],
             trained,
@@ -139,14 +140,16 @@ def _unchanged(params: PyTree, features: jax.Array) -> jax.Array:
     return features
 
 
-def _features(tower: PyTree, images: np.ndarray) -> np.ndarray:
+def _features(foundation: Foundation, images: np.ndarray) -> np.ndarray:
     """Of all views, ``[steps, B, D]``."""
     flat = images.reshape(-1, *images.shape[2:])
-    found = in_chunks(functools.partial(_encode, tower), flat)
+    found = in_chunks(functools.partial(_encode, foundation), flat)
     return found.reshape(*images.shape[:2], -1)
 
 
-_encode = jax.jit(encode)
+@jax.jit
+def _encode(foundation, images):
+    return foundation.encode(foundation.tower, images)
 
 
 def to_float16(projector: Projector) -> Projector:
@@ -175,13 +178,14 @@ def projector_predict(
     change = head["head"]
     delta = change["delta"] if "delta" in change else change["a"] @ change["b"]
     plain = head | {"encoder": {}, "head": {"delta": delta}}
-    tower = merged_tower(foundation, projector)
-    return functools.partial(in_chunks, functools.partial(_project, tower, projector.words, plain))
+    adapted = dataclasses.replace(foundation, tower=merged_tower(foundation, projector))
+    project = functools.partial(_project, adapted, projector.words, plain)
+    return functools.partial(in_chunks, project)
 
 
 @jax.jit
-def _project(tower, words, adapter, images):
-    return distill.project(encode, tower, words, adapter, images)
+def _project(foundation, words, adapter, images):
+    return distill.project(foundation.encode, foundation.tower, words, adapter, images)
 
 
 def adapter_file(projector: Projector) -> bytes:

@@ -1,7 +1,8 @@
 """A small foundation model, trained in place on a strange domain with wrong captions."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 from experiments.descent import descend
+from experiments.foundation_models import Foundation, FoundationMaker
 from lnl_jax import distill, models
 
 WIDTH = 64
@@ -18,22 +20,8 @@ BATCH, WRONG, NOISE = 64, 0.3, 0.25
 PyTree = Any
 
 
-class Foundation(NamedTuple):
-    """What the public has.
-
-    Attributes:
-        tower: parameters of `TOWER`, without its head.
-        words: unit embeddings of the classes' names, ``[D, K]``.
-        scale: of the cosines.
-    """
-
-    tower: PyTree
-    words: jax.Array
-    scale: jax.Array
-
-
 def encode(params: PyTree, images: jax.Array) -> jax.Array:
-    """Features of the tower, ``[B, D]``, not normalised."""
+    """Features ``[B, D]`` of `TOWER` without its head, not normalised."""
     return TOWER.apply({"params": params}, 2 * images - 1, method="features")
 
 
@@ -43,7 +31,23 @@ def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int
     images = jnp.zeros((2, *image_shape))
     start = jax.jit(lambda key: TOWER.init(key, images, method="features")["params"])
     return Foundation(
-        start(init), jax.random.normal(words, (WIDTH, num_classes)) / 8, jnp.float32(10)
+        tower=start(init),
+        words=jax.random.normal(words, (WIDTH, num_classes)) / 8,
+        scale=jnp.float32(10),
+        encode=encode,
+        targets=distill.VIT_TARGETS,
+    )
+
+
+def trained_in_place(seed: int, steps: int) -> FoundationMaker:
+    """A `FoundationMaker` that trains; its arguments are those of `train_foundation`."""
+    if steps < 1:
+        raise ValueError(f"foundation_steps must be at least 1, got {steps}.")
+    return FoundationMaker(
+        lambda parts: jax.eval_shape(
+            lambda: initial_foundation(seed, parts.image_shape, parts.num_classes)
+        ),
+        lambda parts: train_foundation(parts.train, seed, steps, num_classes=parts.num_classes),
     )
 
 
@@ -67,8 +71,11 @@ def train_foundation(part: Mapping, seed: int, steps: int, *, num_classes: int) 
         shifted_batches(part, seed, steps, num_classes=num_classes),
         learning_rate=1e-3,
     )
-    return Foundation(
-        trained["tower"], distill.unit(trained["words"].T).T, jnp.exp(trained["log_scale"])
+    return dataclasses.replace(
+        start,
+        tower=trained["tower"],
+        words=distill.unit(trained["words"].T).T,
+        scale=jnp.exp(trained["log_scale"]),
     )
 
 

@@ -30,7 +30,7 @@ TO_FETCH = (
     "config.json and tokenizer.json of the Hugging Face repository openai/clip-vit-base-patch32, "
     "or open_clip_model.safetensors and open_clip_config.json of timm/resnet50_clip.openai with "
     "the tokenizer.json of the former (both tokenize alike). Without any, the experiment "
-    "hello_digits trains a small model of its own on embedded data."
+    "hello_digits trains a small model of its own on embedded data, and hello_cifar on CIFAR."
 )
 TO_CONVERT = (
     "its pickle is not read, because that may run any code. Convert it once, where PyTorch is "
