@@ -1,7 +1,7 @@
 """Soft-label projectors against stored labels on distilled images of CIFAR-10 and CIFAR-100."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from experiments.clip_foundation import from_clip
 from experiments.distillation_parts import image_parts
@@ -9,24 +9,22 @@ from experiments.hello_rows import DEFAULT_ROWS
 from experiments.hello_study import projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.shifted_foundation import trained_in_place
+from experiments.soft_label_students import STUDENTS, convnet
 from lnl_jax import data
 
 # name on the command line -> data_dir -> set
-SETS: dict[str, Callable[[str | None], data.Splits]] = {
-    "cifar10": data.cifar10,
-    "cifar100": data.cifar100,
-}
+SETS: dict[str, Callable] = {"cifar10": data.cifar10, "cifar100": data.cifar100}
 
 
 def hello_cifar(
     *,
-    dataset: str = "cifar10",
+    dataset: Annotated[Callable, SETS] = data.cifar10,
     train_size: int = 5000,
     seed: int = 0,
     students: int = 3,
     per_class: tuple[int, ...] = (1, 10),
     rows: tuple[str, ...] = DEFAULT_ROWS,
-    architecture: str = "convnet",
+    architecture: Annotated[Callable, STUDENTS] = convnet,
     student_epochs: int = 200,
     learning_rates: tuple[float, ...] = (3e-3,),
     temperature: float = 4.0,
@@ -57,7 +55,7 @@ def hello_cifar(
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
 
     Args:
-        dataset: cifar10 or cifar100.
+        dataset: which images.
         train_size: training images that are used, classes in proportion.
         seed: of split, foundation model, teachers, projector, images and geometry.
         students: seeds of the students.
@@ -66,7 +64,7 @@ def hello_cifar(
             teacher's logits in a file), projector_kl, zero_shot_kl, stored_mse, projector_mse,
             projector_kl_random; also pruned_kl (one step in ten), bytes_kl (quantised), top3_kl,
             weak_mse and projector_mse_updated (images after HeLlO's update).
-        architecture: of the students: convnet, resnet18 or vit.
+        architecture: of the students.
         student_epochs: passes over the distilled images, at least 4.
         learning_rates: of the students, to choose from.
         temperature: of the divergence.
@@ -87,11 +85,9 @@ def hello_cifar(
     Yields:
         What `hello_digits` yields.
     """
-    if dataset not in SETS:
-        raise ValueError(f"dataset must be one of {', '.join(SETS)}, got {dataset}.")
 
     def load():
-        return image_parts(SETS[dataset](data_dir), seed, train_size=train_size)
+        return image_parts(dataset(data_dir), seed, train_size=train_size)
 
     if clip is None:
         maker = trained_in_place(seed, foundation_steps)

@@ -1,14 +1,15 @@
 """Soft-label projectors against stored labels on distilled handwritten digits."""
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from experiments.distillation_parts import enlarged_digits
 from experiments.hello_rows import DEFAULT_ROWS, ROWS
 from experiments.hello_study import projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.shifted_foundation import trained_in_place
+from experiments.soft_label_students import STUDENTS, convnet
 
 
 def hello_digits(
@@ -17,7 +18,7 @@ def hello_digits(
     students: int = 3,
     per_class: tuple[int, ...] = (1, 10),
     rows: tuple[str, ...] = DEFAULT_ROWS,
-    architecture: str = "convnet",
+    architecture: Annotated[Callable, STUDENTS] = convnet,
     student_epochs: int = 200,
     learning_rates: tuple[float, ...] = (3e-3,),
     temperature: float = 4.0,
@@ -56,7 +57,7 @@ def hello_digits(
             teacher's logits in a file), projector_kl, zero_shot_kl, stored_mse, projector_mse,
             projector_kl_random; also pruned_kl (one step in ten), bytes_kl (quantised), top3_kl,
             weak_mse and projector_mse_updated (images after HeLlO's update).
-        architecture: of the students: convnet, resnet18 or vit.
+        architecture: of the students.
         student_epochs: passes over the distilled images, at least 4.
         learning_rates: of the students, to choose from.
         temperature: of the divergence.

@@ -27,7 +27,7 @@ from experiments.low_rank_projectors import (
     train_projector,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.soft_label_students import HARD, STUDENTS, train_student
+from experiments.soft_label_students import HARD, convnet, train_student
 from lnl_jax import distill
 
 # Which of the checkpoints are the weak teachers.
@@ -194,7 +194,7 @@ def _on_host(tree: PyTree) -> PyTree:
 
 def teacher_model(num_classes: int) -> Any:
     """The teachers' network, a ConvNet as the students are by default."""
-    return STUDENTS["convnet"](num_classes)
+    return convnet(num_classes)
 
 
 def teachers_of(state: State) -> list[PyTree]:

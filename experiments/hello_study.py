@@ -25,7 +25,7 @@ from experiments.hello_stages import (
 from experiments.low_rank_projectors import MAIN, Setting, adapter_file, settings
 from experiments.noisy_labels import check_choice
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.soft_label_students import HARD, STUDENTS, Objective
+from experiments.soft_label_students import HARD, Objective
 from lnl_jax import distill
 
 
@@ -38,7 +38,7 @@ def projector_study(
     students: int,
     per_class: Sequence[int],
     rows: Sequence[str],
-    architecture: str,
+    architecture: Callable[[int], Any],
     student_epochs: int,
     learning_rates: Sequence[float],
     temperature: float,
@@ -60,7 +60,7 @@ def projector_study(
         students: seeds of the students.
         per_class: distilled images of each class.
         rows: names of `ROWS`.
-        architecture: a name of `STUDENTS`.
+        architecture: number of classes to a student, as of `soft_label_students.STUDENTS`.
         student_epochs: passes over the distilled images, at least 4.
         learning_rates: of the students, to choose from.
         temperature: of the divergence.
@@ -78,7 +78,7 @@ def projector_study(
     Raises:
         ValueError: for an argument out of range, before anything is trained.
     """
-    _check(per_class, rows, learning_rates, architecture)
+    _check(per_class, rows, learning_rates)
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}.")
     _check_least(0, ce_weight=ce_weight)
@@ -115,7 +115,7 @@ def projector_study(
             "kl": Objective(kl=1.0, temperature=temperature),
             "mse": Objective(mse=1.0, ce=ce_weight),
         },
-        model=STUDENTS[architecture](parts.num_classes),
+        model=architecture(parts.num_classes),
         epochs=student_epochs,
         seed=seed,
         students=students,
@@ -188,12 +188,7 @@ def _outputs(
     yield Artifact("distilled", figures.image_figure(lines, num_classes=parts.num_classes))
 
 
-def _check(
-    per_class: Sequence[int],
-    rows: Sequence[str],
-    learning_rates: Sequence[float],
-    architecture: str,
-) -> None:
+def _check(per_class: Sequence[int], rows: Sequence[str], learning_rates: Sequence[float]) -> None:
     choices = {"per_class": per_class, "rows": rows, "learning_rates": learning_rates}
     for name, values in choices.items():
         check_choice(name, values)
@@ -204,8 +199,6 @@ def _check(
         raise ValueError(f"rows: {', '.join(unknown)} are none of {', '.join(ROWS)}.")
     if min(learning_rates) <= 0:
         raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
-    if architecture not in STUDENTS:
-        raise ValueError(f"architecture must be one of {', '.join(STUDENTS)}, got {architecture}.")
 
 
 def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:

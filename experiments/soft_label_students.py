@@ -14,12 +14,21 @@ from lnl_jax import distill, models
 
 PyTree = Any
 
+
+def convnet(num_classes: int, *, width: int = 32, depth: int = 3) -> models.ConvNet:
+    """A small ConvNet, which the teachers are too."""
+    return models.convnet(num_classes, width=width, depth=depth)
+
+
+def vit(
+    num_classes: int, *, width: int = 64, depth: int = 3, heads: int = 4, patch_size: int = 4
+) -> models.ViT:
+    """A small vision transformer."""
+    return models.vit(num_classes, width=width, depth=depth, heads=heads, patch_size=patch_size)
+
+
 # name of an architecture -> number of classes -> network
-STUDENTS: dict[str, Callable[[int], Any]] = {
-    "convnet": functools.partial(models.convnet, width=32, depth=3),
-    "resnet18": models.resnet18,
-    "vit": functools.partial(models.vit, width=64, depth=3, heads=4, patch_size=4),
-}
+STUDENTS: dict[str, Callable] = {"convnet": convnet, "resnet18": models.resnet18, "vit": vit}
 
 
 class Objective(NamedTuple):

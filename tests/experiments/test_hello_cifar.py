@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from experiments import command_line
 from experiments.hello_cifar import hello_cifar
+from experiments.hello_digits import hello_digits
 from experiments.outputs import Artifact
+from lnl_jax import data, models
 
 TINY = {"foundation_steps": 1, "teacher_steps": 9, "projector_steps": 1, "student_epochs": 4}
 TINY |= {"students": 1, "per_class": (1,), "rows": ("hard", "projector_kl"), "train_size": 40}
@@ -25,13 +28,24 @@ def test_a_run_on_colour_images_fills_its_tables(tmp_path):
     assert lines["images and classes, file"]["bytes"] == len(found["images_1.npz"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"dataset": "mnist"}, ValueError, "dataset must be one of cifar10, cifar100"),
-        ({"data_dir": "/nowhere"}, FileNotFoundError, "data_dir must be a folder"),
-    ],
-)
-def test_bad_arguments_are_named(arguments, error, message):
-    with pytest.raises(error, match=message):
-        next(hello_cifar(**arguments))
+def test_a_wrong_folder_is_named():
+    with pytest.raises(FileNotFoundError, match="data_dir must be a folder"):
+        next(hello_cifar(data_dir="/nowhere"))
+
+
+@pytest.mark.parametrize("experiment", [hello_cifar, hello_digits])
+def test_students_are_chosen_with_their_own_keywords(experiment):
+    given = {"architecture": "vit", "architecture.depth": "1"}
+    call = command_line.bind(experiment, given)
+    assert call.config["architecture.patch_size"] == 4
+    assert call.overrides == {"architecture": "vit", "architecture.depth": 1}
+    assert call.arguments["architecture"](7) == models.vit(7, depth=1)
+    with pytest.raises(command_line.UsageError, match="unknown --architecture 'mlp'"):
+        command_line.bind(experiment, {"architecture": "mlp"})
+
+
+def test_the_set_is_chosen_by_name():
+    call = command_line.bind(hello_cifar, {"dataset": "cifar100"})
+    assert call.arguments["dataset"] is data.cifar100
+    with pytest.raises(command_line.UsageError, match="unknown --dataset 'mnist'"):
+        command_line.bind(hello_cifar, {"dataset": "mnist"})

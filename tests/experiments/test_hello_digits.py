@@ -233,7 +233,6 @@ def test_images_are_seen_as_they_are_stored():
     [
         ({"rows": ("hardest",)}, "rows: hardest are none of"),
         ({"rows": ("hard", "hard")}, "rows must not name anything twice"),
-        ({"architecture": "mlp"}, "architecture must be one of convnet"),
         ({"per_class": (0,)}, "per_class must be from 1 to the 106 images of the smallest class"),
         ({"per_class": (1, 107)}, "per_class must be from 1 to the 106 images"),
         ({"per_class": ()}, "per_class must hold at least one value"),
