@@ -5,8 +5,10 @@ python benchmarks/projector.py [--batch 50] [--steps 20] [--json FILE]
 One step draws crops and CutMix, gets labels (stored ones; those of a live ConvNet teacher; those of
 a projector, a vision transformer of 3 blocks whose adapter is merged), and trains a ConvNet on them
 by AdamW, all in one program. The three alternate in one run, and the fastest steps count: a machine
-shared with others only ever adds time. The bytes are formulas: stored float16 logits of 300 epochs
-against the adapter of CLIP RN50 in float16.
+shared with others only ever adds time. Then the same step in three programs (views, labels of the
+projector, student), as whole loops: with labels that pass through the host; with labels that stay
+on the device, each batch a step ahead (`distill.labels_ahead`); and all in one program. The
+bytes are formulas: stored float16 logits of 300 epochs against the adapter of CLIP RN50 in float16.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lnl_jax import distill, models
@@ -26,8 +29,8 @@ EPOCHS, HEAD_RANK = 300, 128
 CLASS_COUNTS, PER_CLASS = (10, 100, 1000), (1, 10, 50, 100, 200)
 
 
-def make_steps(batch):
-    """Label source to a compiled step, and the state that all of them start from."""
+def make_parts(batch):
+    """The student, its optimiser, label sources by name, and what all loops start from."""
     student = models.convnet(CLASSES, width=32)
     tower = models.ViT(num_classes=CLASSES, width=WIDTH, depth=3, heads=4)
     images = jax.random.uniform(jax.random.key(0), (batch, SIZE, SIZE, 1))
@@ -55,35 +58,44 @@ def make_steps(batch):
         ),
     }
     tx = optax.adamw(1e-3)
+    return student, tx, sources, (params, tx.init(params), images)
 
-    def make(source):
-        @jax.jit
-        def step(params, state, images, number):
-            geometry = distill.draw_geometry(
-                0, number, count=batch, batch_size=batch, size=(SIZE, SIZE)
-            )
-            views = distill.apply_geometry(images, geometry)
-            targets = source(jax.random.key(0), views, geometry)
 
-            def loss(params):
-                scores = student.apply({"params": params}, views)
-                return distill.distillation_kl(scores, targets, temperature=4.0).mean()
-
-            update, state = tx.update(jax.grad(loss)(params), state, params)
-            return optax.apply_updates(params, update), state
-
-        return step
-
-    return {name: make(source) for name, source in sources.items()}, (
-        params,
-        tx.init(params),
-        images,
+def draw(images, number):
+    """Views of a step, and how they came about."""
+    geometry = distill.draw_geometry(
+        0, number, count=len(images), batch_size=len(images), size=(SIZE, SIZE)
     )
+    return distill.apply_geometry(images, geometry), geometry
+
+
+def learn(student, tx, params, state, views, targets):
+    """The student's step."""
+
+    def loss(params):
+        scores = student.apply({"params": params}, views)
+        return distill.distillation_kl(scores, targets, temperature=4.0).mean()
+
+    update, state = tx.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, update), state
+
+
+def whole_step(student, tx, source):
+    """Views, labels and the student's step as one program."""
+
+    @jax.jit
+    def step(params, state, images, number):
+        views, geometry = draw(images, number)
+        targets = source(jax.random.key(0), views, geometry)
+        return learn(student, tx, params, state, views, targets)
+
+    return step
 
 
 def images_per_second(batch, steps):
     """Of each source, by the fastest of its steps; they take turns."""
-    programs, (params, state, images) = make_steps(batch)
+    student, tx, sources, (params, state, images) = make_parts(batch)
+    programs = {name: whole_step(student, tx, source) for name, source in sources.items()}
     fastest = dict.fromkeys(programs, float("inf"))
     for number in range(steps + 1):
         for name, program in programs.items():
@@ -93,6 +105,46 @@ def images_per_second(batch, steps):
             if number:
                 fastest[name] = min(fastest[name], time.perf_counter() - start)
     return {name: batch / seconds for name, seconds in fastest.items()}
+
+
+def loops_per_second(batch, steps, repeats=3):
+    """Images per second of loops with the projector's labels, the fastest of each; in turns."""
+    student, tx, sources, (params, state, images) = make_parts(batch)
+    step, view = whole_step(student, tx, sources["projector"]), jax.jit(draw)
+    label = jax.jit(lambda batch: sources["projector"](jax.random.key(0), *batch["views"]))
+    train = jax.jit(lambda *arguments: learn(student, tx, *arguments))
+
+    def drawn():
+        return ({"views": view(images, jnp.int32(number))} for number in range(steps))
+
+    def in_programs(labelled):
+        run = params, state
+        for each in labelled:
+            run = train(*run, each["views"][0], each["targets"])
+        return run
+
+    def in_one():
+        run = params, state
+        for number in range(steps):
+            run = step(*run, images, jnp.int32(number))
+        return run
+
+    loops = {
+        "through the host": lambda: in_programs(
+            each | {"targets": np.asarray(label(each))} for each in drawn()
+        ),
+        "a batch ahead": lambda: in_programs(distill.labels_ahead(label, drawn())),
+        "one program": in_one,
+    }
+    fastest = dict.fromkeys(loops, float("inf"))
+    for repeat in range(repeats + 1):
+        for name, loop in loops.items():
+            start = time.perf_counter()
+            jax.block_until_ready(loop())
+            # The first one compiles.
+            if repeat:
+                fastest[name] = min(fastest[name], time.perf_counter() - start)
+    return {name: batch * steps / seconds for name, seconds in fastest.items()}
 
 
 def adapter_parameters(class_counts):
@@ -133,6 +185,9 @@ def main():
     ratios = {name: speed / speeds["stored labels"] for name, speed in speeds.items()}
     for name, speed in speeds.items():
         print(f"{name:>14}: {speed:8.0f} images/s, {ratios[name]:.2f} of stored labels")
+    loops = loops_per_second(arguments.batch, arguments.steps)
+    for name, speed in loops.items():
+        print(f"projector, {name}: {speed:8.0f} images/s")
     table = sizes()
     for row in table:
         print(
@@ -144,7 +199,7 @@ def main():
         device = jax.devices()[0].device_kind
         found = {"device": device, "cores": len(os.sched_getaffinity(0)), "jax": jax.__version__}
         found |= {"batch": arguments.batch, "images per second": speeds}
-        found |= {"of stored labels": ratios}
+        found |= {"of stored labels": ratios, "projector's loop": loops}
         arguments.json.write_text(json.dumps(found | {"bytes": table}, indent=2) + "\n")
 
 

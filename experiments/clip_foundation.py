@@ -53,18 +53,19 @@ def load_foundation(
 
 # One function for equal towers, so that a program is compiled once.
 @functools.lru_cache(maxsize=4)
-def clip_encoder(tower: Any) -> Callable[[PyTree, jax.Array], jax.Array]:
+def clip_encoder(tower: Any) -> Callable[..., jax.Array]:
     """Features of images of any size, which are resized and standardised as CLIP wants them.
 
     Args:
         tower: a `models.VisionTower` or `models.ModifiedResNet`.
 
     Returns:
-        ``(variables, images [B, H, W, 3] from 0 to 1)`` to ``[B, D]``, not normalised.
+        ``(variables, images [B, H, W, 3] from 0 to 1, dtype)`` to ``[B, D]``, not normalised.
     """
 
-    def encode(variables, images):
-        return tower.apply(variables, preprocess.clip_images(255 * images, size=tower.image_size))
+    def encode(variables, images, dtype=jnp.float32):
+        prepared = preprocess.clip_images(255 * images, size=tower.image_size)
+        return tower.clone(dtype=dtype).apply(variables, prepared)
 
     return encode
 

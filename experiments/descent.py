@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,17 +42,65 @@ def descend(
     Returns:
         The last variables, and those that were to be kept.
     """
-    program = _program(loss, weight_decay)
-    (trained, fixed), kept = variables, []
-    steps = len(next(iter(batches.values())))
-    state = _optimizer(weight_decay).init(trained)
-    for step in range(steps):
-        rate = np.float32(learning_rate * (1 + math.cos(math.pi * step / steps)) / 2)
-        batch = {name: values[step] for name, values in batches.items()}
-        trained, fixed, state = program(trained, fixed, state, batch, constants, rate)
+    ends, kept = descend_together(
+        loss,
+        [variables],
+        in_steps(batches),
+        len(next(iter(batches.values()))),
+        learning_rates=[learning_rate],
+        weight_decay=weight_decay,
+        constants=constants,
+        keep=keep,
+    )
+    return ends[0], [runs[0] for runs in kept]
+
+
+def descend_together(
+    loss: Callable[..., tuple[jax.Array, PyTree]],
+    variables: Sequence[tuple[PyTree, PyTree]],
+    batches: Iterable[Mapping[str, Any]],
+    steps: int,
+    *,
+    learning_rates: Sequence[float],
+    weight_decay: float = 0.01,
+    constants: PyTree = (),
+    keep: Sequence[int] = (),
+) -> tuple[list[tuple[PyTree, PyTree]], list[list[tuple[PyTree, PyTree]]]]:
+    """Several networks on the same batches, each as `descend` would train it.
+
+    Nothing here waits for the device: steps are dispatched as fast as batches come.
+
+    Args:
+        loss: as of `descend`.
+        variables: ``(trained, fixed)`` of each network.
+        batches: one for each step, of arrays on the host or on the device.
+        steps: how many they are.
+        learning_rates: the first, of each network.
+        weight_decay: of matrices and kernels.
+        constants: arrays that the loss needs in every step.
+        keep: numbers of steps after which to keep the variables.
+
+    Returns:
+        The last variables of each network, and those of all networks for each step of `keep`.
+    """
+    program, tx = _program(loss, weight_decay), _optimizer(weight_decay)
+    constants = jax.device_put(constants)
+    runs = [(trained, fixed, tx.init(trained)) for trained, fixed in variables]
+    kept = []
+    for step, batch in enumerate(batches):
+        batch = jax.device_put(batch)
+        for index, learning_rate in enumerate(learning_rates):
+            rate = np.float32(learning_rate * (1 + math.cos(math.pi * step / steps)) / 2)
+            runs[index] = program(*runs[index], batch, constants, rate)
         if step + 1 in keep:
-            kept.append((trained, fixed))
-    return (trained, fixed), kept
+            kept.append([run[:2] for run in runs])
+    return [run[:2] for run in runs], kept
+
+
+def in_steps(batches: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of arrays ``[steps, B, ...]``, one after the other."""
+    for step in range(len(next(iter(batches.values())))):
+        yield {name: values[step] for name, values in batches.items()}
 
 
 @functools.lru_cache(maxsize=64)
@@ -96,9 +144,14 @@ def call(model: Any, trained: PyTree, fixed: PyTree, images: jax.Array, *, train
     return model.apply(variables, images, train=False), fixed
 
 
+def scorer(model: Any, variables: tuple[PyTree, PyTree]) -> Callable[[Any], jax.Array]:
+    """Images to scores, which stay on the device."""
+    return functools.partial(_scores(model), *jax.device_put(variables))
+
+
 def predictor(model: Any, variables: tuple[PyTree, PyTree]) -> Callable[[np.ndarray], np.ndarray]:
     """Images to scores, in chunks."""
-    return functools.partial(in_chunks, functools.partial(_scores(model), *variables))
+    return functools.partial(in_chunks, scorer(model, variables))
 
 
 @functools.lru_cache(maxsize=16)

@@ -20,14 +20,15 @@ class Foundation:
         tower: frozen parameters, and statistics where there are some.
         words: unit embeddings of the classes' names, ``[D, K]``.
         scale: of the cosines.
-        encode: ``(tower, images [B, H, W, C] from 0 to 1)`` to features ``[B, D]``, not normalised.
+        encode: ``(tower, images [B, H, W, C] from 0 to 1, dtype of the computation)`` to features
+            ``[B, D]``, not normalised; float32 if no dtype is given.
         targets: the kernels that an adapter changes, an expression of `distill.lora_shapes`.
     """
 
     tower: PyTree
     words: jax.Array
     scale: jax.Array
-    encode: Callable[[PyTree, jax.Array], jax.Array] = dataclasses.field(metadata={"static": True})
+    encode: Callable[..., jax.Array] = dataclasses.field(metadata={"static": True})
     targets: str = dataclasses.field(metadata={"static": True})
 
 

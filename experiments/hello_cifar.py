@@ -44,15 +44,16 @@ def hello_cifar(
 
     With `--clip PATH`, the foundation model is the CLIP of that folder or file: the image tower is
     frozen, the head starts from the text embeddings of the class names, and images are resized to
-    what the tower takes. Nothing is downloaded. Without, it is a small vision transformer that is
-    trained here, on inverted, noisy images with wrong captions: far from CLIP. Then the projector
-    is weak, and its labels cost the students accuracy; the study shows that the protocol, the
-    ledger and the controls run on real colour images. Crops are mirrored; a thousand training
-    images validate; all test images test. All views of a training are in memory, 0.6 GB for a
-    thousand steps. Students as in the paper "Heavy Labels Out!" (HeLlO, ICCV 2025)
-    need an accelerator. Cut down as here, some fifteen minutes of a CPU core by the times of its
-    parts; it has not been run whole:
+    what the tower takes. Nothing is downloaded. This was tried with tiny made-up checkpoints only.
+    Without, it is a small vision transformer that is trained here, on inverted, noisy images with
+    wrong captions: far from CLIP. Then the projector is weak, and its labels cost the students
+    accuracy; the study shows that the protocol, the ledger and the controls run on real colour
+    images. Crops are mirrored; a thousand training images validate; all test images test. All
+    views of a training are in memory, 0.6 GB for a thousand steps. Students as in the paper "Heavy
+    Labels Out!" (HeLlO, ICCV 2025) need an accelerator. Cut down as here, some fifteen minutes
+    of a CPU core by the times of its parts; it has not been run whole; then with CLIP:
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
+        python experiments/run.py --exp hello_cifar --data_dir DIR --clip PATH
 
     Args:
         dataset: which images.

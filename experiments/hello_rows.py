@@ -1,6 +1,6 @@
 """Rows of the table of soft-label students: which labels, which images, and what came out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,13 @@ from experiments.distilled_images import (
 )
 from experiments.hello_stages import teacher_model, teachers_of
 from experiments.low_rank_projectors import MAIN, merged_tower
-from experiments.soft_label_students import Objective, student_accuracies
+from experiments.soft_label_students import (
+    Objective,
+    student_accuracies,
+    with_classes,
+    with_live_labels,
+    with_stored_labels,
+)
 from lnl_jax import distill
 
 BATCH = 50
@@ -104,7 +110,7 @@ def train_row(
     sets: Mapping[str, ImageSet],
     *,
     parts: Sequence[Mapping[str, np.ndarray]],
-    sources: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    sources: Mapping[str, Callable[[Any], jax.Array]],
     objectives: Mapping[str, Objective],
     model: Any,
     epochs: int,
@@ -127,11 +133,11 @@ def train_row(
         num_classes=model.num_classes,
         flip_rate=flip_rate,
     )
-    views, targets, file = _labelled(labels, images, views, sources, seed)
+    batches, file = _labelled(labels, images, views, sources, seed)
     accuracies = student_accuracies(
         model,
+        batches,
         views,
-        targets,
         objectives[labels.objective],
         parts,
         students=students,
@@ -144,27 +150,27 @@ def _labelled(
     labels: Labels,
     images: ImageSet,
     views: Views,
-    sources: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    sources: Mapping[str, Callable[[Any], jax.Array]],
     seed: int,
-) -> tuple[Views, np.ndarray | None, bytes | None]:
-    """What the students see, the logits that they follow, and the file of stored ones."""
+) -> tuple[Iterable[Mapping[str, Any]], bytes | None]:
+    """What the students see and follow, step by step, and the file of stored labels."""
     if labels.source is None:
-        return views, None, None
-    predict = sources[labels.source]
+        return with_classes(views), None
+    source = sources[labels.source]
     if labels.form is None:
-        return views, label_storage.live(predict, views), None
+        return with_live_labels(views, source), None
     if labels.form != "pruned":
         stored = label_storage.store(
-            label_storage.live(predict, views), labels.form, images, views, seed
+            label_storage.live(source, views), labels.form, images, views, seed
         )
-        return views, stored.logits, stored.file
+        return with_stored_labels(views, stored.logits), stored.file
     steps = len(views.images)
     pool = distill.pool_steps(steps, label_storage.PRUNED)
-    kept = label_storage.live(predict, in_order(views, np.arange(pool)))
+    kept = label_storage.live(source, in_order(views, np.arange(pool)))
     stored = label_storage.store(kept, labels.form, images, views, seed)
     taken = jax.jit(jax.vmap(lambda step: distill.pooled_step(seed, step, pool)))(jnp.arange(steps))
     order = np.asarray(taken)
-    return in_order(views, order), stored.logits[order], stored.file
+    return with_stored_labels(in_order(views, order), stored.logits[order]), stored.file
 
 
 def results_table(

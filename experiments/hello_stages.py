@@ -6,6 +6,7 @@ name; `scores`, accuracies of the students, ``[sizes, rows, learning rates, stud
 bytes of the files of stored labels, ``[sizes, rows]``.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.augmented_views import Views, draw_views
-from experiments.descent import accuracy, initial, predictor
+from experiments.descent import accuracy, in_chunks, initial, scorer
 from experiments.distillation_parts import Parts
 from experiments.foundation_models import FoundationMaker
 from experiments.label_storage import live
@@ -22,12 +23,14 @@ from experiments.low_rank_projectors import (
     MAIN,
     Setting,
     initial_projector,
+    label_dtype,
+    projector_logits,
     projector_predict,
     to_float16,
     train_projector,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.soft_label_students import HARD, convnet, train_student
+from experiments.soft_label_students import HARD, convnet, train_students, with_classes
 from lnl_jax import distill
 
 # Which of the checkpoints are the weak teachers.
@@ -125,7 +128,7 @@ def prepare(
             continue
         run()
         if name == "teacher":
-            predict = sources_of(state)["teacher"]
+            predict = teacher_predict(state)
         else:
             predict = projector_predict(state["foundation"], state["projectors"][name])
         yield from finished(state, name, accuracy(predict, parts.validation))
@@ -147,12 +150,18 @@ def _foundation_stage(state: State, maker: FoundationMaker, parts: Parts, seed: 
 
 def _teacher_stage(state: State, parts: Parts, seed: int, steps: int, flip_rate: float) -> None:
     views = _views(parts, seed, steps, flip_rate)
-    model = teacher_model(parts.num_classes)
     keep = [steps * (i + 1) // CHECKPOINTS for i in range(CHECKPOINTS)]
-    _, kept = train_student(
-        model, jax.random.key(seed + 100), views, None, HARD, learning_rate=3e-3, keep=keep
+    _, kept = train_students(
+        teacher_model(parts.num_classes),
+        [jax.random.key(seed + 100)],
+        with_classes(views),
+        views,
+        HARD,
+        learning_rates=[3e-3],
+        keep=keep,
     )
-    state["teachers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *(one for one, _ in kept))
+    checkpoints = [trained for ((trained, _),) in kept]
+    state["teachers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *checkpoints)
 
 
 def _projector_stage(
@@ -205,21 +214,26 @@ def teachers_of(state: State) -> list[PyTree]:
     ]
 
 
-def sources_of(state: State) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Networks that make labels: images to logits."""
-    model = teacher_model(state["foundation"].words.shape[-1])
-    networks = [predictor(model, (one, {})) for one in teachers_of(state)]
-    weak = [networks[index] for index in WEAK]
+def teacher_predict(state: State) -> Callable[[np.ndarray], np.ndarray]:
+    """Images to the teacher's logits, in chunks."""
+    return functools.partial(in_chunks, sources_of(state)["teacher"])
 
-    def mean_of_weak(images):
-        return np.asarray(distill.weak_targets(jnp.stack([one(images) for one in weak])))
 
+def sources_of(state: State) -> dict[str, Callable[[Any], jax.Array]]:
+    """Networks that make labels: images to logits, ``[B, K]`` on the device.
+
+    They can be traced: nothing in them waits for the host.
+    """
     foundation, projectors = state["foundation"], state["projectors"]
+    model = teacher_model(foundation.words.shape[-1])
+    networks = [scorer(model, (one, {})) for one in teachers_of(state)]
+    weak = [networks[index] for index in WEAK]
+    tower = functools.partial(projector_logits, foundation, dtype=label_dtype())
     return {
         "teacher": networks[-1],
-        "weak": mean_of_weak,
-        "projector": projector_predict(foundation, projectors[MAIN]),
-        "zero-shot": projector_predict(foundation, projectors["zero-shot"]),
+        "weak": lambda images: distill.weak_targets(jnp.stack([one(images) for one in weak])),
+        "projector": tower(projectors[MAIN]),
+        "zero-shot": tower(projectors["zero-shot"]),
     }
 
 
@@ -234,7 +248,7 @@ def projectors_table(
         size = 0 if name == "zero-shot" else distill.count_parameters(found.adapter)
         lines.append(_line(name, projector_predict(foundation, found), parts, size))
     size = distill.count_parameters(teachers_of(state)[-1])
-    return [*lines, _line("the teacher itself", sources_of(state)["teacher"], parts, size)]
+    return [*lines, _line("the teacher itself", teacher_predict(state), parts, size)]
 
 
 def _line(name: str, predict: Callable, parts: Parts, parameters: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _unchanged(params: PyTree, features: jax.Array) -> jax.Array:
 def _features(foundation: Foundation, images: np.ndarray) -> np.ndarray:
     """Of all views, ``[steps, B, D]``."""
     flat = images.reshape(-1, *images.shape[2:])
-    found = in_chunks(functools.partial(_encode, foundation), flat)
+    found = in_chunks(functools.partial(_encode, jax.device_put(foundation)), flat)
     return found.reshape(*images.shape[:2], -1)
 
 
@@ -159,33 +159,58 @@ def to_float16(projector: Projector) -> Projector:
 
 
 def merged_tower(foundation: Foundation, projector: Projector) -> PyTree:
-    """Parameters of the adapted tower."""
+    """Parameters of the adapted tower, on the device."""
     adapter = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), projector.adapter["encoder"])
-    return _merge(foundation.tower, adapter) if adapter else foundation.tower
+    return _merge(foundation.tower, adapter) if adapter else jax.device_put(foundation.tower)
 
 
 _merge = jax.jit(distill.merge_lora)
 
 
+def label_dtype() -> Any:
+    """In which a tower makes labels: bfloat16 where that is faster, float32 on CPUs."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
 def projector_predict(
     foundation: Foundation, projector: Projector
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Images to logits; the adapter is merged once, so that all projectors share one program."""
+    """Images to logits in float32, in chunks."""
+    return functools.partial(in_chunks, projector_logits(foundation, projector, dtype=jnp.float32))
+
+
+def projector_logits(
+    foundation: Foundation, projector: Projector, *, dtype: Any
+) -> Callable[[Any], jax.Array]:
+    """Images to logits, which stay on the device.
+
+    Args:
+        foundation: the frozen model.
+        projector: whose adapter is merged once, so that all projectors share one program.
+        dtype: of the computation in the tower; the head's is float32.
+
+    Returns:
+        ``[B, H, W, C]`` to float32 ``[B, K]``.
+    """
     head = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float32),
         {k: v for k, v in projector.adapter.items() if k != "encoder"},
     )
     change = head["head"]
     delta = change["delta"] if "delta" in change else change["a"] @ change["b"]
-    plain = head | {"encoder": {}, "head": {"delta": delta}}
-    adapted = dataclasses.replace(foundation, tower=merged_tower(foundation, projector))
-    project = functools.partial(_project, adapted, projector.words, plain)
-    return functools.partial(in_chunks, project)
+    plain = jax.device_put(head | {"encoder": {}, "head": {"delta": delta}})
+    adapted = dataclasses.replace(
+        foundation,
+        tower=merged_tower(foundation, projector),
+        words=jax.device_put(projector.words),
+    )
+    return functools.partial(_project, adapted, plain, dtype=dtype)
 
 
-@jax.jit
-def _project(foundation, words, adapter, images):
-    return distill.project(foundation.encode, foundation.tower, words, adapter, images)
+@functools.partial(jax.jit, static_argnames="dtype")
+def _project(foundation, adapter, images, *, dtype):
+    encode = functools.partial(foundation.encode, dtype=dtype)
+    return distill.project(encode, foundation.tower, foundation.words, adapter, images)
 
 
 def adapter_file(projector: Projector) -> bytes:

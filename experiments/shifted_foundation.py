@@ -20,9 +20,10 @@ BATCH, WRONG, NOISE = 64, 0.3, 0.25
 PyTree = Any
 
 
-def encode(params: PyTree, images: jax.Array) -> jax.Array:
+def encode(params: PyTree, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Features ``[B, D]`` of `TOWER` without its head, not normalised."""
-    return TOWER.apply({"params": params}, 2 * images - 1, method="features")
+    tower = TOWER.clone(dtype=dtype)
+    return tower.apply({"params": params}, 2 * images - 1, method="features")
 
 
 def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int) -> Foundation:

@@ -1,7 +1,7 @@
 """Students that learn from hard or soft labels: networks, objectives, one step for all labels."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,14 @@ import numpy as np
 import optax
 
 from experiments.augmented_views import Views
-from experiments.descent import accuracy, call, descend, initial, predictor
+from experiments.descent import (
+    accuracy,
+    call,
+    descend_together,
+    in_steps,
+    initial,
+    predictor,
+)
 from lnl_jax import distill, models
 
 PyTree = Any
@@ -69,48 +76,68 @@ def student_loss(model: Any) -> Callable:
     return loss
 
 
-def train_student(
+def with_classes(views: Views) -> Iterator[dict[str, np.ndarray]]:
+    """Batches for students that follow classes alone: the targets have no weight."""
+    return with_stored_labels(views, np.zeros_like(views.mixed))
+
+
+def with_stored_labels(views: Views, logits: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Batches with labels that were made before, ``[steps, B, K]``."""
+    return in_steps({"images": views.images, "mixed": views.mixed, "targets": logits})
+
+
+def with_live_labels(
+    views: Views, source: Callable[[Any], jax.Array]
+) -> Iterator[dict[str, np.ndarray | jax.Array]]:
+    """Batches with labels made online, asked for before the step on the batch ahead of theirs.
+
+    Args:
+        views: what the students see.
+        source: images to logits on the device.
+    """
+    batches = in_steps({"images": views.images, "mixed": views.mixed})
+    return distill.labels_ahead(lambda batch: source(batch["images"]), map(jax.device_put, batches))
+
+
+def train_students(
     model: Any,
-    key: jax.Array,
+    keys: Sequence[jax.Array],
+    batches: Iterable[Mapping[str, Any]],
     views: Views,
-    targets: np.ndarray | None,
     objective: Objective,
     *,
-    learning_rate: float,
+    learning_rates: Sequence[float],
     keep: Sequence[int] = (),
-) -> tuple[tuple[PyTree, PyTree], list[tuple[PyTree, PyTree]]]:
-    """A network from scratch.
+) -> tuple[list[tuple[PyTree, PyTree]], list[list[tuple[PyTree, PyTree]]]]:
+    """Networks from scratch, all of which see the same batches at the same time.
 
     Args:
         model: a flax module.
-        key: of its initialisation.
-        views: what it sees.
-        targets: logits of the labels, ``[steps, B, K]``; None where only classes are followed.
-        objective: how it follows them.
-        learning_rate: the first.
+        keys: of the initialisation of each network.
+        batches: of `with_classes`, `with_stored_labels` or `with_live_labels`.
+        views: from which they are made, for their shape and number.
+        objective: how the networks follow their labels.
+        learning_rates: the first, of each network.
         keep: numbers of steps after which to keep the variables.
 
     Returns:
-        The last variables, and the kept ones.
+        The last variables of each network, and those of all networks for each step of `keep`.
     """
-    targets = np.zeros_like(views.mixed) if targets is None else targets
-    batches = {"images": views.images, "mixed": views.mixed, "targets": targets}
-    start = initial(model, key, views.images[0])
-    constants = Objective(*(np.float32(value) for value in objective))
-    return descend(
+    return descend_together(
         student_loss(model),
-        start,
+        [initial(model, key, views.images[0]) for key in keys],
         batches,
-        learning_rate=learning_rate,
-        constants=constants,
+        len(views.images),
+        learning_rates=learning_rates,
+        constants=Objective(*(np.float32(value) for value in objective)),
         keep=keep,
     )
 
 
 def student_accuracies(
     model: Any,
+    batches: Iterable[Mapping[str, Any]],
     views: Views,
-    targets: np.ndarray | None,
     objective: Objective,
     parts: Sequence[Mapping[str, np.ndarray]],
     *,
@@ -119,14 +146,18 @@ def student_accuracies(
 ) -> np.ndarray:
     """Accuracies in percent, ``[learning rates, students, parts]``.
 
-    Students differ by their initialisation alone: they share images, labels and order.
+    Students differ by their initialisation alone: they share images, labels and order, and a live
+    source makes the labels of a batch once for all of them.
     """
-    scores = np.zeros((len(learning_rates), students, len(parts)), np.float32)
-    for index, rate in enumerate(learning_rates):
-        for one in range(students):
-            end, _ = train_student(
-                model, jax.random.key(1000 + one), views, targets, objective, learning_rate=rate
-            )
-            predict = predictor(model, end)
-            scores[index, one] = [accuracy(predict, part) for part in parts]
-    return scores
+    runs = [(rate, one) for rate in learning_rates for one in range(students)]
+    ends, _ = train_students(
+        model,
+        [jax.random.key(1000 + one) for _, one in runs],
+        batches,
+        views,
+        objective,
+        learning_rates=[rate for rate, _ in runs],
+    )
+    predicts = [predictor(model, end) for end in ends]
+    scores = [[accuracy(predict, part) for part in parts] for predict in predicts]
+    return np.float32(scores).reshape(len(learning_rates), students, len(parts))

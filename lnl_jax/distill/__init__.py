@@ -16,6 +16,7 @@ from lnl_jax.distill.label_files import (
 )
 from lnl_jax.distill.label_sources import (
     hard_labels,
+    labels_ahead,
     model_labels,
     scheduled_labels,
     stored_labels,
@@ -143,6 +144,7 @@ __all__ = [
     "label_bytes",
     "label_file_bytes",
     "label_robust_score",
+    "labels_ahead",
     "ledger_table",
     "lora_shapes",
     "merge_lora",

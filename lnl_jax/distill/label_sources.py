@@ -5,7 +5,8 @@ augmented ones ``[B, H, W, C]``, `geometry` says how they came about. `stored_la
 number of the step besides, and is made for it inside the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,3 +114,36 @@ def scheduled_labels(
         return jax.lax.switch(stage, (first, middle, last), key, images, geometry)
 
     return source
+
+
+def labels_ahead(
+    labels: Callable[[Mapping[str, Any]], Array], batches: Iterable[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Batches with their labels, which are asked for one batch before they are needed.
+
+    JAX hands out arrays before they are computed. So the labels of the next batch are on their way
+    while the student's step on this one runs, as long as nobody waits: `labels` should be a
+    compiled function whose result stays on the device, such as ``jax.jit`` of a label source.
+
+    Args:
+        labels: a batch to logits ``[B, K]``.
+        batches: dicts of arrays, one for each step.
+
+    Yields:
+        Each batch with the result of `labels` as ``targets``.
+
+    Example:
+        >>> asked = []
+        >>> batches = [{"step": 0}, {"step": 1}, {"step": 2}]
+        >>> labelled = labels_ahead(lambda batch: asked.append(batch["step"]), batches)
+        >>> next(labelled), asked
+        ({'step': 0, 'targets': None}, [0, 1])
+    """
+    waiting: dict[str, Any] | None = None
+    for batch in batches:
+        labelled = dict(batch) | {"targets": labels(batch)}
+        if waiting is not None:
+            yield waiting
+        waiting = labelled
+    if waiting is not None:
+        yield waiting

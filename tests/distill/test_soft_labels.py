@@ -229,3 +229,18 @@ def test_divergence_of_teacher_and_student():
         1
     )
     np.testing.assert_allclose(distill.soft_cross_entropy(logits, targets), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_labels_are_asked_for_one_batch_ahead(count):
+    asked = []
+
+    def labels(batch):
+        asked.append(batch["step"])
+        return 10 * batch["step"]
+
+    batches = ({"step": step} for step in range(count))
+    for step, batch in enumerate(distill.labels_ahead(labels, batches)):
+        assert batch == {"step": step, "targets": 10 * step}
+        assert asked == list(range(min(step + 2, count)))
+    assert asked == list(range(count))
