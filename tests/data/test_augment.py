@@ -89,7 +89,10 @@ def test_half_of_the_images_are_mirrored_and_the_same_key_mirrors_them_back():
 # Cutout.
 
 
-@pytest.mark.parametrize(("size", "height", "width"), [(2, 4, 5), (3, 4, 5), (9, 4, 5)])
+@pytest.mark.parametrize(
+    ("size", "height", "width"),
+    [(2, 4, 5), (3, 4, 5), pytest.param(9, 4, 5, marks=pytest.mark.slow)],
+)
 def test_cutout_hides_what_lies_inside_of_a_square_about_a_uniform_pixel(size, height, width):
     images = np.broadcast_to(pictures(1, height, width, 2), (MANY, height, width, 2))
     found = cutout(jax.random.key(0), images, size=size, fill=0)

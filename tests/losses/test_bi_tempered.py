@@ -82,7 +82,7 @@ def test_temperatures_of_one_give_cross_entropy_even_when_traced(scores, dtype):
             np.testing.assert_allclose(gradient, expected, atol=4 * epsilon)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_derivatives_at_temperatures_of_one_have_their_closed_form(scores, dtype):
     with jax.enable_x64(True):
         logits, labels = scores[0].astype(dtype), scores[1]

@@ -85,11 +85,24 @@ def central_difference(function, arguments, moved):
     return (up - down) / 2e-6
 
 
-def assert_slopes(function, definition, names, arguments):
-    """Forward and reverse mode of a function against the numerical slopes of its definition."""
+def compiled_slopes(function, arguments):
+    """The losses, the slope of their sum along `random_directions`, and its gradients."""
     directions = random_directions(arguments)
-    losses, pullback = jax.vjp(function, *arguments)
-    gradients = pullback(jnp.ones_like(losses))
+
+    @jax.jit
+    def slopes(*arguments):
+        losses, forward = jax.jvp(function, arguments, directions)
+        every = tuple(range(len(arguments)))
+        gradients = jax.grad(lambda *arguments: function(*arguments).sum(), every)(*arguments)
+        return losses, forward.sum(), gradients
+
+    return slopes
+
+
+def assert_slopes(slopes, definition, names, arguments):
+    """Forward and reverse mode against the numerical slopes of a definition."""
+    directions = random_directions(arguments)
+    _, forward, gradients = slopes(*arguments)
     reverse = [float(jnp.vdot(g, d)) for g, d in zip(gradients, directions, strict=True)]
     for moved, name in enumerate(names):
         np.testing.assert_allclose(
@@ -99,7 +112,6 @@ def assert_slopes(function, definition, names, arguments):
             atol=1e-6,
             err_msg=f"The gradient in {name} is not the slope.",
         )
-    forward = jax.jvp(function, arguments, directions)[1].sum()
     np.testing.assert_allclose(
         forward, sum(reverse), rtol=1e-10, atol=1e-12, err_msg="Forward mode is not reverse mode."
     )
@@ -134,12 +146,13 @@ def test_values_and_gradients_in_float64_are_those_of_its_definition(case, rng):
             return losses
 
         arguments = (logits, *values)
-        found = of(case)(*arguments)
+        slopes = compiled_slopes(of(case), arguments)
+        found = slopes(*arguments)[0]
         assert found.dtype == jnp.float64
         # ROW is stored in float32.
         np.testing.assert_allclose(found, of(case.expected)(*arguments), rtol=1e-7, atol=1e-7)
         if not case.detached:
-            assert_slopes(of(case), of(case.expected), ("the logits", *names), arguments)
+            assert_slopes(slopes, of(case.expected), ("the logits", *names), arguments)
 
 
 def test_integer_labels_equal_one_hot_labels(case, rng):
@@ -282,9 +295,11 @@ def test_gradients_with_soft_labels_match_finite_differences(case, rng):
         logits, _ = draw(rng, np.float64)
         labels = jnp.asarray(rng.dirichlet(np.ones(CLASSES), size=EXAMPLES))
         if case.detached:
-            assert_slopes(*2 * [lambda labels: case(logits, labels)], ["the labels"], (labels,))
+            function, arguments, names = lambda labels: case(logits, labels), (labels,), ("labels",)
         else:
-            assert_slopes(case, case, ("the logits", "the labels"), (logits, labels))
+            function, arguments, names = case, (logits, labels), ("the logits", "the labels")
+        slopes = compiled_slopes(function, arguments)
+        assert_slopes(slopes, lambda *arguments: slopes(*arguments)[0], names, arguments)
 
 
 @of_unlike_losses
@@ -390,7 +405,8 @@ def test_gradients_flow_to_arrays(case, rng):
             def of(loss, name=name):
                 return lambda values: loss(logits, labels, **{name: values})
 
-            assert_slopes(of(case), of(case.expected), (name,), (array,))
+            slopes = compiled_slopes(of(case), (array,))
+            assert_slopes(slopes, of(case.expected), (name,), (array,))
 
 
 @pytest.mark.parametrize("case", parameters(ADJUSTABLE))

@@ -82,7 +82,7 @@ def slow(*but_fast):
 
 
 @pytest.mark.parametrize("sizes", [(4,), ALL_SIZES])
-@pytest.mark.parametrize("name", slow("info_nce", "sigmoid", "isogclr"))
+@pytest.mark.parametrize("name", slow("sigmoid", "isogclr"))
 def test_blocks_change_nothing(rng, name, sizes):
     # Two views of five examples.
     queries, keys = unit(rng, 2, 5, 8), unit(rng, 13, 8)

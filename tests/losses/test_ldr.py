@@ -140,7 +140,9 @@ def test_adding_a_constant_to_all_logits_changes_nothing(float64, scores, soft, 
     np.testing.assert_allclose(before[1].sum(-1), 0, atol=1e-14)
 
 
-@pytest.mark.parametrize("num_classes", [4, 5, 6])
+@pytest.mark.parametrize(
+    "num_classes", [4, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 6))]
+)
 def test_top_k_is_the_maximum_over_distributions_of_at_most_one_kth(float64, rng, num_classes):
     logits, labels, temperature, margin = draw_with_ties(rng, EXAMPLES, num_classes)
     delta, _ = margin_violations(logits, labels, margin)
@@ -174,7 +176,9 @@ def test_top_k_of_all_classes_is_the_mean_at_any_temperature(float64, scores, te
     np.testing.assert_allclose(p, 1 / CLASSES, atol=1e-14)
 
 
-@pytest.mark.parametrize("top_k", [1, 2, CLASSES - 1, CLASSES])
+@pytest.mark.parametrize(
+    "top_k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, CLASSES - 1, CLASSES))]
+)
 def test_hessian_is_the_covariance_of_the_unsaturated_classes(float64, rng, top_k):
     logits, labels, temperature, _ = draw_with_ties(rng, EXAMPLES, CLASSES)
 

@@ -473,7 +473,9 @@ def test_extreme_scores_have_finite_values_and_gradients(name):
                 assert np.isfinite(found).all(), (size, pattern)
 
 
-@each_loss
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "pu_mlc" else pytest.mark.slow) for n in CALLS]
+)
 def test_compiled_and_forward_mode_agree_with_eager(rng, name):
     logits = jnp.float32(2 * rng.normal(size=_shape(name)))
     loss = CALLS[name]

@@ -82,6 +82,7 @@ def test_steps_may_come_from_any_iterable(examples, run_epoch):
     assert_close(found, run_epoch(classifier_state(), plan(0)))
 
 
+@pytest.mark.slow
 def test_gathering_inside_the_step_equals_taking_the_batch_first(examples, step):
     rows = {name: values[-1] for name, values in plan(0).items()}
     on_batches = train.make_train_step(classifier_loss, optimizer())
