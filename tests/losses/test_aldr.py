@@ -92,7 +92,7 @@ SAMPLES = {
     "100_normal": (normal_scores, 100),
     "10_in_two_groups": (two_group_scores, 10),
 }
-SLOW = ("3_normal", "100_normal")
+SLOW = ("3_normal", "10_normal", "100_normal")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_derivatives_at_temperatures_of_one_have_their_closed_form(scores, dtype
         np.testing.assert_allclose(slopes[1], expected, rtol=rtol, atol=10 * rtol)
 
 
+@pytest.mark.slow
 def test_float32_is_accurate_as_the_temperatures_approach_one(scores):
     offsets = np.float32([0, 2**-23, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3])
     labels = scores[1]

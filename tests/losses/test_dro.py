@@ -307,7 +307,7 @@ def test_a_temperature_scales_with_the_losses(float64):
 # Gradients.
 
 
-@every_rule
+@unlike_rules
 def test_the_gradient_of_a_value_is_its_weights(float64, rule):
     weigh, value, number = RULES[rule]
     losses, where = next(draws())
@@ -364,7 +364,7 @@ def test_the_gradient_of_the_temperature_is_minus_the_divergence(float64):
 # Masks and what cannot be weighed.
 
 
-@every_rule
+@unlike_rules
 def test_a_masked_example_is_as_if_removed_whatever_it_holds(rule):
     weigh, value, number = RULES[rule]
     # The last four, so that the groups of the others stay.
@@ -442,6 +442,7 @@ def test_float32_finds_the_weights_of_float64(rule, radius):
     np.testing.assert_allclose(single, double, rtol=3e-5 * np.sqrt(radius), atol=5e-7)
 
 
+@pytest.mark.slow
 @every_ball
 def test_a_large_batch_keeps_the_constraint_in_float32(rule):
     weigh = jax.jit(RULES[rule][0])
@@ -563,7 +564,9 @@ def test_without_a_step_the_groups_count_equally_and_in_the_end_only_the_worst_d
     np.testing.assert_allclose(jnp.exp(rows), [0, 1, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, *(pytest.param(d, marks=pytest.mark.slow) for d in (np.int8, np.int32))]
+)
 def test_a_group_that_does_not_exist_gives_nan_and_counts_for_none(dtype):
     losses = jnp.array([1.0, 2.0, 3.0, 4.0])
     outside = np.array([0, 5, 255 if dtype == np.uint8 else -1, 1], dtype)
@@ -735,6 +738,7 @@ def test_a_step_descends_the_robust_value_however_the_batch_is_split(way, descen
     np.testing.assert_allclose(rows, expected_rows, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_of_a_devices_own_examples_have_another_objective(descended):
     visits, expected, _ = descended
     rules = ("kl_ball", "cvar", "group")
