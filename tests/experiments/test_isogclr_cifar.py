@@ -14,8 +14,7 @@ from tests.experiments.snapshots import on_the_host
 
 TINY = {
     "dataset": functools.partial(shapes32, num_train=160, num_test=40),
-    # A convolution; what is tested lies around it.
-    "model": lambda classes: models.ResNet(classes, (), width=8),
+    "model": functools.partial(models.resnet8, width=4),
     "imbalance": 0.2,
     "batch_size": 32,
     "projector_width": 16,
