@@ -149,30 +149,14 @@ def ldr_benchmark(
     for method in methods:
         members = range(int(done[method.name]))
         rows += _runs(dataset, method, conditions, members, results[method.name], epochs)
-    devices = jax.local_device_count()
     all_runs = len(conditions) * sum(len(method.settings) for method in methods)
     for method in methods:
         trainer = make_trainer(method, network, weight_decay, total_steps)
-        settings = stacked_settings(method.settings)
-        one = jax.tree.map(lambda v: v[0], (settings, parts))
-        need = run_bytes(trainer, *one, batch_size) * len(method.settings)
-        chunk = chunk_size(
-            len(conditions),
-            need,
-            memory=memory * 2**30,
-            devices=devices,
-            at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
+        values = results[method.name]
+        chunk, chunks = _chunks(
+            trainer, method, parts, plan, batch_size, epochs, memory, int(done[method.name])
         )
-        for members, found in run_sweep(
-            trainer,
-            settings,
-            parts,
-            plan,
-            epochs=epochs,
-            chunk=chunk,
-            finished=int(done[method.name]),
-        ):
-            values = results[method.name]
+        for members, found in chunks:
             for row, name in enumerate(MEASURED):
                 if name in found:
                     values[row, members.start : members.stop] = found[name]
@@ -193,6 +177,31 @@ def ldr_benchmark(
     yield Artifact("runs.csv", csv_bytes(rows))
     yield from benchmark_tables.tables(rows)
     yield from benchmark_figures.figures(rows)
+
+
+def _chunks(
+    trainer: Trainer,
+    method: Method,
+    parts: Mapping[str, Mapping],
+    plan: Callable[[int], Mapping[str, np.ndarray]],
+    batch_size: int,
+    epochs: int,
+    memory: float,
+    finished: int,
+) -> tuple[int, Iterator[tuple[range, dict[str, np.ndarray]]]]:
+    """How many data sets are trained on at once, and all runs of a method in such chunks."""
+    settings = stacked_settings(method.settings)
+    one = jax.tree.map(lambda v: v[0], (settings, parts))
+    devices = jax.local_device_count()
+    chunk = chunk_size(
+        len(parts["stream"]),
+        run_bytes(trainer, *one, batch_size) * len(method.settings),
+        memory=memory * 2**30,
+        devices=devices,
+        at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
+    )
+    runs = run_sweep(trainer, settings, parts, plan, epochs=epochs, chunk=chunk, finished=finished)
+    return chunk, runs
 
 
 def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
