@@ -6,6 +6,13 @@ What is done to images in training is in `lnl_jax.data.augment`.
 from lnl_jax.data.batches import batches, epoch_plan, take
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
+from lnl_jax.data.image_folder import (
+    CroppedImages,
+    ImageFolder,
+    MiddleImages,
+    image_folder,
+    train_and_val,
+)
 from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
 from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.labels import check_labels
@@ -16,8 +23,11 @@ from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
 __all__ = [
+    "CroppedImages",
     "DecodedImages",
+    "ImageFolder",
     "ImageText",
+    "MiddleImages",
     "Splits",
     "batches",
     "check_labels",
@@ -28,6 +38,7 @@ __all__ = [
     "fashion_mnist",
     "fits_on_device",
     "hold_out",
+    "image_folder",
     "image_text",
     "k_fold",
     "letter",
@@ -38,5 +49,6 @@ __all__ = [
     "shapes32",
     "stream",
     "take",
+    "train_and_val",
     "vowel",
 ]

@@ -1,7 +1,6 @@
 """Images with captions from a folder: tar shards or a table of paths, decoded when asked for."""
 
 import csv
-import io
 import json
 import os
 import tarfile
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from lnl_jax.data.decoding import decode, middle
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 COLUMNS = ("filepath", "title")
@@ -173,15 +174,7 @@ def _caption(text: bytes, ending: str, where: str) -> str:
 
 
 def _decoded(place: Place, size: int) -> np.ndarray:
-    from PIL import Image, ImageOps
-
     with place.path.open("rb") as file:
         file.seek(place.offset)
         content = file.read(place.length)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        cause = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise ValueError(f"{place.name} cannot be decoded ({cause}); remove the pair.") from None
-    return np.asarray(fitted)
+    return decode(content, place.name, lambda image: middle(image, size))

@@ -1,5 +1,10 @@
 """Dataset distillation: soft labels that cost little, the images they belong to, and the ledger."""
 
+from lnl_jax.distill.batch_statistics import (
+    batch_norm_gap,
+    batch_norm_inputs,
+    batch_norm_statistics,
+)
 from lnl_jax.distill.geometry import (
     Geometry,
     apply_geometry,
@@ -35,6 +40,15 @@ from lnl_jax.distill.objectives import (
     distillation_kl,
     distillation_mse,
     soft_cross_entropy,
+)
+from lnl_jax.distill.patches import (
+    on_zeros,
+    patch_selection,
+    prune_and_combine,
+    random_images,
+    ranked_crops,
+    stitch,
+    tile_boxes,
 )
 from lnl_jax.distill.projector import (
     RN50_TARGETS,
@@ -92,14 +106,8 @@ from lnl_jax.distill.storage import (
     tree_bytes,
 )
 from lnl_jax.distill.synthesis import (
-    batch_norm_gap,
     image_update,
-    patch_selection,
-    prune_and_combine,
-    random_images,
     recover,
-    stitch,
-    tile_boxes,
 )
 
 __all__ = [
@@ -118,6 +126,8 @@ __all__ = [
     "as_logits",
     "augmentation_robust_score",
     "batch_norm_gap",
+    "batch_norm_inputs",
+    "batch_norm_statistics",
     "capped",
     "centered",
     "claimed_ratios",
@@ -150,6 +160,7 @@ __all__ = [
     "merge_lora",
     "mixed_labels",
     "model_labels",
+    "on_zeros",
     "patch_selection",
     "pool_steps",
     "pooled_step",
@@ -162,6 +173,7 @@ __all__ = [
     "query_weights",
     "query_weights_with_cost",
     "random_images",
+    "ranked_crops",
     "read_labels",
     "recover",
     "recover_hard",

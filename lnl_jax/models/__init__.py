@@ -17,6 +17,8 @@ from lnl_jax.models.mlp import MLP, LaneMLP
 from lnl_jax.models.projector import ProjectedEncoder, Projector, TwoTower
 from lnl_jax.models.resnet import (
     ResNet,
+    plain_stem,
+    pooled_stem,
     projected,
     resnet8,
     resnet18,
@@ -48,6 +50,8 @@ __all__ = [
     "gelu",
     "load_clip",
     "load_tokenizer",
+    "plain_stem",
+    "pooled_stem",
     "projected",
     "quick_gelu",
     "resnet18",

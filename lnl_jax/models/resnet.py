@@ -1,4 +1,4 @@
-"""Residual networks for small images."""
+"""Residual networks, by default for small images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +14,36 @@ from lnl_jax.models._head import head
 
 Layer = Callable[[Array], Array]
 Shortcut = Callable[[Array, int, int, Callable[..., Layer]], Array]
+Stem = Callable[[Array, int, Callable[..., Layer]], Array]
+
+
+def plain_stem(images: Array, features: int, layer: Callable[..., Layer]) -> Array:
+    """A 3x3 convolution that keeps the resolution, as for CIFAR.
+
+    Args:
+        images: ``[B, H, W, C]``.
+        features: channels of the result.
+        layer: ``(features, size, stride) -> layer``, a convolution with batch norm.
+
+    Returns:
+        ``[B, H, W, features]``.
+    """
+    return nn.relu(layer(features, 3, 1)(images))
+
+
+def pooled_stem(images: Array, features: int, layer: Callable[..., Layer]) -> Array:
+    """A 7x7 convolution of stride 2, then 3x3 maxima of stride 2, as for ImageNet.
+
+    Args:
+        images: ``[B, H, W, C]``.
+        features: channels of the result.
+        layer: ``(features, size, stride) -> layer``, a convolution with batch norm.
+
+    Returns:
+        ``[B, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2), features]``.
+    """
+    outputs = nn.relu(layer(features, 7, 2)(images))
+    return nn.max_pool(outputs, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 def projected(inputs: Array, features: int, stride: int, layer: Callable[..., Layer]) -> Array:
@@ -50,10 +80,9 @@ def zero_padded(inputs: Array, features: int, stride: int, layer: Callable[..., 
 
 
 class ResNet(nn.Module):
-    """A residual network of basic blocks, with the stem of small images.
+    """A residual network of basic blocks, by default with the stem of small images.
 
-    The stem is a 3x3 convolution of stride 1, without pooling. Every stage has twice the width of
-    the one before and, but for the first, half its resolution.
+    Every stage has twice the width of the one before and, but for the first, half its resolution.
 
     Kernels are drawn from He's normal distribution over the outgoing connections, scales of batch
     norm are 1, its shifts 0, and the last layer is uniform within ``1 / sqrt(fan_in)`` with a bias
@@ -66,6 +95,7 @@ class ResNet(nn.Module):
         blocks: how many blocks each stage has.
         width: channels of the first stage.
         shortcut: `projected` or `zero_padded`, what is added where the shape changes.
+        stem: `plain_stem` or `pooled_stem`, what comes first: the latter for images of 224 pixels.
         dtype: of the computation, such as ``jnp.bfloat16``; parameters, statistics and scores are
             float32 all the same.
         axis_name: of the devices that share batch statistics, inside `pmap` and `shard_map` only.
@@ -88,6 +118,7 @@ class ResNet(nn.Module):
     shortcut: Shortcut = projected
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    stem: Stem = plain_stem
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, mask: Array | None = None) -> Array:
@@ -113,7 +144,7 @@ class ResNet(nn.Module):
             norm = BatchNorm(axis_name=self.axis_name)
             return lambda inputs: norm(convolve(inputs), train=train, mask=mask)
 
-        outputs = nn.relu(layer(self.width, 3, 1)(images))
+        outputs = self.stem(images, self.width, layer)
         for stage, count in enumerate(self.blocks):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -133,7 +164,8 @@ def resnet18(num_classes: int, *, width: int = 64) -> ResNet:
     """ResNet-18: four stages of two blocks, with projections.
 
     Like every constructor here it takes what a command line would set; the other attributes by
-    ``resnet18(10).clone(dtype=jnp.bfloat16)``.
+    ``resnet18(10).clone(dtype=jnp.bfloat16)``. ImageNet's is
+    ``resnet18(1000).clone(stem=pooled_stem)``, of 11,689,512 parameters.
 
     Args:
         num_classes: K.

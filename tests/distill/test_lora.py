@@ -68,6 +68,23 @@ def test_merged_and_unmerged_application_agree(network):
     assert not np.allclose(merged, without, atol=0.1)
 
 
+def test_a_merged_kernel_is_the_old_one_and_a_multiple_of_the_product_of_its_factors(rng):
+    def draw(*shape):
+        return rng.normal(size=shape).astype("f4")
+
+    shapes = {"dense": (6, 4), "conv": (3, 3, 2, 5)}
+    params = {name: {"kernel": draw(*shape)} for name, shape in shapes.items()}
+    factors = {"dense": ((6, 2), (2, 4)), "conv": ((3, 3, 2, 3), (3, 5))}
+    adapter = {f"{name}/kernel": {"a": draw(*a), "b": draw(*b)} for name, (a, b) in factors.items()}
+    merged = distill.merge_lora(params, adapter, scale=0.7)
+    for name, shape in shapes.items():
+        a, b = adapter[f"{name}/kernel"].values()
+        # A convolution's kernel is a matrix from the pixels of a window to the channels.
+        product = (a.reshape(-1, a.shape[-1]) @ b).reshape(shape)
+        expected = params[name]["kernel"] + 0.7 * product
+        np.testing.assert_allclose(merged[name]["kernel"], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_convolution_of_peft_is_a_window_then_a_pointwise_one(network):
     _, params, images = network
     adapter = filled(distill.lora_shapes(params, {"Conv_0/kernel": 3}))

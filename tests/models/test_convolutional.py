@@ -57,6 +57,10 @@ def parameters(model, size=32):
         # The counts of the usual PyTorch implementations for CIFAR-10.
         pytest.param(models.resnet18(10), 11_173_962, marks=pytest.mark.slow),
         pytest.param(models.resnet34(10), 21_282_122, marks=pytest.mark.slow),
+        # That of torchvision for ImageNet.
+        pytest.param(
+            models.resnet18(1000).clone(stem=models.pooled_stem), 11_689_512, marks=pytest.mark.slow
+        ),
         pytest.param(models.wide_resnet28(10), 36_479_194, marks=pytest.mark.slow),
         (models.resnet20(10), 269_722),
         # 320,010 in the papers, with biases that the normalisation cancels.
@@ -65,6 +69,19 @@ def parameters(model, size=32):
 )
 def test_published_counts_of_parameters(model, count):
     assert parameters(model) == count
+
+
+def test_the_pooled_stem_is_a_strided_convolution_and_maxima(rng):
+    images = jnp.asarray(rng.normal(size=(1, 9, 9, 1)), jnp.float32)
+
+    def layer(features, size, stride):
+        assert (features, size, stride) == (1, 7, 2)
+        return lambda inputs: inputs[:, ::2, ::2]
+
+    found = models.pooled_stem(images, 1, layer)
+    whole = np.pad(np.maximum(images[0, ::2, ::2, 0], 0), 1)
+    expected = [[whole[r : r + 3, c : c + 3].max() for c in (0, 2, 4)] for r in (0, 2, 4)]
+    np.testing.assert_array_equal(found[0, ..., 0], expected)
 
 
 def basic_block(inputs, outputs, projection):
