@@ -1,23 +1,32 @@
 """The protocol on colour images, in a tiny run through the real loader."""
 
+import functools
+import importlib
+
 import numpy as np
 import pytest
 
 from experiments import command_line
+from experiments.distillation_parts import image_parts
 from experiments.hello_cifar import hello_cifar
 from experiments.hello_digits import hello_digits
 from experiments.outputs import Artifact
+from experiments.soft_label_students import convnet
 from lnl_jax import data, models
 
 TINY = {"foundation_steps": 1, "teacher_steps": 9, "projector_steps": 1, "student_epochs": 4}
 TINY |= {"students": 1, "per_class": (1,), "rows": ("hard", "projector_kl"), "train_size": 40}
+TINY |= {"architecture": functools.partial(convnet, width=4, depth=1)}
 
 
 @pytest.mark.slow
-def test_a_run_on_colour_images_fills_its_tables(tmp_path):
+def test_a_run_on_colour_images_fills_its_tables(tmp_path, monkeypatch):
+    few = functools.partial(image_parts, validation_size=20)
+    module = importlib.import_module("experiments.hello_cifar")
+    monkeypatch.setattr(module, "image_parts", few)
     rng = np.random.default_rng(0)
     arrays = {}
-    for part, size in {"train": 1100, "test": 20}.items():
+    for part, size in {"train": 60, "test": 20}.items():
         arrays[f"x_{part}"] = rng.integers(0, 256, (size, 32, 32, 3), np.uint8)
         arrays[f"y_{part}"] = np.arange(size) % 10
     np.savez(tmp_path / "cifar10.npz", **arrays)
