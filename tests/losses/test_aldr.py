@@ -163,7 +163,9 @@ def test_gradient_on_both_sides_of_a_tie_is_that_of_the_better_maximum(float64, 
     np.testing.assert_allclose(found, p - np.eye(10)[labels], atol=1e-14)
 
 
-@pytest.mark.parametrize("alpha", [1.5, 10.0, 1e3, 1e6])
+@pytest.mark.parametrize(
+    "alpha", [1.5, 1e6, *(pytest.param(a, marks=pytest.mark.slow) for a in (10.0, 1e3))]
+)
 def test_a_large_alpha_gives_ldr_kl(float64, rng, alpha):
     logits = 3 * rng.normal(size=(50, 10))
     labels = rng.integers(10, size=50)
@@ -175,7 +177,9 @@ def test_a_large_alpha_gives_ldr_kl(float64, rng, alpha):
     assert (excess < INITIAL * np.log(10) / (2 * alpha)).all()
 
 
-@pytest.mark.parametrize("alpha", [1.05, 1.2, 2.0])
+@pytest.mark.parametrize(
+    "alpha", [1.05, *(pytest.param(a, marks=pytest.mark.slow) for a in (1.2, 2.0))]
+)
 def test_the_more_confident_the_lower_the_temperature(float64, rng, alpha):
     confidence = np.linspace(0, 30, 200)
     logits = confidence[:, None] * rng.normal(size=10)
