@@ -6,6 +6,7 @@ from typing import Any
 from experiments.dro_groups import dro_groups
 from experiments.hello_cifar import hello_cifar
 from experiments.hello_digits import hello_digits, seeds_and_rows
+from experiments.hello_imagenet import hello_imagenet
 from experiments.hello_noisy import hello_noisy
 from experiments.isogclr_cc3m import isogclr_cc3m
 from experiments.isogclr_cifar import isogclr_cifar
@@ -23,6 +24,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "dro_groups": dro_groups,
     "hello_cifar": hello_cifar,
     "hello_digits": hello_digits,
+    "hello_imagenet": hello_imagenet,
     "hello_noisy": hello_noisy,
     "isogclr_cc3m": isogclr_cc3m,
     "isogclr_cifar": isogclr_cifar,

@@ -129,24 +129,37 @@ def robust_scores(
     teacher: float,
     rows: tuple[str, str, str],
     per_class: Sequence[int],
+    plain_rows: tuple[str, str] = ("", ""),
 ) -> list[dict[str, Any]]:
-    """DD-Ranking's label-robust score, where its rows were run.
+    """DD-Ranking's scores, robust to labels and to augmentation, where their rows were run.
 
     Args:
         accuracies: fractions by row and images per class.
         teacher: accuracy of a network trained on all real images and classes, a fraction.
-        rows: distilled images with classes, with soft labels, and random images with soft labels.
+        rows: distilled images with classes, with soft labels, and random images with soft labels,
+            all with augmentation.
         per_class: sizes of the set.
+        plain_rows: the last two without augmentation.
 
     Returns:
         A row per size.
     """
     table = []
     for count in per_class:
-        if all((row, count) in accuracies for row in rows):
-            hard, soft, control = (accuracies[row, count] for row in rows)
-            score = distill.label_robust_score(
+        found = [accuracies.get((row, count)) for row in (*rows, *plain_rows)]
+        hard, soft, control, plain, plain_control = found
+        line = {"per class": count}
+        if None not in (hard, soft, control):
+            line["label-robust score"] = distill.label_robust_score(
                 real_hard=teacher, synthetic_hard=hard, synthetic_any=soft, random_any=control
             )
-            table.append({"per class": count, "label-robust score": score})
+        if None not in (soft, control, plain, plain_control):
+            line["augmentation-robust score"] = distill.augmentation_robust_score(
+                synthetic_augmented=soft,
+                random_augmented=control,
+                synthetic_plain=plain,
+                random_plain=plain_control,
+            )
+        if len(line) > 1:
+            table.append(line)
     return table
