@@ -19,8 +19,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lnl_jax.train.sharding import DATA_AXIS, local_mesh
 
 PyTree = Any
-# A few steps of small networks take less time than the way to the device and back.
-STEPS_PER_CALL = 150
+# A few steps of small networks take less time than the way to the device and back, and at the end
+# of a call each device waits for the last one.
+STEPS_PER_CALL = 1000
 
 
 class Trainer(NamedTuple):
