@@ -46,7 +46,7 @@ def hello_digits(
     The method is that of "Heavy Labels Out! Dataset Distillation with Label Space Lightening"
     (HeLlO, ICCV 2025), whose code is not public; the paper's data are larger. To expect: labels
     from the projector within 4 points of stored ones, and at least 15 above classes at one image
-    per class. About five minutes of a CPU core:
+    per class. About five minutes on 2 CPU cores:
         python experiments/run.py --exp hello_digits
 
     Args:

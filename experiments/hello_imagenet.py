@@ -1,6 +1,6 @@
 """HeLlO at ImageNet's size: soft-label projectors on a folder of JPEGs, which is streamed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from experiments.foundation_models import Foundation
 from experiments.imagenet_outputs import artifacts
 from experiments.imagenet_stages import State, reported, restored, train_on_folder
 from experiments.low_rank_projectors import Setting
-from experiments.noisy_labels import check_choice
 from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.soft_label_arguments import check_comparison, check_least, check_temperature
 from experiments.stitched_images import (
     Selection,
     check_counts,
@@ -148,15 +148,14 @@ def hello_imagenet(
             "hello_imagenet reads images from a folder: give --data_dir DIR with "
             "train/CLASS/*.JPEG and val/CLASS/*.JPEG."
         )
-    _check_choices(per_class, rows, learning_rates)
-    _check_at_least(1, rank=rank, head_rank=head_rank, students=students, factor=factor)
-    _check_at_least(1, weak_teachers=weak_teachers, projector_epochs=projector_epochs)
-    _check_at_least(1, foundation_epochs=foundation_epochs, student_epochs=student_epochs)
-    _check_at_least(1, batch_size=batch_size, student_batch_size=student_batch_size)
-    _check_at_least(1, pool=pool, crops=crops)
-    _check_at_least(0, ce_weight=ce_weight, projector_ce_weight=projector_ce_weight)
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
+    check_comparison(per_class, rows, learning_rates, ROWS)
+    check_temperature(temperature)
+    check_least(1, rank=rank, head_rank=head_rank, students=students, factor=factor)
+    check_least(1, weak_teachers=weak_teachers, projector_epochs=projector_epochs)
+    check_least(1, foundation_epochs=foundation_epochs, student_epochs=student_epochs)
+    check_least(1, batch_size=batch_size, student_batch_size=student_batch_size)
+    check_least(1, pool=pool, crops=crops)
+    check_least(0, ce_weight=ce_weight, projector_ce_weight=projector_ce_weight)
     if teacher_epochs < weak_teachers:
         raise ValueError(
             f"teacher_epochs must be at least the {weak_teachers} weak_teachers, which are kept at "
@@ -271,24 +270,3 @@ def _of_state(state: State) -> Foundation:
 
 def _constant(foundation: Foundation) -> networks.FoundationOf:
     return lambda state: foundation
-
-
-def _check_choices(
-    per_class: Sequence[int], rows: Sequence[str], learning_rates: Sequence[float]
-) -> None:
-    choices = {"per_class": per_class, "rows": rows, "learning_rates": learning_rates}
-    for name, values in choices.items():
-        check_choice(name, values)
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name} must not name anything twice, got {values}.")
-    unknown = [row for row in rows if row not in ROWS]
-    if unknown:
-        raise ValueError(f"rows: {', '.join(unknown)} are none of {', '.join(ROWS)}.")
-    if min(learning_rates) <= 0:
-        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
-
-
-def _check_at_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")

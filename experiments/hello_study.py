@@ -23,8 +23,8 @@ from experiments.hello_stages import (
     teachers_of,
 )
 from experiments.low_rank_projectors import MAIN, Setting, adapter_file, settings
-from experiments.noisy_labels import check_choice
 from experiments.outputs import Artifact, Checkpoint, Resume
+from experiments.soft_label_arguments import check_comparison, check_least, check_temperature
 from experiments.soft_label_students import HARD, Objective
 from lnl_jax import distill
 
@@ -78,15 +78,14 @@ def projector_study(
     Raises:
         ValueError: for an argument out of range, before anything is trained.
     """
-    _check(per_class, rows, learning_rates)
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
-    _check_least(0, ce_weight=ce_weight)
-    _check_least(1, students=students, rank=rank, head_rank=head_rank)
-    _check_least(1, projector_steps=projector_steps)
+    check_comparison(per_class, rows, learning_rates, ROWS)
+    check_temperature(temperature)
+    check_least(0, ce_weight=ce_weight)
+    check_least(1, students=students, rank=rank, head_rank=head_rank)
+    check_least(1, projector_steps=projector_steps)
     # A file of labels remembers the geometry of four steps.
-    _check_least(4, student_epochs=student_epochs)
-    _check_least(CHECKPOINTS, teacher_steps=teacher_steps)
+    check_least(4, student_epochs=student_epochs)
+    check_least(CHECKPOINTS, teacher_steps=teacher_steps)
     parts = load()
     _check_sizes(per_class, parts.train["label"])
     kinds = {"zero-shot": Setting(0, None)} | settings(rank, head_rank, ablation=ablation)
@@ -188,19 +187,6 @@ def _outputs(
     yield Artifact("distilled", figures.image_figure(lines, num_classes=parts.num_classes))
 
 
-def _check(per_class: Sequence[int], rows: Sequence[str], learning_rates: Sequence[float]) -> None:
-    choices = {"per_class": per_class, "rows": rows, "learning_rates": learning_rates}
-    for name, values in choices.items():
-        check_choice(name, values)
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name} must not name anything twice, got {values}.")
-    unknown = [row for row in rows if row not in ROWS]
-    if unknown:
-        raise ValueError(f"rows: {', '.join(unknown)} are none of {', '.join(ROWS)}.")
-    if min(learning_rates) <= 0:
-        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
-
-
 def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:
     """Before the minutes that foundation model and teacher take."""
     most = np.bincount(labels).min()
@@ -208,9 +194,3 @@ def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:
         raise ValueError(
             f"per_class must be from 1 to the {most} images of the smallest class, got {per_class}."
         )
-
-
-def _check_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
