@@ -70,7 +70,7 @@ def cached_contrastive_grads(
     if len(lengths) != 1:
         raise ValueError(f"batch must be arrays of one length, got the lengths {lengths}.")
     size = lengths[0]
-    chunks = _blocked.split(batch, min(chunk, size))
+    chunks = _blocked.split(batch, chunk)
 
     encoded = jax.lax.map(lambda examples: encode(params, examples), chunks)
     embeddings = _blocked.join(encoded, size)
@@ -86,6 +86,6 @@ def cached_contrastive_grads(
 
     # Sums of many small parts in half precision would lose them.
     start = jax.tree.map(lambda part: part.astype(computation_dtype(part.dtype)), direct)
-    cotangents = _blocked.split(cotangents, min(chunk, size), fill=jnp.zeros_like)
+    cotangents = _blocked.split(cotangents, chunk, fill=jnp.zeros_like)
     total, _ = jax.lax.scan(add, start, (chunks, cotangents))
     return (value, aux), jax.tree.map(lambda sum, part: sum.astype(part.dtype), total, direct)

@@ -72,7 +72,8 @@ def contrastive_statistics(
             no negatives. By default views are told apart by their place.
         key_index: which example each key shows, integers ``[M]``; given with `query_index`.
         where: boolean, the keys to include; broadcasts to ``[B, M]`` or ``[V, B, M]``.
-        block_size: anchors at a time; memory grows with ``block_size * M``. None: all at once.
+        block_size: anchors at a time: similarities are made, and made again for the gradient, in
+            tiles of a million or, if that is more, of ``block_size ** 2``. None: all at once.
 
     Returns:
         `ContrastiveStatistics`; NaN where a positive is outside ``[0, M)``. Forward-mode

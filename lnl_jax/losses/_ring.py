@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax.losses import _blocked
-from lnl_jax.losses._blocked import Pairs, Sums
+from lnl_jax.losses._blocked import Pairs, Partial, Sums
 from lnl_jax.losses._checks import check_count
 from lnl_jax.losses._contrastive import ContrastiveStatistics
 from lnl_jax.losses._embeddings import read_embeddings, read_pairs, read_temperature
@@ -90,11 +90,11 @@ def ring_statistics(
         )
     if block_size is not None:
         check_count("block_size", block_size)
-    rows = min(block_size or len(queries), len(queries))
     queries, keys, flat, pairs = _blocked.equally_varying(
         queries, keys, temperature.reshape(-1), pairs
     )
-    sums = _ring_sums(queries, keys, flat, pairs, axis_name, rows)
+    block_size = block_size or max(len(queries), len(keys))
+    sums = _ring_sums(queries, keys, flat, pairs, axis_name, block_size)
     sums = Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
     positive = _blocked.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)
@@ -115,18 +115,18 @@ def _ring_sums(
     there = _of_others(pairs)
 
     def hop(carry: tuple, _: None) -> tuple[tuple, None]:
-        sums, travelling = carry
-        travelling = _pass_on(travelling, axis_name)
-        visitors, which = travelling
-        found = _blocked.blocked_sums(
-            queries, visitors, temperature, there.with_keys_of(which), block_size
-        )
-        return (_merged(sums, found), travelling), None
+        partial, travelling = carry
+        visitors, which = travelling = _pass_on(travelling, axis_name)
+        which = there.with_keys_of(which)
+        return (after(partial, visitors, which), travelling), None
 
-    own = _blocked.blocked_sums(queries, keys, temperature, pairs, block_size)
+    def after(partial: Partial, keys: Array, pairs: Pairs) -> Partial:
+        return _blocked.after_keys(partial, queries, keys, temperature, pairs, block_size)
+
+    own = after(Partial.empty(temperature), keys, pairs)
     start = (own, (keys, _of_keys(pairs)))
-    (sums, _), _ = jax.lax.scan(hop, start, length=jax.lax.axis_size(axis_name) - 1)
-    return sums
+    (partial, _), _ = jax.lax.scan(hop, start, length=jax.lax.axis_size(axis_name) - 1)
+    return partial.sums()
 
 
 def _forward(
@@ -181,12 +181,3 @@ def _of_keys(pairs: Pairs) -> Pairs:
 def _of_others(pairs: Pairs) -> Pairs:
     """No other device has a positive."""
     return pairs._replace(positive=jnp.full_like(pairs.positive, -1))
-
-
-def _merged(a: Sums, b: Sums) -> Sums:
-    """The sums over two sets of keys."""
-    log_sum = jnp.logaddexp(a.log_sum, b.log_sum)
-    safe = jnp.where(log_sum > -jnp.inf, log_sum, 0)
-    mean = jnp.exp(a.log_sum - safe) * a.mean + jnp.exp(b.log_sum - safe) * b.mean
-    squares = jnp.logaddexp(a.log_sum_squares, b.log_sum_squares)
-    return Sums(log_sum, mean, squares, a.count + b.count)

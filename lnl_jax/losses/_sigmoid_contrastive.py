@@ -1,5 +1,7 @@
 """SigLIP: every pair of an anchor and a key is a binary classification."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,21 +70,80 @@ def sigmoid_contrastive(
     bias = in_range("bias", bias, dtype)
     pairs, invalid = read_pairs(batch_shape, len(keys), positives, query_index, key_index, where)
 
-    def of_negatives(rows: tuple) -> Array:
-        x, tau, which = rows
-        which = which.with_keys_of(pairs)
-        similarity = _blocked.similarities(x, keys)
-        logits = similarity / tau[:, None] + bias
-        negative = _blocked.is_negative(which, logits.shape)
-        return jnp.where(negative, jax.nn.softplus(jnp.where(negative, logits, 0)), 0).sum(-1)
-
-    rows = (queries, tau, pairs.rows())
+    bias = jnp.broadcast_to(bias, tau.shape)
     if block_size is None:
-        losses = of_negatives(rows)
+        similarity = _blocked.similarities(queries, keys)
+        negative = _blocked.is_negative(pairs, similarity.shape)
+        losses = _negatives_of(similarity, negative, tau, bias)
     else:
         check_count("block_size", block_size)
-        losses = _blocked.in_blocks(of_negatives, rows, min(block_size, len(queries)))
+        parts = _blocked.equally_varying(queries, keys, tau, bias)
+        losses = _blocked_negatives(*parts, pairs, block_size)
     positive = _blocked.positive_similarities(queries, keys, pairs.positive)
     losses += jax.nn.softplus(-(positive / tau + bias))
     losses = jnp.where(invalid, jnp.nan, losses)
     return over_views(losses.reshape(batch_shape), out)
+
+
+def _negatives_of(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
+    logits = jnp.where(negative, similarity / tau[:, None] + bias[:, None], 0)
+    return jnp.where(negative, jax.nn.softplus(logits), 0).sum(-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _blocked_negatives(
+    queries: Array,
+    keys: Array,
+    tau: Array,
+    bias: Array,
+    pairs: _blocked.Pairs,
+    block_size: int,
+) -> Array:
+    return _forward(queries, keys, tau, bias, pairs, block_size)[0]
+
+
+def _forward(
+    queries: Array,
+    keys: Array,
+    tau: Array,
+    bias: Array,
+    pairs: _blocked.Pairs,
+    block_size: int,
+) -> tuple[Array, tuple]:
+    def fold(sums: tuple, similarity: Array, negative: Array, rows: tuple) -> tuple:
+        tau, bias = rows
+        slopes = _slopes(similarity, negative, tau, bias)
+        more = (
+            _negatives_of(similarity, negative, tau, bias),
+            slopes.sum(-1),
+            (slopes * jnp.where(negative, similarity, 0)).sum(-1),
+        )
+        return jax.tree.map(jnp.add, sums, more)
+
+    start = (jnp.zeros_like(tau),) * 3
+    losses, of_logits, weighted = _blocked.fold_tiles(
+        fold, start, (tau, bias), queries, keys, pairs, block_size
+    )
+    return losses, (queries, keys, tau, bias, pairs, of_logits, weighted)
+
+
+def _backward(block_size: int, residuals: tuple, cotangents: Array) -> tuple:
+    queries, keys, tau, bias, pairs, of_logits, weighted = residuals
+
+    def slopes(similarity: Array, negative: Array, rows: tuple) -> Array:
+        tau, bias, scale = rows
+        return scale[:, None] * _slopes(similarity, negative, tau, bias)
+
+    rows = (tau, bias, cotangents / tau)
+    of_queries, of_keys = _blocked.pull_back(slopes, rows, queries, keys, pairs, block_size)
+    of_tau = -cotangents * weighted / (tau * tau)
+    return of_queries, of_keys, of_tau, cotangents * of_logits, None
+
+
+_blocked_negatives.defvjp(_forward, _backward)
+
+
+def _slopes(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
+    """Of the softplus by its logit."""
+    logits = jnp.where(negative, similarity / tau[:, None] + bias[:, None], 0)
+    return jnp.where(negative, jax.nn.sigmoid(logits), 0)
