@@ -1,7 +1,7 @@
 """Time and memory of contrastive losses: all pairs at once or in blocks; whole training steps.
 
-python benchmarks/contrastive.py [--batch_sizes 1024 ... 8192] [--width 512] [--block_sizes 1024]
-    [--dtypes float32 bfloat16] [--losses info_nce isogclr] [--dense_up_to 8192] [--calls 3]
+python benchmarks/contrastive.py [--batch_sizes 1024 ... 8192] [--width 512] [--block_sizes 512]
+    [--dtypes float32 bfloat16] [--losses info_nce isogclr] [--dense_up_to 8192] [--calls 5]
     [--json FILE]
 python benchmarks/contrastive.py --steps 8 [--batch_sizes 32] [--json FILE]
 
@@ -227,11 +227,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--block_sizes", type=int, nargs="+", default=[1024])
+    parser.add_argument("--block_sizes", type=int, nargs="+", default=[512])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--dense_up_to", type=int, default=8192)
-    parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()

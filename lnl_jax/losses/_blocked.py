@@ -258,8 +258,9 @@ def pull_back(
     def of_rows(of_keys: Array, rows: PyTree) -> tuple[Array, Array]:
         values, x, which, real = rows
         # Keys get their gradient transposed: a product with a matrix that is transposed on the
-        # left takes a fifth longer on a CPU, and this one is turned once per block.
-        across = x.T
+        # left takes a fifth longer on a CPU, and this one is turned once per block. Without the
+        # barrier XLA undoes that where there is one tile, and then has no bfloat16 product.
+        across = jax.lax.optimization_barrier(x.T)
 
         def of_tile(carry: tuple[Array, Array], place: _Place) -> tuple[tuple, None]:
             of_keys, of_x = carry

@@ -99,9 +99,11 @@ def test_blocks_change_nothing(rng, name, sizes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["info_nce", "sigmoid", "isogclr"])
-def test_blocks_in_half_precision(rng, name):
+@pytest.mark.parametrize("block_size", [2, 8])
+def test_blocks_in_half_precision(rng, name, block_size):
     queries, keys = unit(rng, 5, 8).astype(jnp.bfloat16), unit(rng, 5, 8).astype(jnp.bfloat16)
-    each = jax.jit(lambda *pair: [value_and_gradients(name, *pair, size) for size in (None, 2)])
+    sizes = (None, block_size)
+    each = jax.jit(lambda *pair: [value_and_gradients(name, *pair, size) for size in sizes])
     (result, gradients), blocked = each(queries, keys)
     exact = jax.tree.leaves((result, blocked[0]))
     half = len(exact) // 2
