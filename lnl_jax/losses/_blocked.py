@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lnl_jax.losses._checks import computation_dtype
@@ -78,13 +79,26 @@ def log_sums(
 
 def similarities(queries: Array, keys: Array) -> Array:
     """Inner products ``[A, M]``, summed in float32 at least."""
-    return jnp.einsum(
-        "ad,md->am",
-        queries,
-        keys,
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=computation_dtype(queries.dtype),
+    return _product(queries, keys.T, queries.dtype)
+
+
+def _product(a: Array, b: Array, dtype: np.dtype) -> Array:
+    """``a @ b`` of factors in `dtype`, summed in float32 at least."""
+    wide = computation_dtype(dtype)
+
+    def stored(a: Array, b: Array) -> Array:
+        return product(a.astype(dtype), b.astype(dtype))
+
+    def widened(a: Array, b: Array) -> Array:
+        return product(a.astype(wide), b.astype(wide))
+
+    product = functools.partial(
+        jnp.matmul, precision=jax.lax.Precision.HIGHEST, preferred_element_type=wide
     )
+    if dtype == wide:
+        return stored(a, b)
+    # Where the processor has no units for them, products in half precision take half as long again.
+    return jax.lax.platform_dependent(a, b, cpu=widened, default=stored)
 
 
 @jax.checkpoint
@@ -251,9 +265,6 @@ def pull_back(
     one entry per anchor.
     """
     dtype = computation_dtype(queries.dtype)
-    product = functools.partial(
-        jnp.matmul, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
-    )
 
     def of_rows(of_keys: Array, rows: PyTree) -> tuple[Array, Array]:
         values, x, which, real = rows
@@ -265,11 +276,11 @@ def pull_back(
         def of_tile(carry: tuple[Array, Array], place: _Place) -> tuple[tuple, None]:
             of_keys, of_x = carry
             y, negative = _tile(keys, which.with_keys_of(pairs), place, block_size)
-            of_pairs = slopes(similarities(x, y), negative & real[:, None], values).astype(x.dtype)
+            of_pairs = slopes(similarities(x, y), negative & real[:, None], values)
             of_y = jax.lax.dynamic_slice_in_dim(of_keys, place.first, len(y), axis=1)
-            of_y += product(across, of_pairs)
+            of_y += _product(across, of_pairs, x.dtype)
             of_keys = jax.lax.dynamic_update_slice_in_dim(of_keys, of_y, place.first, axis=1)
-            return (of_keys, of_x + product(of_pairs, y)), None
+            return (of_keys, of_x + _product(of_pairs, y, x.dtype)), None
 
         start = (of_keys, jnp.zeros_like(x, dtype=dtype))
         (of_keys, of_x), _ = jax.lax.scan(of_tile, start, _places(len(keys), block_size))
