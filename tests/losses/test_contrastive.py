@@ -162,25 +162,22 @@ def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("batch_size", "visits", "estimator"),
-    [
-        (4, 400, losses.raw_similarity),
-        (8, 800, losses.raw_similarity),
-        (16, 1600, losses.difference_to_positive),
-        (32, 2400, losses.difference_to_positive),
-        (64, 3200, losses.difference_to_positive),
-    ],
+    ("batch_size", "visits"), [(4, 400), (8, 800), (16, 1600), (32, 2400), (64, 3200)]
 )
+@pytest.mark.parametrize("estimator", [losses.difference_to_positive, losses.raw_similarity])
 def test_the_moving_average_takes_most_of_the_bias_of_small_batches(
     rng, batch_size, visits, estimator
 ):
     """The mean gradient of many batches against that of the objective over all 400 pairs.
 
-    Measured on three sets of pairs, the ratio of the biases with the difference to the positive is
-    0.67 for 4, 0.60 for 8, 0.49 for 16, 0.38 for 32 and 0.29 for 64 pairs; with raw similarities it
-    is 0.51, 0.46, 0.38, 0.30 and 0.23.
+    A pair is a direction and the same with as much noise. Measured on three sets of pairs, see the
+    docstring of `sogclr`.
     """
-    x, y, tau = unit(rng, 400, 8), unit(rng, 400, 8), 0.1
+    x, tau = rng.normal(size=(400, 8)), 0.1
+    x, y = (
+        jnp.float32(part / np.linalg.norm(part, axis=-1, keepdims=True))
+        for part in (x, x + rng.normal(size=x.shape))
+    )
     used = 400 // batch_size * batch_size
 
     def batches(epochs):
