@@ -1,51 +1,14 @@
-"""Similarities of anchors to keys in tiles: never all of them at once.
-
-Every loss here needs of its ``[A, M]`` similarities only a few sums per anchor. A block of T
-anchors meets some keys at a time; the backward pass computes these tiles again.
-"""
+"""What contrastive losses sum over the keys of each anchor, all at once or in tiles."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from lnl_jax.losses._checks import computation_dtype
-
-PyTree = Any
-
-# Of a tile, unless that is less than a square: small blocks of anchors meet more keys at a time,
-# so that products of matrices run at their full rate.
-SIMILARITIES_PER_TILE = 2**20
-
-
-class Pairs(NamedTuple):
-    """Which keys are negatives of which anchors, as vectors where that is enough.
-
-    Attributes:
-        positive: index of the positive among the keys, ``[A]``.
-        query_index: which example an anchor shows, ``[A]``, or None.
-        key_index: which example a key shows, ``[M]``, or None.
-        key_where: boolean, the keys to include, ``[M]``, or None.
-        where: boolean, the keys to include for each anchor, ``[A, M]``, or None.
-    """
-
-    positive: Array
-    query_index: Array | None
-    key_index: Array | None
-    key_where: Array | None
-    where: Array | None
-
-    def rows(self) -> "Pairs":
-        """The part of it that has one entry per anchor."""
-        return self._replace(key_index=None, key_where=None)
-
-    def with_keys_of(self, other: "Pairs") -> "Pairs":
-        """These anchors, the keys of another."""
-        return self._replace(key_index=other.key_index, key_where=other.key_where)
+from lnl_jax.losses import _tiles
+from lnl_jax.losses._tiles import Pairs
 
 
 class Sums(NamedTuple):
@@ -69,53 +32,12 @@ def log_sums(
 ) -> Sums:
     """The sums of all anchors. Gradients flow through `log_sum` only."""
     if block_size is None:
-        similarity = similarities(queries, keys)
-        sums = sums_over(similarity, is_negative(pairs, similarity.shape), temperature)
+        similarity = _tiles.similarities(queries, keys)
+        sums = sums_over(similarity, _tiles.is_negative(pairs, similarity.shape), temperature)
     else:
-        queries, keys, temperature = equally_varying(queries, keys, temperature)
+        queries, keys, temperature = _tiles.equally_varying(queries, keys, temperature)
         sums = blocked_sums(queries, keys, temperature, pairs, block_size)
     return Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
-
-
-def similarities(queries: Array, keys: Array) -> Array:
-    """Inner products ``[A, M]``, summed in float32 at least."""
-    return _product(queries, keys.T, queries.dtype)
-
-
-def _product(a: Array, b: Array, dtype: np.dtype) -> Array:
-    """``a @ b`` of factors in `dtype`, summed in float32 at least."""
-    wide = computation_dtype(dtype)
-
-    def stored(a: Array, b: Array) -> Array:
-        return product(a.astype(dtype), b.astype(dtype))
-
-    def widened(a: Array, b: Array) -> Array:
-        return product(a.astype(wide), b.astype(wide))
-
-    product = functools.partial(
-        jnp.matmul, precision=jax.lax.Precision.HIGHEST, preferred_element_type=wide
-    )
-    if dtype == wide:
-        return stored(a, b)
-    # Where the processor has no units for them, products in half precision take half as long again.
-    return jax.lax.platform_dependent(a, b, cpu=widened, default=stored)
-
-
-@jax.checkpoint
-def positive_similarities(queries: Array, keys: Array, places: Array) -> Array:
-    """Of each anchor to one key, ``[A]``; products in wider precision are made again, not kept."""
-    dtype = computation_dtype(queries.dtype)
-    return (queries.astype(dtype) * keys[places].astype(dtype)).sum(-1)
-
-
-def is_negative(pairs: Pairs, shape: tuple[int, int]) -> Array:
-    """Neither the positive, nor another view of the same example, nor masked, ``[A, M]``."""
-    negative = jax.lax.broadcasted_iota(jnp.int32, shape, 1) != pairs.positive[:, None]
-    if pairs.query_index is not None:
-        negative &= pairs.query_index[:, None] != pairs.key_index[None]
-    if pairs.key_where is not None:
-        negative &= pairs.key_where[None]
-    return negative if pairs.where is None else negative & pairs.where
 
 
 class Partial(NamedTuple):
@@ -193,7 +115,9 @@ def after_keys(
     block_size: int,
 ) -> Partial:
     """The sums after these keys, a tile at a time."""
-    return fold_tiles(Partial.with_keys, partial, temperature, queries, keys, pairs, block_size)
+    return _tiles.fold_tiles(
+        Partial.with_keys, partial, temperature, queries, keys, pairs, block_size
+    )
 
 
 def _forward(
@@ -206,7 +130,7 @@ def _forward(
 def backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
     """Gradients by anchors, keys and temperatures; keys may be a part of those that were summed."""
     queries, keys, temperature, pairs, log_sum, mean = residuals
-    some = log_sum > -jnp.inf
+    some = ~(log_sum == -jnp.inf)
     scale = jnp.where(some, cotangents.log_sum, 0) / temperature
     of_temperature = -scale * mean / temperature
 
@@ -217,152 +141,8 @@ def backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
 
     # A row without negatives has no weights: all its exponents are -inf.
     rows = (temperature, jnp.where(some, log_sum, 0), scale)
-    of_queries, of_keys = pull_back(slopes, rows, queries, keys, pairs, block_size)
+    of_queries, of_keys = _tiles.pull_back(slopes, rows, queries, keys, pairs, block_size)
     return of_queries, of_keys, of_temperature, None
 
 
 blocked_sums.defvjp(_forward, backward)
-
-
-def fold_tiles(
-    fold: Callable[..., PyTree],
-    start: PyTree,
-    values: PyTree,
-    queries: Array,
-    keys: Array,
-    pairs: Pairs,
-    block_size: int,
-) -> PyTree:
-    """``carry = fold(carry, similarity, negative, values)`` over all tiles of keys.
-
-    `start` and `values` have one entry per anchor.
-    """
-
-    def of_rows(rows: PyTree) -> PyTree:
-        carry, values, x, which = rows
-
-        def of_tile(carry: PyTree, place: _Place) -> tuple[PyTree, None]:
-            y, negative = _tile(keys, which.with_keys_of(pairs), place, block_size)
-            return fold(carry, similarities(x, y), negative, values), None
-
-        return jax.lax.scan(of_tile, carry, _places(len(keys), block_size))[0]
-
-    rows = split((start, values, queries, pairs.rows()), block_size)
-    return join(jax.lax.map(of_rows, rows), len(queries))
-
-
-def pull_back(
-    slopes: Callable[..., Array],
-    values: PyTree,
-    queries: Array,
-    keys: Array,
-    pairs: Pairs,
-    block_size: int,
-) -> tuple[Array, Array]:
-    """Gradients by queries and keys from those by each similarity.
-
-    Those are ``slopes(similarity, negative, values)``, 0 where a key is no negative; `values` have
-    one entry per anchor.
-    """
-    dtype = computation_dtype(queries.dtype)
-
-    def of_rows(of_keys: Array, rows: PyTree) -> tuple[Array, Array]:
-        values, x, which, real = rows
-        # Keys get their gradient transposed: a product with a matrix that is transposed on the
-        # left takes a fifth longer on a CPU, and this one is turned once per block. Without the
-        # barrier XLA undoes that where there is one tile, and then has no bfloat16 product.
-        across = jax.lax.optimization_barrier(x.T)
-
-        def of_tile(carry: tuple[Array, Array], place: _Place) -> tuple[tuple, None]:
-            of_keys, of_x = carry
-            y, negative = _tile(keys, which.with_keys_of(pairs), place, block_size)
-            of_pairs = slopes(similarities(x, y), negative & real[:, None], values)
-            of_y = jax.lax.dynamic_slice_in_dim(of_keys, place.first, len(y), axis=1)
-            of_y += _product(across, of_pairs, x.dtype)
-            of_keys = jax.lax.dynamic_update_slice_in_dim(of_keys, of_y, place.first, axis=1)
-            return (of_keys, of_x + _product(of_pairs, y, x.dtype)), None
-
-        start = (of_keys, jnp.zeros_like(x, dtype=dtype))
-        (of_keys, of_x), _ = jax.lax.scan(of_tile, start, _places(len(keys), block_size))
-        return of_keys, of_x.astype(x.dtype)
-
-    rows = split((values, queries, pairs.rows()), block_size)
-    # The copies of row 0 that fill the last block must not pull at the keys.
-    real = split(jnp.ones(len(queries), bool), block_size, fill=jnp.zeros_like)
-    start = jnp.zeros_like(keys.T, dtype=dtype)
-    of_keys, of_queries = jax.lax.scan(of_rows, start, (*rows, real))
-    return join(of_queries, len(queries)), of_keys.T.astype(keys.dtype)
-
-
-class _Place(NamedTuple):
-    """Where a tile's keys are: the first, and the first that no tile before it had.
-
-    The last tile ends with the last key and overlaps with the one before.
-    """
-
-    first: Array
-    new: Array
-
-
-def _places(num_keys: int, block_size: int) -> _Place:
-    """Of all tiles, ``[tiles]``."""
-    size = _keys_per_tile(num_keys, block_size)
-    new = jnp.arange(0, num_keys, size)
-    return _Place(jnp.minimum(new, num_keys - size), new)
-
-
-def _keys_per_tile(num_keys: int, block_size: int) -> int:
-    return min(max(block_size, SIMILARITIES_PER_TILE // block_size), num_keys)
-
-
-def _tile(keys: Array, pairs: Pairs, place: _Place, block_size: int) -> tuple[Array, Array]:
-    """The keys of one tile, and which of them are negatives of which anchors."""
-    size = _keys_per_tile(len(keys), block_size)
-
-    def cut(array: Array | None, axis: int = 0) -> Array | None:
-        if array is None:
-            return None
-        return jax.lax.dynamic_slice_in_dim(array, place.first, size, axis)
-
-    pairs = pairs._replace(
-        positive=pairs.positive - place.first,
-        key_index=cut(pairs.key_index),
-        key_where=cut(pairs.key_where),
-        where=cut(pairs.where, axis=1),
-    )
-    negative = is_negative(pairs, (len(pairs.positive), size))
-    if len(keys) % size:
-        negative &= jnp.arange(size)[None] >= place.new - place.first
-    return cut(keys), negative
-
-
-def split(
-    rows: PyTree, block_size: int, fill: Callable[[Array], Array] = lambda row: row
-) -> PyTree:
-    """``[A, ...]`` to ``[blocks, T, ...]``; the last block is filled with copies of row 0."""
-
-    def of_array(array: Array) -> Array:
-        size = min(block_size, len(array))
-        missing = -len(array) % size
-        if missing:
-            array = jnp.concatenate([array, jnp.repeat(fill(array[:1]), missing, axis=0)])
-        return array.reshape(-1, size, *array.shape[1:])
-
-    return jax.tree.map(of_array, rows)
-
-
-def join(blocks: PyTree, length: int) -> PyTree:
-    """``[blocks, T, ...]`` to ``[A, ...]``."""
-    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:length], blocks)
-
-
-def equally_varying(*trees: PyTree) -> list[PyTree]:
-    """Arrays that differ between devices in the same way, which `shard_map` asks of a gradient."""
-    axes = {jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(trees)}
-    everything = frozenset().union(*axes)
-
-    def cast(array: Array) -> Array:
-        missing = everything - jax.typeof(array).manual_axis_type.varying
-        return jax.lax.pcast(array, tuple(missing), to="varying") if missing else array
-
-    return jax.tree.map(cast, list(trees))

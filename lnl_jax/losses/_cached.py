@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.losses import _blocked
+from lnl_jax.losses import _tiles
 from lnl_jax.losses._checks import check_count, computation_dtype
 
 PyTree = Any
@@ -70,10 +70,10 @@ def cached_contrastive_grads(
     if len(lengths) != 1:
         raise ValueError(f"batch must be arrays of one length, got the lengths {lengths}.")
     size = lengths[0]
-    chunks = _blocked.split(batch, chunk)
+    chunks = _tiles.split(batch, chunk)
 
     encoded = jax.lax.map(lambda examples: encode(params, examples), chunks)
-    embeddings = _blocked.join(encoded, size)
+    embeddings = _tiles.join(encoded, size)
     (value, aux), (direct, cotangents) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
         params, embeddings
     )
@@ -86,6 +86,6 @@ def cached_contrastive_grads(
 
     # Sums of many small parts in half precision would lose them.
     start = jax.tree.map(lambda part: part.astype(computation_dtype(part.dtype)), direct)
-    cotangents = _blocked.split(cotangents, chunk, fill=jnp.zeros_like)
+    cotangents = _tiles.split(cotangents, chunk, fill=jnp.zeros_like)
     total, _ = jax.lax.scan(add, start, (chunks, cotangents))
     return (value, aux), jax.tree.map(lambda sum, part: sum.astype(part.dtype), total, direct)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked
+from lnl_jax.losses import _blocked, _tiles
 from lnl_jax.losses._checks import check_count, computation_dtype
 from lnl_jax.losses._embeddings import (
     over_views,
@@ -98,7 +98,7 @@ def contrastive_statistics(
         check_count("block_size", block_size)
     flat = temperature.reshape(-1)
     sums = _blocked.log_sums(queries, keys, flat, pairs, block_size)
-    positive = _blocked.positive_similarities(queries, keys, pairs.positive)
+    positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)
     parts = [part.reshape(batch_shape) for part in (*sums, positive)]
     return ContrastiveStatistics(*parts, temperature)

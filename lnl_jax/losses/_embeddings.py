@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked
+from lnl_jax.losses import _tiles
 from lnl_jax.losses._checks import computation_dtype, in_range
 
 
@@ -62,7 +62,7 @@ def read_pairs(
     query_index: Array | None,
     key_index: Array | None,
     where: Array | None,
-) -> tuple[_blocked.Pairs, Array]:
+) -> tuple[_tiles.Pairs, Array]:
     """The pairs, and where a positive is no key."""
     views, size = (1, *batch_shape)[-2:]
     if positives is None:
@@ -105,4 +105,4 @@ def read_pairs(
     elif where is not None:
         where = jnp.broadcast_to(where, (*batch_shape, num_keys)).reshape(-1, num_keys)
     safe = jnp.where(invalid, 0, positives).astype(jnp.int32)
-    return _blocked.Pairs(safe, query_index, key_index, key_where, where), invalid
+    return _tiles.Pairs(safe, query_index, key_index, key_where, where), invalid

@@ -8,11 +8,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked
-from lnl_jax.losses._blocked import Pairs, Partial, Sums
+from lnl_jax.losses import _blocked, _tiles
+from lnl_jax.losses._blocked import Partial, Sums
 from lnl_jax.losses._checks import check_count
 from lnl_jax.losses._contrastive import ContrastiveStatistics
 from lnl_jax.losses._embeddings import read_embeddings, read_pairs, read_temperature
+from lnl_jax.losses._tiles import Pairs
 
 
 def ring_statistics(
@@ -90,13 +91,13 @@ def ring_statistics(
         )
     if block_size is not None:
         check_count("block_size", block_size)
-    queries, keys, flat, pairs = _blocked.equally_varying(
+    queries, keys, flat, pairs = _tiles.equally_varying(
         queries, keys, temperature.reshape(-1), pairs
     )
     block_size = block_size or max(len(queries), len(keys))
     sums = _ring_sums(queries, keys, flat, pairs, axis_name, block_size)
     sums = Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
-    positive = _blocked.positive_similarities(queries, keys, pairs.positive)
+    positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)
     parts = [part.reshape(batch_shape) for part in (*sums, positive)]
     return ContrastiveStatistics(*parts, temperature)

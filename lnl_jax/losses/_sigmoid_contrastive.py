@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked
+from lnl_jax.losses import _tiles
 from lnl_jax.losses._checks import check_count, in_range
 from lnl_jax.losses._embeddings import (
     over_views,
@@ -72,14 +72,14 @@ def sigmoid_contrastive(
 
     bias = jnp.broadcast_to(bias, tau.shape)
     if block_size is None:
-        similarity = _blocked.similarities(queries, keys)
-        negative = _blocked.is_negative(pairs, similarity.shape)
+        similarity = _tiles.similarities(queries, keys)
+        negative = _tiles.is_negative(pairs, similarity.shape)
         losses = _negatives_of(similarity, negative, tau, bias)
     else:
         check_count("block_size", block_size)
-        parts = _blocked.equally_varying(queries, keys, tau, bias)
+        parts = _tiles.equally_varying(queries, keys, tau, bias)
         losses = _blocked_negatives(*parts, pairs, block_size)
-    positive = _blocked.positive_similarities(queries, keys, pairs.positive)
+    positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     losses += jax.nn.softplus(-(positive / tau + bias))
     losses = jnp.where(invalid, jnp.nan, losses)
     return over_views(losses.reshape(batch_shape), out)
@@ -96,7 +96,7 @@ def _blocked_negatives(
     keys: Array,
     tau: Array,
     bias: Array,
-    pairs: _blocked.Pairs,
+    pairs: _tiles.Pairs,
     block_size: int,
 ) -> Array:
     return _forward(queries, keys, tau, bias, pairs, block_size)[0]
@@ -107,7 +107,7 @@ def _forward(
     keys: Array,
     tau: Array,
     bias: Array,
-    pairs: _blocked.Pairs,
+    pairs: _tiles.Pairs,
     block_size: int,
 ) -> tuple[Array, tuple]:
     def fold(sums: tuple, similarity: Array, negative: Array, rows: tuple) -> tuple:
@@ -121,7 +121,7 @@ def _forward(
         return jax.tree.map(jnp.add, sums, more)
 
     start = (jnp.zeros_like(tau),) * 3
-    losses, of_logits, weighted = _blocked.fold_tiles(
+    losses, of_logits, weighted = _tiles.fold_tiles(
         fold, start, (tau, bias), queries, keys, pairs, block_size
     )
     return losses, (queries, keys, tau, bias, pairs, of_logits, weighted)
@@ -135,7 +135,7 @@ def _backward(block_size: int, residuals: tuple, cotangents: Array) -> tuple:
         return scale[:, None] * _slopes(similarity, negative, tau, bias)
 
     rows = (tau, bias, cotangents / tau)
-    of_queries, of_keys = _blocked.pull_back(slopes, rows, queries, keys, pairs, block_size)
+    of_queries, of_keys = _tiles.pull_back(slopes, rows, queries, keys, pairs, block_size)
     of_tau = -cotangents * weighted / (tau * tau)
     return of_queries, of_keys, of_tau, cotangents * of_logits, None
 

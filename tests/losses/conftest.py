@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from lnl_jax.losses import _blocked
+from lnl_jax.losses import _tiles
 
 
 @pytest.fixture
@@ -15,4 +15,4 @@ def float64():
 @pytest.fixture
 def square_tiles(monkeypatch):
     """As many keys as anchors at a time, so that small batches have many tiles."""
-    monkeypatch.setattr(_blocked, "SIMILARITIES_PER_TILE", 1)
+    monkeypatch.setattr(_tiles, "SIMILARITIES_PER_TILE", 1)

@@ -315,6 +315,17 @@ def test_a_radius_out_of_reach_is_warned_of(rng):
         jax.eval_shape(lambda z: losses.isogclr(z, z, fresh(4), **SETTINGS | {"rho": 2.0}), z)
 
 
+def test_a_key_that_is_not_finite_shows_in_blocks_as_at_once(rng):
+    queries, keys = unit(rng, 4, 3), unit(rng, 4, 3).at[2, 1].set(jnp.nan)
+    each = jax.jit(
+        lambda *pair: [value_and_gradients("decoupled", *pair, size) for size in (None, 3)]
+    )
+    at_once, blocked = map(jax.tree.leaves, each(queries, keys))
+    for actual, expected in zip(blocked, at_once, strict=True):
+        np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    assert np.isnan(blocked[1]).any()
+
+
 def test_an_index_out_of_range_gives_nan(rng):
     z, places = unit(rng, 3, 4), jnp.array([0, 5, 2])
     values = jax.jit(lambda z: losses.info_nce(z, z, temperature=0.1, positives=places))(z)
