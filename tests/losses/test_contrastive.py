@@ -97,6 +97,26 @@ def test_blocks_change_nothing(rng, name, sizes):
             np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * scale)
 
 
+def test_blocks_do_not_change_the_gradients_of_temperature_and_bias(rng):
+    queries, keys = unit(rng, 10, 8), unit(rng, 13, 8)
+    weights = jnp.asarray(rng.random(10), jnp.float32)
+
+    @jax.jit
+    def gradients(temperature, bias):
+        def total(temperature, bias, block_size):
+            given = {"temperature": temperature, "block_size": block_size}
+            values = losses.info_nce(queries, keys, **given)
+            return weights @ (
+                values + losses.sigmoid_contrastive(queries, keys, bias=bias, **given)
+            )
+
+        return [jax.grad(total, (0, 1))(temperature, bias, size) for size in (None, 4)]
+
+    dense, blocked = gradients(jnp.linspace(0.1, 1.0, 10), jnp.float32(-1.0))
+    for actual, expected in zip(blocked, dense, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["info_nce", "sigmoid", "isogclr"])
 @pytest.mark.parametrize("block_size", [2, 8])
