@@ -78,7 +78,7 @@ def sigmoid_contrastive(
     else:
         check_count("block_size", block_size)
         parts = _tiles.equally_varying(queries, keys, tau, bias)
-        losses = _blocked_negatives(*parts, pairs, block_size)
+        losses = _blocked_negatives(tuple(parts), pairs, block_size)
     positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     losses += jax.nn.softplus(-(positive / tau + bias))
     losses = jnp.where(invalid, jnp.nan, losses)
@@ -86,64 +86,57 @@ def sigmoid_contrastive(
 
 
 def _negatives_of(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
-    logits = jnp.where(negative, similarity / tau[:, None] + bias[:, None], 0)
-    return jnp.where(negative, jax.nn.softplus(logits), 0).sum(-1)
+    softplus = jax.nn.softplus(_logits(similarity, negative, tau, bias))
+    return jnp.where(negative, softplus, 0).sum(-1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _blocked_negatives(
-    queries: Array,
-    keys: Array,
-    tau: Array,
-    bias: Array,
-    pairs: _tiles.Pairs,
-    block_size: int,
-) -> Array:
-    return _forward(queries, keys, tau, bias, pairs, block_size)[0]
+def _slopes(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
+    """Of the negatives' losses by their logits."""
+    slopes = jax.nn.sigmoid(_logits(similarity, negative, tau, bias))
+    return jnp.where(negative, slopes, 0)
 
 
-def _forward(
-    queries: Array,
-    keys: Array,
-    tau: Array,
-    bias: Array,
-    pairs: _tiles.Pairs,
-    block_size: int,
-) -> tuple[Array, tuple]:
-    def fold(sums: tuple, similarity: Array, negative: Array, rows: tuple) -> tuple:
-        tau, bias = rows
-        slopes = _slopes(similarity, negative, tau, bias)
+def _logits(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
+    return jnp.where(negative, similarity / tau[:, None] + bias[:, None], 0)
+
+
+Parts = tuple[Array, Array, Array, Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _blocked_negatives(parts: Parts, pairs: _tiles.Pairs, block_size: int) -> Array:
+    """`_negatives_of` queries and keys, at a temperature and a bias per anchor."""
+    return _forward(parts, pairs, block_size)[0]
+
+
+def _forward(parts: Parts, pairs: _tiles.Pairs, block_size: int) -> tuple[Array, tuple]:
+    queries, keys, *rows = parts
+
+    def fold(sums: tuple, similarity: Array, negative: Array, rows: list[Array]) -> tuple:
+        slopes = _slopes(similarity, negative, *rows)
         more = (
-            _negatives_of(similarity, negative, tau, bias),
+            _negatives_of(similarity, negative, *rows),
             slopes.sum(-1),
             (slopes * jnp.where(negative, similarity, 0)).sum(-1),
         )
         return jax.tree.map(jnp.add, sums, more)
 
-    start = (jnp.zeros_like(tau),) * 3
-    losses, of_logits, weighted = _tiles.fold_tiles(
-        fold, start, (tau, bias), queries, keys, pairs, block_size
-    )
-    return losses, (queries, keys, tau, bias, pairs, of_logits, weighted)
+    start = (jnp.zeros_like(rows[0]),) * 3
+    losses, *sums = _tiles.fold_tiles(fold, start, rows, queries, keys, pairs, block_size)
+    return losses, (parts, pairs, sums)
 
 
-def _backward(block_size: int, residuals: tuple, cotangents: Array) -> tuple:
-    queries, keys, tau, bias, pairs, of_logits, weighted = residuals
+def _backward(block_size: int, residuals: tuple, cotangents: Array) -> tuple[Parts, None]:
+    (queries, keys, tau, bias), pairs, (of_logits, weighted) = residuals
 
-    def slopes(similarity: Array, negative: Array, rows: tuple) -> Array:
-        tau, bias, scale = rows
-        return scale[:, None] * _slopes(similarity, negative, tau, bias)
+    def slopes(similarity: Array, negative: Array, rows: tuple[Array, ...]) -> Array:
+        scale, *rows = rows
+        return scale[:, None] * _slopes(similarity, negative, *rows)
 
-    rows = (tau, bias, cotangents / tau)
+    rows = (cotangents / tau, tau, bias)
     of_queries, of_keys = _tiles.pull_back(slopes, rows, queries, keys, pairs, block_size)
     of_tau = -cotangents * weighted / (tau * tau)
-    return of_queries, of_keys, of_tau, cotangents * of_logits, None
+    return (of_queries, of_keys, of_tau, cotangents * of_logits), None
 
 
 _blocked_negatives.defvjp(_forward, _backward)
-
-
-def _slopes(similarity: Array, negative: Array, tau: Array, bias: Array) -> Array:
-    """Of the softplus by its logit."""
-    logits = jnp.where(negative, similarity / tau[:, None] + bias[:, None], 0)
-    return jnp.where(negative, jax.nn.sigmoid(logits), 0)

@@ -67,7 +67,7 @@ def _product(a: Array, b: Array, dtype: np.dtype) -> Array:
     )
     if dtype == wide:
         return stored(a, b)
-    # Where the processor has no units for them, products in half precision take half as long again.
+    # Most CPUs have no units for half precision, and its products take half as long again there.
     return jax.lax.platform_dependent(a, b, cpu=widened, default=stored)
 
 

@@ -13,6 +13,6 @@ def float64():
 
 
 @pytest.fixture
-def square_tiles(monkeypatch):
-    """As many keys as anchors at a time, so that small batches have many tiles."""
-    monkeypatch.setattr(_tiles, "SIMILARITIES_PER_TILE", 1)
+def small_tiles(monkeypatch):
+    """So that small batches have many: oblong ones for blocks of one or two anchors, or square."""
+    monkeypatch.setattr(_tiles, "SIMILARITIES_PER_TILE", 6)

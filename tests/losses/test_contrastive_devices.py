@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from lnl_jax import losses
 from tests.losses.test_contrastive import SETTINGS, fresh, shapes, unit, visited
 
-pytestmark = pytest.mark.usefixtures("square_tiles")
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 SIZE = 16
 
