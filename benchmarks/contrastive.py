@@ -28,7 +28,7 @@ import numpy as np
 
 from experiments.contrastive import contrasts, new_table, of_views
 from experiments.isogclr_cifar import embedding, lars
-from lnl_jax import losses, models, train
+from lnl_jax import contrastive, models, train
 from lnl_jax.data import augment
 
 TABLE, PROJECTOR = 50_000, 512
@@ -37,17 +37,19 @@ TEMPERATURE = 0.07
 
 def info_nce(queries, keys, block_size):
     """Its mean."""
-    return losses.info_nce(queries, keys, temperature=TEMPERATURE, block_size=block_size).mean()
+    return contrastive.info_nce(
+        queries, keys, temperature=TEMPERATURE, block_size=block_size
+    ).mean()
 
 
 def isogclr(queries, keys, block_size):
     """A visit of examples that were visited before."""
     size = len(queries)
     rows = (jnp.full(size, TEMPERATURE), jnp.zeros(size), jnp.zeros(size))
-    values, rows, _ = losses.isogclr(
+    values, rows, _ = contrastive.isogclr(
         queries,
         keys,
-        losses.ContrastiveRows(*rows),
+        contrastive.ContrastiveRows(*rows),
         rho=0.4,
         gamma=0.8,
         temperature_step=0.03,

@@ -13,14 +13,16 @@ import numpy as np
 import optax
 
 from experiments.outputs import Checkpoint, Resume
-from lnl_jax import data, losses, train
+from lnl_jax import contrastive, data, train
 
 PyTree = Any
 # (views of unit norm [2, B, d], rows, mask [B]) -> (losses [B], rows)
-ContrastiveLoss = Callable[..., tuple[jax.Array, losses.ContrastiveRows]]
+ContrastiveLoss = Callable[..., tuple[jax.Array, contrastive.ContrastiveRows]]
 # (params, extra, batch, key) -> (views of unit norm [2, B, d], extra)
 Embed = Callable[..., tuple[jax.Array, PyTree]]
-RULES = losses.ContrastiveRows(train.segment_mean, train.segment_log_mean_exp, train.segment_mean)
+RULES = contrastive.ContrastiveRows(
+    train.segment_mean, train.segment_log_mean_exp, train.segment_mean
+)
 
 
 class Contrast(NamedTuple):
@@ -53,25 +55,25 @@ def contrasts(
     Args:
         temperature: of SimCLR and SogCLR.
         starts: initial temperatures of iSogCLR, the first of which is compared with the others.
-        rho: see `losses.isogclr`.
-        gamma: see `losses.isogclr`.
-        temperature_step: see `losses.isogclr`.
-        temperature_momentum: see `losses.isogclr`.
-        temperature_clip: see `losses.isogclr`.
-        temperature_range: see `losses.isogclr`.
+        rho: see `contrastive.isogclr`.
+        gamma: see `contrastive.isogclr`.
+        temperature_step: see `contrastive.isogclr`.
+        temperature_momentum: see `contrastive.isogclr`.
+        temperature_clip: see `contrastive.isogclr`.
+        temperature_range: see `contrastive.isogclr`.
     """
 
     def simclr(first, second, rows, where):
-        return losses.info_nce(first, second, temperature=rows.temperature, where=where), rows
+        return contrastive.info_nce(first, second, temperature=rows.temperature, where=where), rows
 
     def sogclr(first, second, rows, where):
-        values, log_u, _ = losses.sogclr(
+        values, log_u, _ = contrastive.sogclr(
             first, second, rows.log_u, temperature=rows.temperature, gamma=gamma, where=where
         )
         return values, rows._replace(log_u=log_u)
 
     def isogclr(first, second, rows, where):
-        values, rows, _ = losses.isogclr(
+        values, rows, _ = contrastive.isogclr(
             first,
             second,
             rows,
@@ -153,7 +155,7 @@ def new_table(size: int, start: float, labels: np.ndarray | None = None) -> trai
         start: the initial temperature.
         labels: of the training set, which name it in checkpoints.
     """
-    rows = losses.ContrastiveRows(
+    rows = contrastive.ContrastiveRows(
         jnp.full(size, start, jnp.float32), jnp.full(size, -jnp.inf), jnp.zeros(size)
     )
     name = "" if labels is None else train.fingerprint(labels)

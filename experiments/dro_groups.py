@@ -23,7 +23,7 @@ from experiments.lockstep import (
 )
 from experiments.noisy_labels import check_choice, check_protocol, check_seeds, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
-from lnl_jax import data, losses, metrics, models
+from lnl_jax import data, metrics, models, reweighting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -178,10 +178,16 @@ def _methods(
     uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
     methods = [
         Method(BASELINE, _erm, product(**rates)),
-        Method("cvar", _over_examples(losses.cvar_weights), product(**rates, fraction=fractions)),
-        Method("chi2", _over_examples(losses.chi2_ball_weights), product(**rates, radius=radii)),
         Method(
-            "kl", _over_examples(losses.kl_dro_weights), product(**rates, temperature=temperatures)
+            "cvar", _over_examples(reweighting.cvar_weights), product(**rates, fraction=fractions)
+        ),
+        Method(
+            "chi2", _over_examples(reweighting.chi2_ball_weights), product(**rates, radius=radii)
+        ),
+        Method(
+            "kl",
+            _over_examples(reweighting.kl_dro_weights),
+            product(**rates, temperature=temperatures),
         ),
         Method("group_dro", _over_groups, product(**rates, step_size=step_sizes), uniform),
     ]
@@ -225,7 +231,7 @@ def _over_examples(weigh: Weigh) -> Callable:
 def _over_groups(setting, known, params, extra, rows, batch, key):
     """Group DRO; the log-weights of the groups are carried along from step to step."""
     values = _cross_entropies(params, batch)
-    weights, extra = losses.group_dro_weights(
+    weights, extra = reweighting.group_dro_weights(
         values, batch["group"], extra, step_size=setting["step_size"], where=batch["mask"]
     )
     return _weighted(values, weights, batch["mask"]), (extra, rows, {})

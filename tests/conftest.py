@@ -17,7 +17,14 @@ from jax.experimental.compilation_cache import compilation_cache
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-STRICT_DTYPES = ("losses", "metrics", "models")
+STRICT_DTYPES = (
+    "losses",
+    "contrastive",
+    "reweighting",
+    "semi_supervised",
+    "metrics",
+    "models",
+)
 
 
 def pytest_collection_finish():
@@ -65,3 +72,10 @@ def optimised():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def float64():
+    """For what is compared with exact values."""
+    with jax.enable_x64(True):
+        yield

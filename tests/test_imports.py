@@ -13,16 +13,17 @@ import sys
 import pytest
 
 import lnl_jax
-from tests.losses.cases import HELPERS
 
 ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
-PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__))
+PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__) if module.ispkg)
+METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
+# What every room may import: readers of arguments that several need.
+SHARED = {"lnl_jax._arguments"}
 MAY_IMPORT = {
-    "losses": {"jax", "numpy", "optax"},
+    **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
     "metrics": {"jax", "optax"},
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},
-    "label_models": {"jax", "numpy"},
     "models": {"jax", "numpy", "flax", "safetensors", "tokenizers"},
     "train": {"jax", "numpy", "optax", "orbax", "lnl_jax.metrics"},
     "evaluation": {"jax", "numpy", "optax", "lnl_jax.metrics"},
@@ -35,6 +36,33 @@ MAY_IMPORT = {
         "lnl_jax.losses",
         "lnl_jax.data",
     },
+}
+# Parts of methods, which need not name a paper.
+HELPERS = {
+    "ContrastiveRows",
+    "ContrastiveStatistics",
+    "InnerEstimate",
+    "aldr_temperature",
+    "cached_contrastive_grads",
+    "class_balanced_weights",
+    "confident",
+    "contrastive_statistics",
+    "cosine_gamma",
+    "difference_to_positive",
+    "difference_with_diagonal",
+    "difference_with_positive",
+    "info_nce_from_statistics",
+    "l1_mean_normalize",
+    "logit_normalize",
+    "raw_similarity",
+    "restart_batch",
+    "restart_example",
+    "ring_statistics",
+    "sigmoid_surrogate",
+    "similarity_statistics",
+    "softplus_mean_normalize",
+    "start_from_zero",
+    "temperature_step",
 }
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
@@ -64,7 +92,7 @@ def run_python(code):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_one_way(package):
-    allowed = MAY_IMPORT[package] | {f"lnl_jax.{package}"} | sys.stdlib_module_names
+    allowed = MAY_IMPORT[package] | SHARED | {f"lnl_jax.{package}"} | sys.stdlib_module_names
     for file in (ROOT / "lnl_jax" / package).rglob("*.py"):
         assert set(imported(file)) <= allowed, file
 
@@ -100,7 +128,9 @@ PUBLIC = [
     for name in importlib.import_module(f"lnl_jax.{package}").__all__
     if callable(getattr(importlib.import_module(f"lnl_jax.{package}"), name))
 ]
-LOSSES = importlib.import_module("lnl_jax.losses").__all__
+OF_METHODS = [
+    (room, name) for room in METHODS for name in importlib.import_module(f"lnl_jax.{room}").__all__
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -140,16 +170,16 @@ def test_every_public_name_documents_what_goes_in_and_comes_out(package, name):
         assert "Returns" in found or "Yields" in found
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_documents_its_errors_an_example_and_its_source(name):
-    public = getattr(importlib.import_module("lnl_jax.losses"), name)
+@pytest.mark.parametrize(("room", "name"), OF_METHODS)
+def test_every_method_documents_its_errors_an_example_and_its_source(room, name):
+    public = getattr(importlib.import_module(f"lnl_jax.{room}"), name)
     found = sections(inspect.getdoc(public))
     assert ">>> " in found["Example"]
     if name not in HELPERS:
         assert "ValueError" in found["Raises"]
-        assert re.search(r"\(.*[12]\d{3}.*\)", found["References"])
+        assert re.search(r"\(.*[12]\d{3}.*\)|As :func:`", found["References"])
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_readme_names_every_loss(name):
+@pytest.mark.parametrize(("room", "name"), OF_METHODS)
+def test_the_readme_names_every_method(room, name):
     assert f"`{name}`" in (ROOT / "README.md").read_text()

@@ -7,13 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import (
-    Scores,
-    along_classes,
-    finish,
-    read_hyperparameter,
-    read_scores,
-)
+from lnl_jax.losses._checks import Scores, along_classes, finish, read_hyperparameter, read_scores
 from lnl_jax.losses._ldr import LabelGaps, label_gaps, tempered_mean
 from lnl_jax.losses._temperature_search import adapted_temperature
 

@@ -4,13 +4,14 @@ Shapes in this folder: ``[...]`` is the batch shape, ``K`` the number of classes
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from lnl_jax._arguments import computation_dtype, in_range, read_logits, read_mask
 
 # Up to so many, all classes are compared with the label; beyond, the label's is looked up.
 FEW_CLASSES = 128
@@ -127,22 +128,6 @@ def finish(losses: Array, scores: Scores) -> Array:
     return losses.astype(scores.dtype)
 
 
-def read_logits(logits: Array, axis: int) -> Array:
-    logits = jnp.asarray(logits)
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
-    if logits.ndim == 0:
-        raise ValueError("logits must have a class axis, got a scalar.")
-    if not -logits.ndim <= axis < logits.ndim:
-        raise ValueError(f"axis must be an axis of logits of shape {logits.shape}, got {axis}.")
-    return logits
-
-
-def computation_dtype(dtype: np.dtype) -> np.dtype:
-    """At least float32: half precision is for storage, not for sums and exponentials."""
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
-
-
 def _read_labels(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
     batch_shape = _without_axis(shape, axis)
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == batch_shape:
@@ -166,16 +151,8 @@ def _read_labels(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
 def _read_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
     if where is None:
         return None
-    where = jnp.asarray(where)
-    if where.dtype != bool:
-        raise ValueError(f"where must be boolean, got {where.dtype}; compare it with 0.")
-    try:
-        return jnp.broadcast_to(where, shape)
-    except ValueError:
-        raise ValueError(
-            f"where must broadcast to the shape of logits, {shape}; got {where.shape}. It masks "
-            "classes: to leave out examples, mask the reduction."
-        ) from None
+    repair = "It masks classes, as logits have them: to leave out examples, mask the reduction."
+    return read_mask("where", where, shape, repair)
 
 
 def _without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -214,51 +191,6 @@ def read_array(
     if np.shape(value) != shape:
         raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}.")
     return in_range(name, value, scores.logits.dtype, **bounds)
-
-
-def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> Array:
-    """The value in `dtype`, within the bounds of `check_range`.
-
-    Python and NumPy numbers out of range raise; a JAX value cannot be looked at while it is
-    traced, so it turns into NaN, which the loss then shows.
-    """
-    if not isinstance(value, jax.Array):
-        check_range(name, value, **bounds)
-        with np.errstate(over="ignore"):
-            rounded = np.asarray(value).astype(dtype)
-        # A number just within a bound may round to it.
-        check_range(name, rounded, **bounds)
-        return jnp.asarray(rounded)
-    value = value.astype(dtype)
-    return jnp.where(_within(value, **bounds), value, jnp.nan)
-
-
-def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
-    """Raises ValueError unless the value is `above`, `at_least`, `at_most`, `below` the bounds."""
-    if not _within(np.asarray(value), **bounds).all():
-        words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
-        allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())
-        raise ValueError(f"{name} must be {allowed or 'a number'}, got {value}.")
-
-
-def _within(
-    value: Array | np.ndarray,
-    *,
-    above: float = -math.inf,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
-    below: float | None = None,
-) -> Array | np.ndarray:
-    within = (value > above) & (value >= at_least) & (value <= at_most)
-    return within if below is None else within & (value < below)
-
-
-def check_count(name: str, value: int, at_most: int | None = None) -> None:
-    """Raises ValueError unless the value is a Python integer from 1 to `at_most`."""
-    largest = math.inf if at_most is None else at_most
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        to = "" if at_most is None else f" to the number of classes, {at_most}"
-        raise ValueError(f"{name} must be an integer from 1{to or ' on'}; got {value}.")
 
 
 def along_classes(per_example: Array, axis: int) -> Array:

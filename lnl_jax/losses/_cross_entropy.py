@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import check_count, finish, read_hyperparameter, read_scores
+from lnl_jax._arguments import check_count
+from lnl_jax.losses._checks import finish, read_hyperparameter, read_scores
 from lnl_jax.losses._probabilities import label_log_probability, other_probability
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import check_count
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
-    check_count,
     finish,
     label_distribution,
     label_score,

@@ -9,12 +9,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import check_range, in_range
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
-    check_range,
     finish,
-    in_range,
     label_distribution,
     label_score,
     read_array,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import check_range, computation_dtype, read_logits
+from lnl_jax._arguments import check_range, computation_dtype, read_logits
 
 
 def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:

@@ -7,7 +7,7 @@ from experiments import temperatures
 from experiments.contrastive import contrasts, new_table, unit
 from experiments.isogclr_digits import isogclr_digits, long_tailed_digits, random_view
 from experiments.outputs import Artifact, Checkpoint, Resume
-from lnl_jax import losses
+from lnl_jax import contrastive
 from tests.experiments.snapshots import on_the_host
 
 SETTINGS = {"temperature": 0.1, "starts": (0.1, 0.5), "rho": 0.4, "gamma": 0.8}
@@ -67,7 +67,7 @@ def test_only_isogclr_changes_temperatures_and_only_simclr_has_no_average(rng):
         assert values.shape == (6,)
         assert (name == "isogclr") == bool((new.temperature != 0.1).any())
         assert (name == "simclr") == bool((new.log_u == -np.inf).all())
-    expected = losses.info_nce(views, views, temperature=0.1)
+    expected = contrastive.info_nce(views, views, temperature=0.1)
     np.testing.assert_allclose(found["simclr"][0], expected, rtol=1e-6)
 
 

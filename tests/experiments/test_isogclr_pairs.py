@@ -8,7 +8,7 @@ from experiments.choices import shapes32
 from experiments.contrastive import contrasts, new_table, of_pairs
 from experiments.isogclr_pairs import cut, isogclr_pairs
 from experiments.outputs import Artifact
-from lnl_jax import losses
+from lnl_jax import contrastive
 from tests.experiments.test_isogclr_digits import SETTINGS
 
 
@@ -28,7 +28,7 @@ def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
     loss_fn = of_pairs(contrasts(**SETTINGS)[0], lambda *_: ((first, second), ()))
     values, _ = loss_fn(None, (), rows, {"mask": mask}, None)
     ways = ((first[:4], second[:4]), (second[:4], first[:4]))
-    expected = sum(losses.info_nce(*way, temperature=0.1) for way in ways) / 2
+    expected = sum(contrastive.info_nce(*way, temperature=0.1) for way in ways) / 2
     np.testing.assert_allclose(values[:4], expected, rtol=1e-5)
 
 

@@ -7,12 +7,7 @@ import optax
 import pytest
 from scipy import special
 
-from lnl_jax.losses import (
-    backward_correction,
-    forward_correction,
-    hard_bootstrap,
-    soft_bootstrap,
-)
+from lnl_jax.losses import backward_correction, forward_correction, hard_bootstrap, soft_bootstrap
 
 CLASSES = 7
 EXAMPLES = CLASSES * CLASSES

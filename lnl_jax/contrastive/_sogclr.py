@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import in_range
-from lnl_jax.losses._contrastive import ContrastiveStatistics, contrastive_statistics
-from lnl_jax.losses._embeddings import over_views
-from lnl_jax.losses._inner_estimates import (
+from lnl_jax._arguments import in_range
+from lnl_jax.contrastive._embeddings import over_views
+from lnl_jax.contrastive._info_nce import ContrastiveStatistics, contrastive_statistics
+from lnl_jax.contrastive._inner_estimates import (
     Estimator,
     FirstVisit,
     difference_to_positive,
@@ -97,13 +97,13 @@ def sogclr(
         where=where,
         block_size=block_size,
     )
-    losses, log_u, aux = sogclr_of(
+    losses, log_u, aux = sogclr_from_statistics(
         statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
     )
     return losses.astype(jnp.asarray(queries).dtype), log_u, aux
 
 
-def sogclr_of(
+def sogclr_from_statistics(
     statistics: ContrastiveStatistics,
     log_u: Array,
     *,
@@ -130,7 +130,7 @@ def sogclr_of(
     Example:
         >>> z = jnp.eye(3)
         >>> statistics = contrastive_statistics(z, z, temperature=1.0)
-        >>> sogclr_of(statistics, jnp.zeros(3), gamma=1.0)[0].tolist()
+        >>> sogclr_from_statistics(statistics, jnp.zeros(3), gamma=1.0)[0].tolist()
         [-1.000, -1.000, -1.000]
 
     References:

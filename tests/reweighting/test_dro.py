@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from scipy import optimize, special
 
 from lnl_jax import train
-from lnl_jax.losses import (
+from lnl_jax.reweighting import (
     chi2_ball_value,
     chi2_ball_weights,
     cvar_value,

@@ -7,8 +7,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _tiles
-from lnl_jax.losses._checks import computation_dtype, in_range
+from lnl_jax._arguments import computation_dtype, in_range
+from lnl_jax.contrastive import _tiles
 
 
 def over_views(values: Array, dtype: np.dtype | None = None) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import computation_dtype, in_range
+from lnl_jax._arguments import computation_dtype, in_range
 
 
 @jax.tree_util.register_dataclass

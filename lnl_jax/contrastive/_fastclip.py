@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import check_range, in_range
-from lnl_jax.losses._contrastive import contrastive_statistics
-from lnl_jax.losses._inner_estimates import (
+from lnl_jax._arguments import check_range, in_range
+from lnl_jax.contrastive._info_nce import contrastive_statistics
+from lnl_jax.contrastive._inner_estimates import (
     Estimator,
     FirstVisit,
     difference_to_positive,
     restart_example,
 )
-from lnl_jax.losses._sogclr import sogclr_of
+from lnl_jax.contrastive._sogclr import sogclr_from_statistics
 
 
 def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Array:
@@ -123,7 +123,7 @@ def fastclip(
         where=where,
         block_size=block_size,
     )
-    losses, new, aux = sogclr_of(
+    losses, new, aux = sogclr_from_statistics(
         statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
     )
     dtype = losses.dtype

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._dro_weights import (
+from lnl_jax.reweighting._worst_weights import (
     chi2_ball,
     cvar,
     kl_ball,

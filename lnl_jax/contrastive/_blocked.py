@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.losses import _tiles
-from lnl_jax.losses._tiles import Pairs
+from lnl_jax.contrastive import _tiles
+from lnl_jax.contrastive._tiles import Pairs
 
 
 class Sums(NamedTuple):

@@ -1,15 +1,8 @@
-"""Float64 for the tests that compare with exact values."""
+"""Tiles so small that a test's batch has many."""
 
-import jax
 import pytest
 
-from lnl_jax.losses import _tiles
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
+from lnl_jax.contrastive import _tiles
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked, _tiles
-from lnl_jax.losses._blocked import Partial, Sums
-from lnl_jax.losses._checks import check_count
-from lnl_jax.losses._contrastive import ContrastiveStatistics
-from lnl_jax.losses._embeddings import read_embeddings, read_pairs, read_temperature
-from lnl_jax.losses._tiles import Pairs
+from lnl_jax._arguments import check_count
+from lnl_jax.contrastive import _blocked, _tiles
+from lnl_jax.contrastive._blocked import Partial, Sums
+from lnl_jax.contrastive._embeddings import read_embeddings, read_pairs, read_temperature
+from lnl_jax.contrastive._info_nce import ContrastiveStatistics
+from lnl_jax.contrastive._tiles import Pairs
 
 
 def ring_statistics(
@@ -34,7 +34,8 @@ def ring_statistics(
     its neighbour's; the backward pass sends them round once more, each with its gradient. The
     numbers are those of `contrastive_statistics` on ``jax.lax.all_gather(keys, axis_name,
     tiled=True)``, which is simpler, and faster where all keys fit on a device. For
-    `info_nce_of`, `sogclr_of` and `isogclr_of`, inside `shard_map` and `pmap`.
+    `info_nce_from_statistics`, `sogclr_from_statistics` and `isogclr_from_statistics`, inside
+    `shard_map` and `pmap`.
 
     Differentiate the device's own part of the loss, its sum over the size of the whole batch. The
     value is then still to be added up over devices; so are gradients of shared parameters under
@@ -61,10 +62,11 @@ def ring_statistics(
         ValueError: as `contrastive_statistics`, and for a `where` that is not ``[M]``.
 
     Example:
-        >>> from lnl_jax.losses import info_nce_of
+        >>> from lnl_jax.contrastive import info_nce_from_statistics
         >>> z = jnp.eye(4).reshape(1, 4, 4)  # one device with four examples
         >>> def loss(z):
-        ...     return info_nce_of(ring_statistics(z, z, axis_name="data", temperature=1.0))
+        ...     statistics = ring_statistics(z, z, axis_name="data", temperature=1.0)
+        ...     return info_nce_from_statistics(statistics)
         >>> jax.pmap(loss, "data")(z).tolist()
         [[0.744, 0.744, 0.744, 0.744]]
 

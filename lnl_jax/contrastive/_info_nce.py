@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _blocked, _tiles
-from lnl_jax.losses._checks import check_count, computation_dtype
-from lnl_jax.losses._embeddings import (
+from lnl_jax._arguments import check_count, computation_dtype
+from lnl_jax.contrastive import _blocked, _tiles
+from lnl_jax.contrastive._embeddings import (
     over_views,
     read_embeddings,
     read_pairs,
@@ -116,7 +116,8 @@ def similarity_statistics(
         where: boolean, the negatives to include; broadcasts to ``[B, M]``.
 
     Returns:
-        `ContrastiveStatistics` for `info_nce_of`, `sogclr_of` and `isogclr_of`.
+        `ContrastiveStatistics` for `info_nce_from_statistics`, `sogclr_from_statistics` and
+        `isogclr_from_statistics`.
 
     Raises:
         ValueError: for shapes that do not fit each other or a temperature that is not positive.
@@ -198,10 +199,10 @@ def info_nce(
         where=where,
         block_size=block_size,
     )
-    return info_nce_of(statistics).astype(jnp.asarray(queries).dtype)
+    return info_nce_from_statistics(statistics).astype(jnp.asarray(queries).dtype)
 
 
-def info_nce_of(statistics: ContrastiveStatistics) -> Array:
+def info_nce_from_statistics(statistics: ContrastiveStatistics) -> Array:
     """`info_nce` from statistics: of a queue, or of a ring of devices.
 
     Args:
@@ -213,7 +214,7 @@ def info_nce_of(statistics: ContrastiveStatistics) -> Array:
 
     Example:
         >>> z = jnp.eye(3)
-        >>> info_nce_of(contrastive_statistics(z, z, temperature=1.0)).tolist()
+        >>> info_nce_from_statistics(contrastive_statistics(z, z, temperature=1.0)).tolist()
         [0.551, 0.551, 0.551]
 
     References:

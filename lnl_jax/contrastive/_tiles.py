@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lnl_jax.losses._checks import computation_dtype
+from lnl_jax._arguments import computation_dtype
 
 PyTree = Any
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import computation_dtype, in_range, read_logits
+from lnl_jax._arguments import computation_dtype, in_range, read_logits
 
 MIN_TEMPERATURE = 1e-6
 

@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from lnl_jax.losses import (
-    nn_pu,
-    pu_mlc,
-    pu_mlc_consistency,
-    sigmoid_surrogate,
-)
+from lnl_jax.semi_supervised import nn_pu, pu_mlc, pu_mlc_consistency, sigmoid_surrogate
 
 EXAMPLES, CLASSES = 10, 3
 TAU_ONE = 1e9  # An alpha so large that the temperature is 1.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import computation_dtype
-from lnl_jax.losses._dro_weights import Batch, Weighted, read_batch, read_scalar, weigh
+from lnl_jax._arguments import computation_dtype
+from lnl_jax.reweighting._worst_weights import Batch, Weighted, read_batch, read_scalar, weigh
 
 
 def group_dro_weights(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from lnl_jax import losses
+from lnl_jax import contrastive
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
@@ -29,7 +29,9 @@ def unit(rng, *shape):
 
 
 def fresh(size, temperature=0.1):
-    return losses.ContrastiveRows(jnp.full(size, temperature), jnp.full(size, NEW), jnp.zeros(size))
+    return contrastive.ContrastiveRows(
+        jnp.full(size, temperature), jnp.full(size, NEW), jnp.zeros(size)
+    )
 
 
 def visited(size, temperature=0.1):
@@ -38,25 +40,25 @@ def visited(size, temperature=0.1):
 
 def sogclr(queries, keys, **kwargs):
     log_u = visited(queries.shape[-2]).log_u
-    return losses.sogclr(queries, keys, log_u, temperature=0.1, gamma=0.8, **kwargs)
+    return contrastive.sogclr(queries, keys, log_u, temperature=0.1, gamma=0.8, **kwargs)
 
 
 def isogclr(queries, keys, temperature=0.1, **kwargs):
     rows = visited(queries.shape[-2], temperature)
-    return losses.isogclr(queries, keys, rows, **SHARP, **kwargs)
+    return contrastive.isogclr(queries, keys, rows, **SHARP, **kwargs)
 
 
 def fastclip(queries, keys, **kwargs):
     log_u = visited(queries.shape[-2]).log_u
-    return losses.fastclip(queries, keys, log_u, temperature=0.1, rho=0.3, gamma=0.8, **kwargs)
+    return contrastive.fastclip(queries, keys, log_u, temperature=0.1, rho=0.3, gamma=0.8, **kwargs)
 
 
 # The losses, or a tuple of them, the new state and what else there is to see.
 LOSSES = {
-    "info_nce": functools.partial(losses.info_nce, temperature=0.1),
-    "info_nce_sharp": functools.partial(losses.info_nce, temperature=0.005),
-    "decoupled": functools.partial(losses.decoupled_contrastive, temperature=0.1),
-    "sigmoid": functools.partial(losses.sigmoid_contrastive, temperature=0.1, bias=-2.0),
+    "info_nce": functools.partial(contrastive.info_nce, temperature=0.1),
+    "info_nce_sharp": functools.partial(contrastive.info_nce, temperature=0.005),
+    "decoupled": functools.partial(contrastive.decoupled_contrastive, temperature=0.1),
+    "sigmoid": functools.partial(contrastive.sigmoid_contrastive, temperature=0.1, bias=-2.0),
     "sogclr": sogclr,
     "isogclr": isogclr,
     "isogclr_sharp": functools.partial(isogclr, temperature=0.005),
@@ -105,9 +107,9 @@ def test_blocks_do_not_change_the_gradients_of_temperature_and_bias(rng):
     def gradients(temperature, bias):
         def total(temperature, bias, block_size):
             given = {"temperature": temperature, "block_size": block_size}
-            values = losses.info_nce(queries, keys, **given)
+            values = contrastive.info_nce(queries, keys, **given)
             return weights @ (
-                values + losses.sigmoid_contrastive(queries, keys, bias=bias, **given)
+                values + contrastive.sigmoid_contrastive(queries, keys, bias=bias, **given)
             )
 
         return [jax.grad(total, (0, 1))(temperature, bias, size) for size in (None, 4)]
@@ -170,7 +172,7 @@ def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
     settings = SETTINGS | {"gamma": 1.0, "temperature_momentum": 1.0, "temperature_step": 0.1}
 
     def visit(rows, _):
-        _, rows, aux = losses.isogclr(queries, keys, rows, **settings)
+        _, rows, aux = contrastive.isogclr(queries, keys, rows, **settings)
         return rows, aux
 
     rows = jax.tree.map(lambda part: part.astype(jnp.float64), fresh(30, 0.3))
@@ -180,7 +182,7 @@ def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
     np.testing.assert_allclose(aux["kl"][-1][inside], 0.3, atol=1e-6)
 
 
-PAPER, RAW = losses.difference_to_positive, losses.raw_similarity
+PAPER, RAW = contrastive.difference_to_positive, contrastive.raw_similarity
 
 
 @pytest.mark.slow
@@ -229,7 +231,7 @@ def test_the_moving_average_takes_most_of_the_bias_of_small_batches(
         log_u, sums = carry
 
         def total(x, y):
-            values, new, _ = losses.sogclr(
+            values, new, _ = contrastive.sogclr(
                 x, y, log_u[places], temperature=tau, gamma=gamma, estimator=estimator
             )
             return values.mean(), new
@@ -269,7 +271,7 @@ def test_a_row_without_negatives_stays(rng, some, block_size):
     @jax.jit
     @functools.partial(jax.grad, has_aux=True)
     def gradient_and_state(z):
-        values, new, aux = losses.isogclr(
+        values, new, aux = contrastive.isogclr(
             z, z, rows, where=where, block_size=block_size, **SETTINGS
         )
         return values.sum(), (values, new, aux)
@@ -286,7 +288,7 @@ def test_the_learnt_temperature_has_the_gradient_of_the_objective(float64, rng):
 
     def total(tau):
         new = jnp.full(6, NEW)
-        return losses.fastclip(z, y, new, temperature=tau, rho=0.5, gamma=1.0)[0].sum()
+        return contrastive.fastclip(z, y, new, temperature=tau, rho=0.5, gamma=1.0)[0].sum()
 
     value = jax.jit(total)
     slope = (value(0.2 + 1e-6) - value(0.2 - 1e-6)) / 2e-6
@@ -298,7 +300,7 @@ def test_the_surrogate_has_the_gradient_of_the_objective(float64, rng):
     z, y = unit(rng, 5, 4).astype(jnp.float64), unit(rng, 7, 4).astype(jnp.float64)
 
     def surrogate(z, y):
-        return losses.sogclr(z, y, jnp.full(5, NEW), temperature=0.2, gamma=0.8)[0].sum()
+        return contrastive.sogclr(z, y, jnp.full(5, NEW), temperature=0.2, gamma=0.8)[0].sum()
 
     def objective(z, y):
         s = z @ y.T
@@ -320,7 +322,7 @@ def test_no_gradient_flows_to_the_state_and_the_hyperparameters(rng):
     def gradient(given):
         rows, rates = given
         settings = SETTINGS | rates
-        values, new, aux = losses.isogclr(z, z, rows, **settings)
+        values, new, aux = contrastive.isogclr(z, z, rows, **settings)
         return values.sum() + sum(part.sum() for part in jax.tree.leaves((new, aux)))
 
     of_rows, of_rates = gradient((visited(4), rates))
@@ -330,7 +332,7 @@ def test_no_gradient_flows_to_the_state_and_the_hyperparameters(rng):
 def test_a_vector_of_temperatures_belongs_to_the_anchors(rng):
     z, y = unit(rng, 3, 4), unit(rng, 5, 4)
     tau = jnp.array([0.1, 0.3, 1.0])
-    each = jax.jit(lambda tau: losses.info_nce(z, y, temperature=tau))
+    each = jax.jit(lambda tau: contrastive.info_nce(z, y, temperature=tau))
     for i, own in enumerate(tau):
         np.testing.assert_allclose(each(tau)[i], each(jnp.full(3, own))[i], rtol=1e-6)
 
@@ -338,7 +340,7 @@ def test_a_vector_of_temperatures_belongs_to_the_anchors(rng):
 def test_keys_of_the_same_example_are_no_negatives(rng):
     z, captions = unit(rng, 3, 4), unit(rng, 6, 4)
     index = jnp.arange(3)
-    statistics = functools.partial(losses.contrastive_statistics, temperature=0.1)
+    statistics = functools.partial(contrastive.contrastive_statistics, temperature=0.1)
     belongs = {"query_index": index, "key_index": jnp.repeat(index, 2), "positives": 2 * index}
     ours = jax.jit(statistics)(z, captions, **belongs)
     assert ours.count.tolist() == [4, 4, 4]
@@ -350,7 +352,7 @@ def test_keys_of_the_same_example_are_no_negatives(rng):
 def test_a_radius_out_of_reach_is_warned_of(rng):
     z = unit(rng, 4, 4)
     with pytest.warns(UserWarning, match="at most 1.10"):
-        jax.eval_shape(lambda z: losses.isogclr(z, z, fresh(4), **SETTINGS | {"rho": 2.0}), z)
+        jax.eval_shape(lambda z: contrastive.isogclr(z, z, fresh(4), **SETTINGS | {"rho": 2.0}), z)
 
 
 def test_a_key_that_is_not_finite_shows_in_blocks_as_at_once(rng):
@@ -366,7 +368,7 @@ def test_a_key_that_is_not_finite_shows_in_blocks_as_at_once(rng):
 
 def test_an_index_out_of_range_gives_nan(rng):
     z, places = unit(rng, 3, 4), jnp.array([0, 5, 2])
-    values = jax.jit(lambda z: losses.info_nce(z, z, temperature=0.1, positives=places))(z)
+    values = jax.jit(lambda z: contrastive.info_nce(z, z, temperature=0.1, positives=places))(z)
     assert np.isnan(values).tolist() == [False, True, False]
 
 
@@ -383,9 +385,9 @@ def test_an_index_out_of_range_gives_nan(rng):
 )
 def test_bad_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        losses.isogclr(jnp.eye(4), jnp.eye(4), fresh(4), **SETTINGS | change)
+        contrastive.isogclr(jnp.eye(4), jnp.eye(4), fresh(4), **SETTINGS | change)
 
 
 def test_a_temperature_must_be_positive():
     with pytest.raises(ValueError, match="temperature must be above 0"):
-        losses.info_nce(jnp.eye(3), jnp.eye(3), temperature=0.0)
+        contrastive.info_nce(jnp.eye(3), jnp.eye(3), temperature=0.0)

@@ -16,22 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax import losses
+from lnl_jax import contrastive
 
 FOLDER = Path(__file__).parents[1] / "golden" / "isogclr"
 NUM_EXAMPLES = 20
 # An estimator and a rule for first visits.
-OFFICIAL = (losses.raw_similarity, losses.start_from_zero)
-OFFICIAL_BIMODAL = (losses.difference_with_diagonal, losses.start_from_zero)
-OFFICIAL_MOCO = (losses.difference_with_positive, losses.start_from_zero)
-LIBAUC = (losses.raw_similarity, losses.restart_batch)
-LIBAUC_BIMODAL = (losses.difference_to_positive, losses.restart_batch)
-FASTCLIP = (losses.difference_to_positive, losses.restart_example)
+OFFICIAL = (contrastive.raw_similarity, contrastive.start_from_zero)
+OFFICIAL_BIMODAL = (contrastive.difference_with_diagonal, contrastive.start_from_zero)
+OFFICIAL_MOCO = (contrastive.difference_with_positive, contrastive.start_from_zero)
+LIBAUC = (contrastive.raw_similarity, contrastive.restart_batch)
+LIBAUC_BIMODAL = (contrastive.difference_to_positive, contrastive.restart_batch)
+FASTCLIP = (contrastive.difference_to_positive, contrastive.restart_example)
 
 
 def restart_and_floor(log_u, log_inner):
     """LibAUC's guard against underflow, an average of at least 1e-20, where gamma is 0.6."""
-    started = losses.restart_batch(log_u, log_inner)
+    started = contrastive.restart_batch(log_u, log_inner)
     new = 0.6 * jnp.exp(log_inner)
     low = 0.4 * jnp.exp(started) + new < 1e-20
     return jnp.where(low, jnp.log((1e-20 - jnp.where(low, new, 0)) / 0.4), started)
@@ -39,11 +39,11 @@ def restart_and_floor(log_u, log_inner):
 
 def guarded(statistics):
     """FastCLIP's guard: 1e-14 is added to the average, and as well to what it is of."""
-    estimate = losses.difference_to_positive(statistics)
+    estimate = contrastive.difference_to_positive(statistics)
     return estimate._replace(log_inner=jnp.logaddexp(estimate.log_inner, math.log(1e-14)))
 
 
-LIBAUC_FLOORED = (losses.difference_to_positive, restart_and_floor)
+LIBAUC_FLOORED = (contrastive.difference_to_positive, restart_and_floor)
 
 UNIMODAL = {
     "off_uni_isogclr_v1_ep0": OFFICIAL,
@@ -100,7 +100,7 @@ class Trajectory:
         # The official SogCLR stores the sum of the estimates of the two views, not their mean.
         self.stores_sum = name == "off_uni_sogclr"
         filled = [np.full(NUM_EXAMPLES, x, self.dtype) for x in (start, -np.inf, 0)]
-        self.tables = [losses.ContrastiveRows(*(part.copy() for part in filled)) for _ in "ab"]
+        self.tables = [contrastive.ContrastiveRows(*(part.copy() for part in filled)) for _ in "ab"]
 
     def input(self, name, step):
         return self.file[name][step].astype(self.dtype)
@@ -112,7 +112,7 @@ class Trajectory:
         if config.get("gamma_schedule") == "cosine":
             minimum, end = config["gamma"], config["gamma_decay_epochs"]
             epoch = jnp.float64(step)
-            return float(losses.cosine_gamma(epoch, minimum=minimum, decay_epochs=end))
+            return float(contrastive.cosine_gamma(epoch, minimum=minimum, decay_epochs=end))
         # Unimodal official code restarts everything in epoch 0.
         first = "uni" in config["case"] and config.get("epochs", [1] * 8)[step] == 0
         return 1.0 if first else config["gamma"]
@@ -136,7 +136,7 @@ class Trajectory:
         return (config["tau_min"], config["tau_max"], clip) if self.individual else None
 
     def rows(self, which, index):
-        return losses.ContrastiveRows(*(part[index] for part in self.tables[which]))
+        return contrastive.ContrastiveRows(*(part[index] for part in self.tables[which]))
 
     def write(self, which, index, rows):
         if self.stores_sum:
@@ -168,10 +168,12 @@ def visit(statistics, rows, rates, functions, bounds):
     """The losses, and the rows after the step."""
     names = {"estimator": functions[0], "first_visit": functions[1]}
     if bounds is None:
-        values, log_u, _ = losses.sogclr_of(statistics, rows.log_u, gamma=rates["gamma"], **names)
+        values, log_u, _ = contrastive.sogclr_from_statistics(
+            statistics, rows.log_u, gamma=rates["gamma"], **names
+        )
         return values, rows._replace(log_u=log_u)
     low, high, clip = bounds
-    values, rows, _ = losses.isogclr_of(
+    values, rows, _ = contrastive.isogclr_from_statistics(
         statistics, rows, temperature_range=(low, high), temperature_clip=clip, **rates, **names
     )
     return values, rows
@@ -183,7 +185,7 @@ def unimodal_step(views, rows, rates, functions, bounds, normalises):
         if normalises:
             views = views / jnp.linalg.norm(views, axis=-1, keepdims=True)
         tau = rows.temperature
-        statistics = losses.contrastive_statistics(views, views, temperature=tau)
+        statistics = contrastive.contrastive_statistics(views, views, temperature=tau)
         values, new = visit(statistics, rows, rates, functions, bounds)
         return 2 * values.mean(), new
 
@@ -196,7 +198,7 @@ def bimodal_step(pair, both_rows, rates, functions, bounds):
         means, new = [], []
         for queries, keys, rows in zip(pair, pair[::-1], both_rows, strict=True):
             tau = rows.temperature
-            statistics = losses.contrastive_statistics(queries, keys, temperature=tau)
+            statistics = contrastive.contrastive_statistics(queries, keys, temperature=tau)
             values, after = visit(statistics, rows, rates, functions, bounds)
             means.append(values.mean())
             new.append(after)
@@ -209,7 +211,7 @@ def bimodal_step(pair, both_rows, rates, functions, bounds):
 def queue_step(logits, rows, rates, functions, bounds):
     def total(logits):
         tau = rows.temperature
-        statistics = losses.similarity_statistics(logits[:, 0], logits[:, 1:], temperature=tau)
+        statistics = contrastive.similarity_statistics(logits[:, 0], logits[:, 1:], temperature=tau)
         values, new = visit(statistics, rows, rates, functions, bounds)
         return values.mean(), new
 
@@ -273,7 +275,7 @@ class AdamRows(NamedTuple):
 
 
 def adam(rows, q, *, step, momentum, temperature_range, decay, power):
-    """FastCLIP-v2's update of the temperatures, in the place of `losses.temperature_step`."""
+    """FastCLIP-v2's update of the temperatures, in the place of `contrastive.temperature_step`."""
     velocity = (1 - momentum) * rows.velocity + momentum * q
     second = decay * rows.second + (1 - decay) * q * q
     first = velocity / (1 - (1 - momentum) ** power)
@@ -292,7 +294,7 @@ def adam_step(pair, both_rows, gamma, momentum, decay, power):
     def total(pair):
         means, new = [], []
         for queries, keys, rows in zip(pair, pair[::-1], both_rows, strict=True):
-            values, after, _ = losses.isogclr(queries, keys, rows, gamma=gamma, **settings)
+            values, after, _ = contrastive.isogclr(queries, keys, rows, gamma=gamma, **settings)
             # Without the factor of each temperature.
             means.append((values / rows.temperature).mean() / 2)
             new.append(after)
@@ -311,7 +313,7 @@ def test_another_optimiser_of_the_temperatures(float64, seed):
         rows = [
             AdamRows(*(part[at] for part in table)) for table, at in zip(tables, here, strict=True)
         ]
-        gamma = float(losses.cosine_gamma(jnp.float64(step), minimum=0.2, decay_epochs=4))
+        gamma = float(contrastive.cosine_gamma(jnp.float64(step), minimum=0.2, decay_epochs=4))
         momentum, decay = (0.1, 0.98) if step else (1.0, 0.0)
         pair = tuple(trajectory.input("x", step))
         gradients, rows = adam_step(pair, rows, gamma, momentum, decay, step + 1)
@@ -341,7 +343,7 @@ def test_simclr(float64):
 
     @jax.value_and_grad
     def total(views):
-        return losses.info_nce(views, views, temperature=0.1).mean() * 0.1 / 0.07
+        return contrastive.info_nce(views, views, temperature=0.1).mean() * 0.1 / 0.07
 
     value, gradients = jax.jit(total)(trajectory.input("x", 0))
     trajectory.close(value, trajectory.file["loss"][0])
@@ -354,8 +356,8 @@ def test_clip(float64):
 
     @jax.value_and_grad
     def total(pair):
-        image = losses.info_nce(pair[0], pair[1], temperature=0.05)
-        text = losses.info_nce(pair[1], pair[0], temperature=0.05)
+        image = contrastive.info_nce(pair[0], pair[1], temperature=0.05)
+        text = contrastive.info_nce(pair[1], pair[0], temperature=0.05)
         return 0.5 * (image + text).mean()
 
     value, gradients = jax.jit(total)(trajectory.input("x", 0))

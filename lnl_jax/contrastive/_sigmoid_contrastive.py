@@ -8,9 +8,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses import _tiles
-from lnl_jax.losses._checks import check_count, in_range
-from lnl_jax.losses._embeddings import (
+from lnl_jax._arguments import check_count, in_range
+from lnl_jax.contrastive import _tiles
+from lnl_jax.contrastive._embeddings import (
     over_views,
     read_embeddings,
     read_pairs,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.losses._contrastive import ContrastiveStatistics
+from lnl_jax.contrastive._info_nce import ContrastiveStatistics
 
 
 class InnerEstimate(NamedTuple):
@@ -41,7 +41,7 @@ def difference_to_positive(statistics: ContrastiveStatistics) -> InnerEstimate:
         `InnerEstimate`.
 
     Example:
-        >>> from lnl_jax.losses import contrastive_statistics
+        >>> from lnl_jax.contrastive import contrastive_statistics
         >>> z = jnp.eye(3)
         >>> difference_to_positive(contrastive_statistics(z, z, temperature=1.0)).log_inner.tolist()
         [-1.000, -1.000, -1.000]
@@ -62,7 +62,7 @@ def raw_similarity(statistics: ContrastiveStatistics) -> InnerEstimate:
         `InnerEstimate`.
 
     Example:
-        >>> from lnl_jax.losses import contrastive_statistics
+        >>> from lnl_jax.contrastive import contrastive_statistics
         >>> z = jnp.eye(3)
         >>> raw_similarity(contrastive_statistics(z, z, temperature=1.0)).log_inner.tolist()
         [0.000, 0.000, 0.000]
@@ -83,7 +83,7 @@ def difference_with_diagonal(statistics: ContrastiveStatistics) -> InnerEstimate
         `InnerEstimate`.
 
     Example:
-        >>> from lnl_jax.losses import contrastive_statistics
+        >>> from lnl_jax.contrastive import contrastive_statistics
         >>> z = jnp.eye(3)
         >>> statistics = contrastive_statistics(z, z, temperature=1.0)
         >>> difference_with_diagonal(statistics).log_inner.tolist()
@@ -104,7 +104,7 @@ def difference_with_positive(statistics: ContrastiveStatistics) -> InnerEstimate
         `InnerEstimate`.
 
     Example:
-        >>> from lnl_jax.losses import contrastive_statistics
+        >>> from lnl_jax.contrastive import contrastive_statistics
         >>> z = jnp.eye(3)
         >>> statistics = contrastive_statistics(z, z, temperature=1.0)
         >>> difference_with_positive(statistics).log_inner.tolist()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from lnl_jax import losses
-from tests.losses.test_contrastive import SETTINGS, fresh, shapes, unit, visited
+from lnl_jax import contrastive
+from tests.contrastive.test_contrastive import SETTINGS, fresh, shapes, unit, visited
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
@@ -17,7 +17,7 @@ SIZE = 16
 
 
 def train_step(queries, keys, rows, positives=None, block_size=None):
-    values, new, aux = losses.isogclr(
+    values, new, aux = contrastive.isogclr(
         queries, keys, rows, positives=positives, block_size=block_size, **SETTINGS
     )
     return values.sum() / SIZE, (new, aux)
@@ -31,10 +31,10 @@ def gathered(queries, keys, rows, block_size):
 
 
 def round_the_ring(queries, keys, rows, block_size):
-    statistics = losses.ring_statistics(
+    statistics = contrastive.ring_statistics(
         queries, keys, axis_name="data", temperature=rows.temperature, block_size=block_size
     )
-    values, new, aux = losses.isogclr_of(statistics, rows, **SETTINGS)
+    values, new, aux = contrastive.isogclr_from_statistics(statistics, rows, **SETTINGS)
     return values.sum() / SIZE, (new, aux)
 
 
@@ -104,15 +104,15 @@ def test_views_and_shared_parameters_round_the_ring(rng, num_devices):
     def whole(weights):
         z = embed(weights, x)
         kept = jnp.tile(mask, 2)
-        values = losses.info_nce(z, z, temperature=temperature, where=kept)
+        values = contrastive.info_nce(z, z, temperature=temperature, where=kept)
         return jnp.where(mask, values, 0).sum() / SIZE
 
     def share(weights, x, mask, temperature):
         z = embed(weights, x)
-        statistics = losses.ring_statistics(
+        statistics = contrastive.ring_statistics(
             z, z, axis_name="data", temperature=temperature, where=jnp.tile(mask, 2), block_size=5
         )
-        return jnp.where(mask, losses.info_nce_of(statistics), 0).sum() / SIZE
+        return jnp.where(mask, contrastive.info_nce_from_statistics(statistics), 0).sum() / SIZE
 
     def local(x, mask, temperature):
         value, gradient = jax.value_and_grad(share)(weights, x, mask, temperature)
@@ -129,15 +129,15 @@ def test_shared_gradients_are_summed_already(rng):
 
     def share(weights, x):
         z = x @ weights
-        statistics = losses.ring_statistics(z, z, axis_name="data", temperature=0.2)
-        return losses.info_nce_of(statistics).sum() / SIZE
+        statistics = contrastive.ring_statistics(z, z, axis_name="data", temperature=0.2)
+        return contrastive.info_nce_from_statistics(statistics).sum() / SIZE
 
     def local(x):
         gradient = jax.grad(share)(weights, x)
         return gradient, jax.lax.psum(gradient, "data")
 
     gradient, summed_again = sharded(local, 2, PartitionSpec())(x)
-    whole = jax.jit(jax.grad(lambda w: losses.info_nce(x @ w, x @ w, temperature=0.2).mean()))
+    whole = jax.jit(jax.grad(lambda w: contrastive.info_nce(x @ w, x @ w, temperature=0.2).mean()))
     close(gradient, whole(weights))
     close(summed_again, 2 * gradient)
 
@@ -147,20 +147,22 @@ def test_example_indices_travel_with_the_keys(rng):
     z, index = unit(rng, 4, 3), jnp.array([7, 8, 8, 9])
 
     def local(z, index):
-        return losses.ring_statistics(
+        return contrastive.ring_statistics(
             z, z, axis_name="data", temperature=0.2, query_index=index, key_index=index
         )
 
     found = sharded(local, 2, PartitionSpec("data"))(z, index)
-    whole = losses.contrastive_statistics(z, z, temperature=0.2, query_index=index, key_index=index)
+    whole = contrastive.contrastive_statistics(
+        z, z, temperature=0.2, query_index=index, key_index=index
+    )
     assert found.count.tolist() == [3, 2, 2, 3]
     close(found, whole)
 
 
 def test_the_ring_holds_no_key_of_all_devices_and_takes_a_mask_of_its_own_keys(rng):
     def local(z):
-        return losses.info_nce_of(
-            losses.ring_statistics(z, z, axis_name="data", temperature=0.2, block_size=2)
+        return contrastive.info_nce_from_statistics(
+            contrastive.ring_statistics(z, z, axis_name="data", temperature=0.2, block_size=2)
         ).sum()
 
     per_device = jax.ShapeDtypeStruct((1, 8, 4), jnp.float32)
@@ -169,7 +171,7 @@ def test_the_ring_holds_no_key_of_all_devices_and_takes_a_mask_of_its_own_keys(r
     assert max(int(np.prod(shape)) for shape in shapes(jaxpr.jaxpr)) == 8 * 4
     z = jnp.eye(2)
     with pytest.raises(ValueError, match="where must say which of the device's own keys"):
-        losses.ring_statistics(z, z, axis_name="data", temperature=1.0, where=jnp.ones((2, 2)))
+        contrastive.ring_statistics(z, z, axis_name="data", temperature=1.0, where=jnp.ones((2, 2)))
 
 
 @pytest.mark.slow
@@ -198,9 +200,9 @@ def encode(params, batch):
 def loss_of(rows):
     def loss(params, embeddings):
         views = jnp.swapaxes(embeddings, 0, 1)
-        values, new, aux = losses.isogclr(views, views, rows, block_size=4, **SETTINGS)
+        values, new, aux = contrastive.isogclr(views, views, rows, block_size=4, **SETTINGS)
         scale = jnp.exp(params["log_scale"])
-        own = losses.info_nce(views[0], views[1], temperature=scale)
+        own = contrastive.info_nce(views[0], views[1], temperature=scale)
         return (values + own).mean(), (new, aux)
 
     return loss
@@ -215,7 +217,7 @@ def test_chunks_of_the_encoder_change_nothing(rng, chunk):
 
     @jax.jit
     def both(params, batch):
-        cached = losses.cached_contrastive_grads(encode, params, batch, loss, chunk)
+        cached = contrastive.cached_contrastive_grads(encode, params, batch, loss, chunk)
         plain = jax.value_and_grad(lambda p: loss(p, encode(p, batch)), has_aux=True)
         return cached, plain(params)
 
@@ -235,7 +237,7 @@ def test_only_one_chunk_of_activations_is_alive():
     loss = loss_of(fresh(32))
     plain = jax.grad(lambda p, batch: loss(p, encode(p, batch))[0])
     assert most_activations(plain) == 32
-    cached = functools.partial(losses.cached_contrastive_grads, encode, loss=loss, chunk=4)
+    cached = functools.partial(contrastive.cached_contrastive_grads, encode, loss=loss, chunk=4)
     assert most_activations(lambda p, batch: cached(p, batch)[1]) == 4
 
 
@@ -246,4 +248,4 @@ def test_only_one_chunk_of_activations_is_alive():
 def test_chunks_and_batches_that_do_not_fit_are_named(chunk, lengths, message):
     batch = [jnp.zeros((length, 2)) for length in lengths]
     with pytest.raises(ValueError, match=message):
-        losses.cached_contrastive_grads(None, None, batch, None, chunk)
+        contrastive.cached_contrastive_grads(None, None, batch, None, chunk)

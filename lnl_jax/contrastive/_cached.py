@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.losses import _tiles
-from lnl_jax.losses._checks import check_count, computation_dtype
+from lnl_jax._arguments import check_count, computation_dtype
+from lnl_jax.contrastive import _tiles
 
 PyTree = Any
 
@@ -51,7 +51,7 @@ def cached_contrastive_grads(
         ValueError: if `chunk` is no such integer, or arrays of `batch` differ in length.
 
     Example:
-        >>> from lnl_jax.losses import info_nce
+        >>> from lnl_jax.contrastive import info_nce
         >>> def encode(weights, x):
         ...     return x @ weights
         >>> def loss(weights, z):

@@ -11,15 +11,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax.losses._checks import check_range, in_range
-from lnl_jax.losses._contrastive import ContrastiveStatistics, contrastive_statistics
-from lnl_jax.losses._inner_estimates import (
+from lnl_jax._arguments import check_range, in_range
+from lnl_jax.contrastive._info_nce import ContrastiveStatistics, contrastive_statistics
+from lnl_jax.contrastive._inner_estimates import (
     Estimator,
     FirstVisit,
     difference_to_positive,
     restart_example,
 )
-from lnl_jax.losses._sogclr import sogclr_of
+from lnl_jax.contrastive._sogclr import sogclr_from_statistics
 
 
 class ContrastiveRows(NamedTuple):
@@ -184,7 +184,7 @@ def isogclr(
         where=where,
         block_size=block_size,
     )
-    losses, rows, aux = isogclr_of(
+    losses, rows, aux = isogclr_from_statistics(
         statistics,
         rows,
         rho=rho,
@@ -200,7 +200,7 @@ def isogclr(
     return losses.astype(jnp.asarray(queries).dtype), rows, aux
 
 
-def isogclr_of(
+def isogclr_from_statistics(
     statistics: ContrastiveStatistics,
     rows: ContrastiveRows,
     *,
@@ -240,7 +240,8 @@ def isogclr_of(
         >>> z = jnp.eye(3)
         >>> statistics = contrastive_statistics(z, z, temperature=0.2)
         >>> settings = dict(rho=0.4, gamma=1.0, temperature_step=0.1, temperature_momentum=1.0)
-        >>> rows = isogclr_of(statistics, rows, temperature_range=(0.05, 1.0), **settings)[1]
+        >>> settings["temperature_range"] = (0.05, 1.0)
+        >>> _, rows, _ = isogclr_from_statistics(statistics, rows, **settings)
         >>> rows.temperature.tolist()
         [0.160, 0.160, 0.160]
 
@@ -258,7 +259,7 @@ def isogclr_of(
     step = in_range("temperature_step", temperature_step, dtype, at_least=0)
     momentum = in_range("temperature_momentum", temperature_momentum, dtype, above=0, at_most=1)
 
-    losses, log_u, aux = sogclr_of(
+    losses, log_u, aux = sogclr_from_statistics(
         statistics, rows.log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
     )
     q = aux.pop("temperature_gradient") + rho

@@ -1,0 +1,90 @@
+"""What several rooms check of their arguments: floating scores, ranges, counts, masks.
+
+A message names the argument, what was given and what to do.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def read_logits(logits: Array, axis: int) -> Array:
+    logits = jnp.asarray(logits)
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
+    if logits.ndim == 0:
+        raise ValueError("logits must have a class axis, got a scalar.")
+    if not -logits.ndim <= axis < logits.ndim:
+        raise ValueError(f"axis must be an axis of logits of shape {logits.shape}, got {axis}.")
+    return logits
+
+
+def computation_dtype(dtype: np.dtype) -> np.dtype:
+    """At least float32: half precision is for storage, not for sums and exponentials."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> Array:
+    """The value in `dtype`, within the bounds of `check_range`.
+
+    Python and NumPy numbers out of range raise; a JAX value cannot be looked at while it is
+    traced, so it turns into NaN, which the loss then shows.
+    """
+    if not isinstance(value, jax.Array):
+        check_range(name, value, **bounds)
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(value).astype(dtype)
+        # A number just within a bound may round to it.
+        check_range(name, rounded, **bounds)
+        return jnp.asarray(rounded)
+    value = value.astype(dtype)
+    return jnp.where(_within(value, **bounds), value, jnp.nan)
+
+
+def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
+    """Raises ValueError unless the value is `above`, `at_least`, `at_most`, `below` the bounds."""
+    if not _within(np.asarray(value), **bounds).all():
+        words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
+        allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())
+        raise ValueError(f"{name} must be {allowed or 'a number'}, got {value}.")
+
+
+def _within(
+    value: Array | np.ndarray,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    below: float | None = None,
+) -> Array | np.ndarray:
+    within = (value > above) & (value >= at_least) & (value <= at_most)
+    return within if below is None else within & (value < below)
+
+
+def check_count(name: str, value: int, at_most: int | None = None) -> None:
+    """Raises ValueError unless the value is a Python integer from 1 to `at_most`."""
+    largest = math.inf if at_most is None else at_most
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        to = "" if at_most is None else f" to the number of classes, {at_most}"
+        raise ValueError(f"{name} must be an integer from 1{to or ' on'}; got {value}.")
+
+
+def read_mask(name: str, mask: ArrayLike, shape: tuple[int, ...], repair: str) -> Array:
+    """A boolean mask, broadcast to `shape`; `repair` says what to do about one that does not fit.
+
+    Raises:
+        ValueError: if the mask is not boolean or does not broadcast.
+    """
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"{name} must be boolean, got {mask.dtype}; compare it with 0.")
+    try:
+        return jnp.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must broadcast to the shape {shape}, got {mask.shape}. {repair}"
+        ) from None

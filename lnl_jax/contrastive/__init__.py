@@ -1,0 +1,59 @@
+"""Contrastive losses: queries and keys in, one loss per anchor out, rows in and rows out."""
+
+from lnl_jax.contrastive._cached import cached_contrastive_grads
+from lnl_jax.contrastive._fastclip import cosine_gamma, fastclip
+from lnl_jax.contrastive._info_nce import (
+    ContrastiveStatistics,
+    contrastive_statistics,
+    decoupled_contrastive,
+    info_nce,
+    info_nce_from_statistics,
+    similarity_statistics,
+)
+from lnl_jax.contrastive._inner_estimates import (
+    InnerEstimate,
+    difference_to_positive,
+    difference_with_diagonal,
+    difference_with_positive,
+    raw_similarity,
+    restart_batch,
+    restart_example,
+    start_from_zero,
+)
+from lnl_jax.contrastive._isogclr import (
+    ContrastiveRows,
+    isogclr,
+    isogclr_from_statistics,
+    temperature_step,
+)
+from lnl_jax.contrastive._ring import ring_statistics
+from lnl_jax.contrastive._sigmoid_contrastive import sigmoid_contrastive
+from lnl_jax.contrastive._sogclr import sogclr, sogclr_from_statistics
+
+__all__ = [
+    "ContrastiveRows",
+    "ContrastiveStatistics",
+    "InnerEstimate",
+    "cached_contrastive_grads",
+    "contrastive_statistics",
+    "cosine_gamma",
+    "decoupled_contrastive",
+    "difference_to_positive",
+    "difference_with_diagonal",
+    "difference_with_positive",
+    "fastclip",
+    "info_nce",
+    "info_nce_from_statistics",
+    "isogclr",
+    "isogclr_from_statistics",
+    "raw_similarity",
+    "restart_batch",
+    "restart_example",
+    "ring_statistics",
+    "sigmoid_contrastive",
+    "similarity_statistics",
+    "sogclr",
+    "sogclr_from_statistics",
+    "start_from_zero",
+    "temperature_step",
+]
