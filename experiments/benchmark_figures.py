@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from experiments.benchmark_tables import (
     Cells,
@@ -53,7 +52,9 @@ def critical_difference(losses: int, conditions: int, level: float = LEVEL) -> f
 
     q sqrt(k (k + 1) / (6 N)) for k losses and N conditions, q the studentized range over sqrt(2).
     """
-    q = stats.studentized_range.ppf(1 - level, losses, math.inf) / math.sqrt(2)
+    from scipy.stats import studentized_range
+
+    q = studentized_range.ppf(1 - level, losses, math.inf) / math.sqrt(2)
     return float(q * math.sqrt(losses * (losses + 1) / (6 * conditions)))
 
 
@@ -64,13 +65,15 @@ def compare(
 
     The conditions of one data set are not independent, so the tests are a guide and no proof.
     """
+    from scipy.stats import friedmanchisquare
+
     values = scores(cells, conditions, losses)
     if len(values) < 2 or len(losses) < 3:
         return None
     ranks = average_ranks(cells, conditions, losses)
     ordered = {loss: ranks[loss] for loss in best_first(losses, ranks)}
     all_equal = (values == values[:, :1]).all()  # the statistic would be 0/0
-    p_value = math.nan if all_equal else float(stats.friedmanchisquare(*values.T).pvalue)
+    p_value = math.nan if all_equal else float(friedmanchisquare(*values.T).pvalue)
     return Comparison(ordered, len(values), p_value, critical_difference(len(losses), len(values)))
 
 

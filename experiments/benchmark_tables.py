@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from experiments.files import csv_bytes
 from experiments.outputs import Artifact, Row
@@ -196,10 +195,12 @@ def average_ranks(
     cells: Cells, conditions: Sequence[Condition], losses: Sequence[str]
 ) -> dict[str, float]:
     """The mean over complete conditions of each loss's rank, 1 is best; empty without any."""
+    from scipy.stats import rankdata
+
     values = scores(cells, conditions, losses)
     if not values.size:
         return {}
-    ranks = stats.rankdata(-values, axis=1).mean(0)
+    ranks = rankdata(-values, axis=1).mean(0)
     return dict(zip(losses, ranks.tolist(), strict=True))
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from experiments.choices import (
     HYPERPARAMETERS,
@@ -204,10 +203,12 @@ def _leaderboard(
     methods: Sequence[Method], results: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """A line per loss, mean and deviation for each noise, best mean rank first."""
+    from scipy.stats import rankdata
+
     means = np.array(
         [[row["accuracy %"] for row in results if row["noise"] == name] for name in NOISES]
     )
-    ranks = stats.rankdata(-means, axis=1).mean(0)
+    ranks = rankdata(-means, axis=1).mean(0)
     cells = {(row["noise"], row["loss"]): row for row in results}
     rows = []
     for index in np.argsort(ranks, kind="stable"):

@@ -17,8 +17,8 @@ import lnl_jax
 ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
 PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__) if module.ispkg)
 METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
-# What every room may import: readers of arguments that several need.
-SHARED = {"lnl_jax._arguments"}
+# What every room may import: readers of arguments that several need, and what names an extra.
+SHARED = {"lnl_jax._arguments", "lnl_jax._extras", "lnl_jax._flax"}
 MAY_IMPORT = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
     "metrics": {"jax", "optax"},
@@ -122,6 +122,68 @@ def test_importing_a_package_does_not_import_what_only_some_functions_need():
     assert not {*HEAVY, "flax", "rich"} & set(loaded)
 
 
+def test_the_command_line_starts_without_what_only_a_run_needs():
+    loaded = run_python("import sys, experiments.runner\nprint(*sys.modules)")
+    assert "experiments.ldr_digits" in loaded
+    assert not {*HEAVY, "scipy.stats", "pandas"} & set(loaded)
+
+
+def test_rooms_are_attributes_that_are_imported_when_they_are_asked_for():
+    code = f"""
+import sys, lnl_jax
+print({{"jax", "flax"}} & set(sys.modules), set({PACKAGES}) <= set(dir(lnl_jax)))
+print(lnl_jax.losses.ldr_kl.__name__, "flax" in sys.modules, hasattr(lnl_jax, "loses"))
+"""
+    assert run_python(code) == ["set()", "True", "ldr_kl", "False", "False"]
+
+
+WITHOUT_EXTRAS = {
+    "import lnl_jax.models": ("flax", "train"),
+    "import lnl_jax.distill": ("flax", "train"),
+    "from lnl_jax import models": ("flax", "train"),
+    "lnl_jax.data.digits()": ("scikit-learn", "data"),
+    "from lnl_jax.data import decoding; decoding.middle(None, 1)": ("pillow", "data"),
+    "next(lnl_jax.data.stream({}, lnl_jax.data.epoch_plan(2, 1)))": ("grain", "data"),
+    "lnl_jax.train.open_checkpoints('nowhere')": ("orbax-checkpoint", "train"),
+    "import runpy; runpy.run_path('experiments/run.py', run_name='__main__')": ("flax", "train"),
+    "import runpy; runpy.run_path('experiments/report.py', run_name='__main__')": ("flax", "train"),
+}
+
+
+def test_what_an_extra_brings_is_asked_for_by_name():
+    code = f"""
+import sys
+for name in {(*HEAVY, "flax", "rich")}:
+    sys.modules[name] = None
+import lnl_jax
+sys.stderr = sys.stdout
+for line in {list(WITHOUT_EXTRAS)}:
+    try:
+        exec(line)
+    except ModuleNotFoundError as error:
+        print(error)
+    except SystemExit:
+        pass
+"""
+    wanted = [
+        f"{package} is not installed: pip install 'lnl-jax[{extra}]'".split()
+        for package, extra in WITHOUT_EXTRAS.values()
+    ]
+    found = [word for word in run_python(code) if word != "error:"]
+    assert found == [word for words in wanted for word in words]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_of_an_optional_package_says_which_extra_brings_it(package):
+    for file in (ROOT / "lnl_jax" / package).rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                source = ast.unparse(function)
+                found = re.findall(r"^    (?:from|import) (\w+)", source, flags=re.M)
+                for name in set(found) & {*HEAVY, "tqdm"}:
+                    assert f"require('{name}')" in source, (file, function.name)
+
+
 PUBLIC = [
     pytest.param(package, name, id=f"{package}.{name}")
     for package in (*PACKAGES, "data.augment", "data.preprocess")
@@ -138,7 +200,8 @@ def test_public_names_are_what_a_package_imports(package):
     module = importlib.import_module(f"lnl_jax.{package}")
     imports = ast.parse(inspect.getsource(module)).body[1:-1]
     assert len(set(module.__all__)) == len(module.__all__)
-    assert {alias.name for node in imports for alias in node.names} == set(module.__all__)
+    names = {alias.name for node in imports for alias in node.names}
+    assert names - SHARED == set(module.__all__)
 
 
 def sections(text):

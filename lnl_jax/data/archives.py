@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lnl_jax._extras import require
 from lnl_jax.data.downloads import RemoteFile, download
 from lnl_jax.data.npz import save_npz
 
@@ -22,9 +23,8 @@ def files_of(name: str) -> list[RemoteFile]:
     Raises:
         ModuleNotFoundError: if TensorFlow Datasets is not installed.
     """
+    require("tensorflow_datasets")
     spec = importlib.util.find_spec("tensorflow_datasets")
-    if spec is None:
-        raise ModuleNotFoundError("tensorflow_datasets is not installed: pip install lnl-jax[data]")
     # The package takes seconds to import; its files are there without that.
     package = importlib.resources.files(importlib.util.module_from_spec(spec))
     table = package.joinpath("url_checksums", f"{name}.txt").read_text()

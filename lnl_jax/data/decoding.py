@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lnl_jax._extras import require
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -24,6 +26,7 @@ def decode(content: bytes, name: str, fit: Callable[["Image"], "Image"]) -> np.n
     Raises:
         ValueError: if the bytes are no picture, or not all of it; names it.
     """
+    require("PIL")
     from PIL import Image
 
     try:
@@ -36,6 +39,7 @@ def decode(content: bytes, name: str, fit: Callable[["Image"], "Image"]) -> np.n
 
 def middle(image: "Image", size: int) -> "Image":
     """The largest square in the middle of a picture, resized."""
+    require("PIL")
     from PIL import Image, ImageOps
 
     return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
@@ -49,6 +53,7 @@ def part(image: "Image", box: tuple[float, float, float, float], size: int) -> "
         box: left, top, right and bottom of the part, in pixels.
         size: rows and columns of the result.
     """
+    require("PIL")
     from PIL import Image
 
     # First by whole factors where it gets much smaller, which is several times as fast.

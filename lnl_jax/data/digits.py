@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lnl_jax._extras import require
 from lnl_jax.data.labels import check_labels
 
 NUM_CLASSES = 10
@@ -25,6 +26,7 @@ def digits() -> dict[str, np.ndarray]:
         Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI Machine Learning
         Repository, 1998), the test part.
     """
+    require("sklearn")
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

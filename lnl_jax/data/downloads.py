@@ -8,6 +8,8 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from lnl_jax._extras import require
+
 # Seconds: an answer that takes longer does not come. A server may pause for longer than that once
 # it has begun to send.
 TO_ANSWER = 5
@@ -99,6 +101,7 @@ def _request(url: str, **options) -> urllib.request.Request:
 
 
 def _receive(file: RemoteFile, path: Path, present: int) -> None:
+    require("tqdm")
     from tqdm import tqdm
 
     request = _request(file.url)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lnl_jax._extras import require
 from lnl_jax.data.dataset import PARTS
 
 
@@ -30,6 +31,7 @@ def read_prepared(folder: Path) -> dict[str, np.ndarray]:
     TensorFlow Datasets shuffles what it stores. Where it kept an ``id`` the examples are put in
     order of it, so that a row number means the same in every copy of the set.
     """
+    require("tensorflow_datasets")
     import tensorflow_datasets as tfds
 
     # Reads the very folder that was found: asked by name, it would look for the version of its own
@@ -52,6 +54,7 @@ def can_prepare() -> bool:
 
 def prepare(folder: Path, name: str) -> None:
     """Downloads and prepares a set with TensorFlow Datasets."""
+    require("tensorflow_datasets")
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=os.fspath(folder), file_format="array_record")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
+from lnl_jax._extras import require
 from lnl_jax.data.batches import take
 
 
@@ -40,6 +41,7 @@ def stream(
             f"num_threads must be at least 0 and buffer_size at least 1, got {num_threads} and "
             f"{buffer_size}."
         )
+    require("grain")
     import grain
 
     def batch(step: int) -> dict:

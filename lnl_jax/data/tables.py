@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax._extras import require
 from lnl_jax.data.dataset import KEYS, PARTS, Splits, splits_of
 from lnl_jax.data.downloads import check_connection
 from lnl_jax.data.npz import check_folder, load_npz
@@ -158,6 +159,7 @@ def _scaled(splits: Splits) -> Splits:
 
 
 def _from_openml(table: _Table) -> dict[str, np.ndarray]:
+    require("sklearn")
     from sklearn.datasets import fetch_openml
 
     try:
@@ -175,6 +177,7 @@ def _from_openml(table: _Table) -> dict[str, np.ndarray]:
 
 
 def _is_cached(table: _Table) -> bool:
+    require("sklearn")
     from sklearn.datasets import get_data_home
 
     # Where scikit-learn keeps the description, which comes first. If that place changes, a set in

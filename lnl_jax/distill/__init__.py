@@ -1,5 +1,6 @@
 """Dataset distillation: soft labels that cost little, the images they belong to, and the ledger."""
 
+import lnl_jax._flax  # noqa: F401
 from lnl_jax.distill.batch_statistics import (
     batch_norm_gap,
     batch_norm_inputs,

@@ -6,6 +6,7 @@ All are called alike: ``model.init(key, images)`` makes ``params`` and, for thos
 normalised by the batch, and the new statistics, which examples outside `mask` do not enter.
 """
 
+import lnl_jax._flax  # noqa: F401
 from lnl_jax.models._transformer import gelu, quick_gelu
 from lnl_jax.models.clip import CLIP, TextTower, VisionTower, clip_rn50, clip_vit_b32
 from lnl_jax.models.clip_resnet import ModifiedResNet

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lnl_jax._extras import require
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -66,6 +68,7 @@ def load_tokenizer(path: str | os.PathLike[str], *, context_length: int = 77) ->
 
 
 def _read(folder: Path) -> "Tokenizer":
+    require("tokenizers")
     from tokenizers import Tokenizer
 
     whole, vocabulary, merges = (
@@ -88,6 +91,7 @@ def _read(folder: Path) -> "Tokenizer":
 
 def _built(vocabulary: Path, merges: Path) -> "Tokenizer":
     """What a `tokenizer.json` of CLIP says, for its two older files."""
+    require("tokenizers")
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     pairs = models.BPE.from_file(

@@ -12,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
+from lnl_jax._extras import require
 from lnl_jax.models import _clip_configs as configs
 from lnl_jax.models import _clip_names as names
 from lnl_jax.models._transformer import Activation
@@ -191,6 +192,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if gone or not parts:
             raise FileNotFoundError(f"{path} names files that are not there: {_list(gone)}.")
         return {k: v for part in parts for k, v in _read(path.parent / part).items()}
+    require("safetensors")
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lnl_jax._extras import require
 from lnl_jax.train.tables import is_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> Checkpo
     Returns:
       An Orbax `CheckpointManager`.
     """
+    require("orbax")
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(
@@ -65,6 +67,7 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
     Raises:
       ValueError: if a leaf is neither, or the step is not larger than the last one.
     """
+    require("orbax")
     import orbax.checkpoint as ocp
 
     latest = manager.latest_step()
@@ -110,6 +113,7 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
     Raises:
       ValueError: if the saved leaves are not those of `like`.
     """
+    require("orbax")
     import orbax.checkpoint as ocp
 
     step = manager.latest_step()
@@ -129,6 +133,7 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
 
 
 def _read_json(manager: CheckpointManager, step: int) -> dict:
+    require("orbax")
     import orbax.checkpoint as ocp
 
     args = ocp.args.Composite(metadata=ocp.args.JsonRestore())

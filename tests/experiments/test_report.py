@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import page, report, report_curves, results
+from experiments import page, report, report_curves, results, results_report
 from experiments.outputs import Artifact
 
 NASTY = '<script>alert("x & y")</script>'
@@ -200,7 +200,7 @@ def test_what_older_versions_did_not_write_is_not_recorded(tmp_path):
 def test_a_run_that_goes_on_is_shown_up_to_its_last_whole_row(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config({})))
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "bad": "NaN"}\n{"epoch": 2, "ba')
-    (run,) = report.find_runs([tmp_path])
+    (run,) = results_report.find_runs([tmp_path])
     assert run.summary is None
     assert run.rows[0]["epoch"] == 1
     assert math.isnan(run.rows[0]["bad"])
@@ -208,7 +208,7 @@ def test_a_run_that_goes_on_is_shown_up_to_its_last_whole_row(tmp_path):
 
 
 def test_folders_are_found_below_and_each_once(folders):
-    found = report.find_runs([folders.parent, folders / "seed=1"])
+    found = results_report.find_runs([folders.parent, folders / "seed=1"])
     assert [run.path.name for run in found] == ["seed=0", "seed=1"]
 
 

@@ -1,0 +1,159 @@
+"""Runs experiments and sweeps: command line -> function call -> results folder."""
+
+import contextlib
+import errno
+import sys
+import traceback
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from experiments import EXPERIMENTS, SWEEPS, command_line, progress, results
+from experiments.choices import is_generated
+from experiments.command_line import Call, UsageError
+from experiments.results import Results
+
+
+def carry_out(argv: Sequence[str]) -> int:
+    """Carries out one command of `run.py`; returns the exit code."""
+    debug = "--debug" in argv
+    try:
+        options, words, format_help = command_line.parse_frame(argv)
+        with contextlib.nullcontext() if debug else _quiet():
+            return _do(options, words, format_help, argv)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on after the last finished epoch", 130)
+    except UsageError as error:
+        return _fail(f"error: {error}", 2, debug=debug)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        text = "the disk is full; what was written is readable, with more space the same command"
+        return _fail(f"error: {text} resumes ({error})", 1, debug=debug)
+
+
+def _do(
+    options: Namespace, words: Sequence[str], format_help: Callable[[], str], argv: Sequence[str]
+) -> int:
+    console = progress.make_console()
+    if options.exp is None and options.help:
+        print(format_help())
+    elif options.list:
+        _list(console)
+    elif options.sweep is not None:
+        return _sweep(console, options, command_line.pairs(words), argv)
+    elif options.exp is None:
+        raise UsageError("give --exp NAME, --sweep NAME, --list or --help")
+    else:
+        experiment = command_line.look_up(EXPERIMENTS, options.exp, "experiment")
+        if options.help:
+            print(command_line.describe(options.exp, experiment))
+            return 0
+        call = command_line.bind(experiment, command_line.pairs(words))
+        return 0 if _run(console, options.exp, call, options, argv) else 1
+    return 0
+
+
+def _list(console: Console) -> None:
+    rows = [(name, command_line.first_line(f)) for name, f in EXPERIMENTS.items()]
+    progress.table(console, "experiments", [{"--exp": name, "": line} for name, line in rows])
+    if SWEEPS:
+        rows = [(name, exp, command_line.first_line(f)) for name, (exp, f) in SWEEPS.items()]
+        sweeps = [{"--sweep": name, "of": exp, "": line} for name, exp, line in rows]
+        progress.table(console, "sweeps", sweeps)
+
+
+def _sweep(
+    console: Console, options: Namespace, overrides: Mapping[str, str], argv: Sequence[str]
+) -> int:
+    """Runs every point of a sweep; a point that fails does not stop the others."""
+    name, points = command_line.look_up(SWEEPS, options.sweep, "sweep")
+    experiment = command_line.look_up(EXPERIMENTS, name, "experiment")
+    calls = [command_line.bind(experiment, point | overrides) for point in points()]
+    varied = list(dict.fromkeys(key for call in calls for key in call.overrides))
+    rows = []
+    for i, call in enumerate(calls, 1):
+        console.print(f"[{i}/{len(calls)}]", end=" ")
+        try:
+            summary = _run(console, name, call, options, argv)
+        except UsageError as error:  # such as a folder that another process is writing
+            summary = None
+            _fail(f"error: {error}", 2, debug=options.debug)
+        if summary is not None:
+            rows.append({key: call.config.get(key) for key in varied} | (summary["last"] or {}))
+    if rows:
+        progress.table(console, options.sweep, rows)
+    failed = len(calls) - len(rows)
+    return _fail(f"error: {failed} of {len(calls)} runs failed", 1) if failed else 0
+
+
+def _run(
+    console: Console, name: str, call: Call, options: Namespace, argv: Sequence[str]
+) -> dict[str, Any] | None:
+    """Runs one experiment or finds it finished; returns its summary, None where it failed."""
+    if options.data_dir is not None and not command_line.takes(EXPERIMENTS[name], "data_dir"):
+        raise UsageError(f"{name} reads no data from --data_dir")
+    path = results.folder(options.results_dir, name, call.overrides)
+    config = {"experiment": name, "arguments": call.config, "overrides": call.overrides}
+    config |= {"data_dir": options.data_dir, "argv": argv}
+    generated = [key for key, value in call.arguments.items() if is_generated(value)]
+    config |= {"generated_data": bool(generated)}
+    with results.open_results(path, config, force=options.force) as opened:
+        finished = opened.summary is not None
+        console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
+        for key in generated:
+            console.print(f"generated data, not real: --{key} {call.config[key]}")
+        if not finished:
+            try:
+                _record(console, EXPERIMENTS[name], call, options.data_dir, opened)
+            except (ValueError, FloatingPointError, FileNotFoundError) as error:
+                _fail(f"error: {error}", 1, debug=options.debug)
+                opened.discard_if_empty()
+                return None
+        for title, rows in opened.summary["tables"].items():
+            progress.table(console, title, rows)
+        console.print(progress.numbers(opened.summary["last"], opened.summary["seconds"]))
+        return opened.summary
+
+
+def _record(
+    console: Console, experiment: Callable, call: Call, data_dir: str | None, opened: Results
+) -> None:
+    """Calls the experiment and writes all that it yields."""
+    resume = opened.start(resumable=command_line.takes(experiment, "resume"))
+    if resume.rows:
+        console.print(f"resuming after epoch {resume.rows[-1].get('epoch', len(resume.rows))}")
+    handed = {"resume": resume, "data_dir": data_dir}
+    handed = {key: v for key, v in handed.items() if command_line.takes(experiment, key)}
+    name, epochs = experiment.__name__, call.arguments.get("epochs")
+    with progress.progress(console, name, epochs, resume.rows) as update:
+        for output in experiment(**call.arguments, **handed):
+            row = opened.write(output)
+            if row is not None:
+                update(row)
+        opened.finish()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what Orbax and its libraries log away from the user; their errors are raised anyway."""
+    import absl.logging
+
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(orbax|tensorstore|etils|flax)\b")
+            yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _fail(message: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    print(" ".join(message.split()), file=sys.stderr)
+    return code
