@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import AxisType
 from jax.typing import ArrayLike
 
 
@@ -88,3 +89,48 @@ def read_mask(name: str, mask: ArrayLike, shape: tuple[int, ...], repair: str) -
         raise ValueError(
             f"{name} must broadcast to the shape {shape}, got {mask.shape}. {repair}"
         ) from None
+
+
+def read_example_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """A boolean mask with an entry for each example, of exactly this shape.
+
+    Raises:
+        ValueError: if the mask is not boolean or has another shape.
+    """
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(
+            f"{name} must be boolean, got {mask.dtype}; compare it with 0, and multiply the losses "
+            "where weights are meant."
+        )
+    if mask.shape != shape:
+        raise ValueError(
+            f"{name} must have one entry per example, shape {shape}; got {mask.shape}."
+        )
+    return mask
+
+
+def check_integer(name: str, value: int, *, at_least: int = 1, at_most: int | None = None) -> None:
+    """Raises ValueError unless the value is an integer, Python's or NumPy's, within the bounds."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < at_least or (at_most is not None and value > at_most):
+        to = " on" if at_most is None else f" to {at_most}"
+        raise ValueError(f"{name} must be an integer from {at_least}{to}, got {value!r}.")
+
+
+def refuse_explicit_mesh(**arrays: object) -> None:
+    """Raises ValueError where an array is split over an Explicit axis of a mesh.
+
+    There every lookup and sort has to say where its result lies, which is the caller's to know.
+    """
+    for name, tree in arrays.items():
+        for leaf in jax.tree.leaves(tree):
+            if not isinstance(leaf, jax.Array):
+                continue
+            sharding = jax.typeof(leaf).sharding
+            split = any(part is not None for part in sharding.spec)
+            if split and AxisType.Explicit in sharding.mesh.axis_types:
+                raise ValueError(
+                    f"{name} is split over a mesh with Explicit axes; make the mesh with "
+                    "lnl_jax.train.data_mesh, or with axis_types=(jax.sharding.AxisType.Auto,)."
+                )

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import refuse_explicit_mesh
+from lnl_jax.metrics._checks import read_where
+
 
 class Average(NamedTuple):
     """A sum over examples and how many they are: divided once, at the end.
@@ -32,9 +35,9 @@ def average(values: Array, where: Array | None) -> Average:
     """The `Average` of the values at which `where` is true, over all axes.
 
     Raises:
-        ValueError: if `where` has another shape.
+        ValueError: if `where` is not boolean or has another shape.
     """
-    where = read_mask(where, values.shape)
+    where = read_where(where, values.shape)
     values = jnp.where(where, values.astype(jnp.float32), 0)
     return Average(values.sum(), where.sum().astype(jnp.float32))
 
@@ -45,28 +48,15 @@ def group_sums(values: Array, groups: Array, num_groups: int, where: Array | Non
     A value whose group is not from 0 to ``num_groups - 1`` is in none.
 
     Raises:
-        ValueError: if `where` has another shape.
+        ValueError: if `where` is not boolean or has another shape, or the arrays are split over an
+            Explicit axis of a mesh.
     """
-    inside = read_mask(where, values.shape) & (groups >= 0) & (groups < num_groups)
+    refuse_explicit_mesh(values=values, groups=groups)
+    inside = read_where(where, values.shape) & (groups >= 0) & (groups < num_groups)
     # A scatter drops what lies beyond the end, but takes a negative index to count from there.
     index = jnp.where(inside, groups, num_groups).reshape(-1)
     values = values.astype(jnp.float32).reshape(-1)
     return jnp.zeros(num_groups, jnp.float32).at[index].add(values, mode="drop")
-
-
-def read_mask(where: Array | None, shape: tuple[int, ...]) -> Array:
-    """The mask of the examples to count, all of them where there is none.
-
-    Raises:
-        ValueError: if it has another shape.
-    """
-    if where is None:
-        return jnp.ones(shape, bool)
-    if where.shape != shape:
-        raise ValueError(
-            f"where must have one entry per example, shape {shape}; got {where.shape}."
-        )
-    return where
 
 
 def merge(first: Any, second: Any) -> Any:
@@ -79,10 +69,18 @@ def merge(first: Any, second: Any) -> Any:
     Returns:
         The pytree of the sums over both.
 
+    Raises:
+        ValueError: if the structures differ.
+
     Example:
         >>> first = Average(jnp.float32(3), jnp.float32(4))
         >>> second = Average(jnp.float32(1), jnp.float32(1))
         >>> float(merge(first, second).value)
         0.800
     """
+    if jax.tree.structure(first) != jax.tree.structure(second):
+        raise ValueError(
+            f"first and second must have one structure, got {jax.tree.structure(first)} and "
+            f"{jax.tree.structure(second)}."
+        )
     return jax.tree.map(jnp.add, first, second)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import check_count
 from lnl_jax.metrics._average import Average, average, group_sums
-from lnl_jax.metrics._checks import check_count, check_labels, is_class
+from lnl_jax.metrics._checks import read_scores
 
 
 class CalibrationBins(NamedTuple):
@@ -44,7 +45,7 @@ def calibration_bins(
         the confidences of a bin NaN.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape, or `num_bins` is below 1.
+        ValueError: if `labels` or `where` have another shape or type, or `num_bins` is below 1.
 
     Example:
         >>> logits = jnp.log(jnp.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6]]))
@@ -55,10 +56,10 @@ def calibration_bins(
     References:
         Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Section 2.
     """
-    check_labels(logits, labels)
+    logits, labels = read_scores(logits, labels)
     check_count("num_bins", num_bins)
     confidence = jax.nn.softmax(logits.astype(jnp.float32), -1).max(-1)
-    correct = logits.argmax(-1) == labels.astype(jnp.int32)
+    correct = logits.argmax(-1) == labels
     edges = jnp.arange(1, num_bins, dtype=jnp.float32) / num_bins
     # As many as there are edges below: one that equals an edge belongs to the bin under it.
     bins = jnp.searchsorted(edges, confidence, method="compare_all").astype(jnp.int32)
@@ -114,7 +115,7 @@ def brier_score(logits: Array, labels: Array, *, where: Array | None = None) -> 
         The `Average` over the counted examples; its value is NaN if a label is outside ``[0, K)``.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape.
+        ValueError: if `labels` or `where` have another shape or type.
 
     Example:
         >>> round(float(brier_score(jnp.zeros((1, 2)), jnp.array([1])).value), 3)
@@ -124,9 +125,8 @@ def brier_score(logits: Array, labels: Array, *, where: Array | None = None) -> 
         Brier, "Verification of Forecasts Expressed in Terms of Probability" (Monthly Weather Review
         1950), equation 2.
     """
-    check_labels(logits, labels)
-    labels = labels.astype(jnp.int32)
+    logits, labels = read_scores(logits, labels)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32), -1)
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
     distances = jnp.square(probabilities - targets).sum(-1)
-    return average(jnp.where(is_class(labels, logits), distances, jnp.nan), where)
+    return average(jnp.where(labels >= 0, distances, jnp.nan), where)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from lnl_jax.metrics._average import Average, average, group_sums, read_mask
-from lnl_jax.metrics._checks import check_count, check_labels, is_class
+from lnl_jax._arguments import check_count
+from lnl_jax.metrics._average import Average, average, group_sums
+from lnl_jax.metrics._checks import read_classes, read_scores, read_where
 
 
 def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -21,7 +22,7 @@ def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Ave
         The `Average` over the counted examples.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape.
+        ValueError: if `labels` or `where` have another shape or type.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
@@ -29,8 +30,8 @@ def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Ave
         >>> float(accuracy(logits, jnp.array([0, 0, 1]), where=counted).value)
         0.5
     """
-    check_labels(logits, labels)
-    return average(logits.argmax(-1) == labels.astype(jnp.int32), where)
+    logits, labels = read_scores(logits, labels)
+    return average(logits.argmax(-1) == labels, where)
 
 
 def top_k_accuracy(logits: Array, labels: Array, k: int, *, where: Array | None = None) -> Average:
@@ -50,17 +51,16 @@ def top_k_accuracy(logits: Array, labels: Array, k: int, *, where: Array | None 
         does one whose score is NaN; a NaN of another class ranks before every number.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape, or `k` is out of range.
+        ValueError: if `labels` or `where` have another shape or type, or `k` is out of range.
 
     Example:
         >>> logits = jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
         >>> float(top_k_accuracy(logits, jnp.array([1, 2]), 2).value)
         0.5
     """
-    check_labels(logits, labels)
+    logits, labels = read_scores(logits, labels)
     check_count("k", k, logits.shape[-1])
-    labels = labels.astype(jnp.int32)
-    valid = is_class(labels, logits)
+    valid = labels >= 0
     index = jnp.where(valid, labels, 0)[..., None]
     own = jnp.take_along_axis(logits, index, -1)
     classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
@@ -85,15 +85,14 @@ def per_class_accuracy(logits: Array, labels: Array, *, where: Array | None = No
         without examples is NaN.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape.
+        ValueError: if `labels` or `where` have another shape or type.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
         >>> per_class_accuracy(logits, jnp.array([0, 0, 1])).value.tolist()
         [0.5, 0.0]
     """
-    check_labels(logits, labels)
-    labels = labels.astype(jnp.int32)
+    logits, labels = read_scores(logits, labels)
     correct = logits.argmax(-1) == labels
     num_classes = logits.shape[-1]
     return Average(
@@ -139,17 +138,16 @@ def negative_log_likelihood(logits: Array, labels: Array, *, where: Array | None
         The `Average` over the counted examples; its value is NaN if a label is outside ``[0, K)``.
 
     Raises:
-        ValueError: if `labels` or `where` have another shape.
+        ValueError: if `labels` or `where` have another shape or type.
 
     Example:
         >>> round(float(negative_log_likelihood(jnp.zeros((1, 10)), jnp.array([3])).value), 3)
         2.303
     """
-    check_labels(logits, labels)
-    labels = labels.astype(jnp.int32)
+    logits, labels = read_scores(logits, labels)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
     # Optax takes a negative label for one that counts from the last class.
-    return average(jnp.where(is_class(labels, logits), losses, jnp.nan), where)
+    return average(jnp.where(labels >= 0, losses, jnp.nan), where)
 
 
 def memorization(
@@ -167,7 +165,7 @@ def memorization(
         The `Average` over those of them whose two labels differ; its value is NaN if none does.
 
     Raises:
-        ValueError: if the labels or `where` have another shape.
+        ValueError: if the labels or `where` have another shape or type.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
@@ -179,8 +177,6 @@ def memorization(
         Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels"
         (NeurIPS 2020), the memorised fraction of Figure 1.
     """
-    check_labels(logits, labels)
-    check_labels(logits, clean_labels)
-    false = labels.astype(jnp.int32) != clean_labels.astype(jnp.int32)
-    counted = false & read_mask(where, false.shape)
-    return average(logits.argmax(-1) == labels.astype(jnp.int32), counted)
+    logits, labels = read_scores(logits, labels)
+    false = labels != read_classes("clean_labels", clean_labels, labels.shape, logits.shape[-1])
+    return average(logits.argmax(-1) == labels, false & read_where(where, false.shape))

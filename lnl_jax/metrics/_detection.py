@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.metrics._average import read_mask
+from lnl_jax._arguments import refuse_explicit_mesh
+from lnl_jax.metrics._checks import read_where
 
 
 class _Ranking(NamedTuple):
@@ -53,7 +54,8 @@ def auroc(scores: Array, positives: Array, *, where: Array | None = None) -> Arr
         of example is absent or a counted score is NaN. For several rankings at once, `jax.vmap`.
 
     Raises:
-        ValueError: if `positives` or `where` have another shape, or `positives` is not boolean.
+        ValueError: if `positives` or `where` have another shape or are not boolean, or the scores
+            are split over an Explicit axis of a mesh.
 
     Example:
         >>> losses = jnp.array([0.1, 2.0, 0.3, 0.3])
@@ -96,7 +98,8 @@ def average_precision(scores: Array, positives: Array, *, where: Array | None = 
         of example is absent or a counted score is NaN. For several rankings at once, `jax.vmap`.
 
     Raises:
-        ValueError: if `positives` or `where` have another shape, or `positives` is not boolean.
+        ValueError: if `positives` or `where` have another shape or are not boolean, or the scores
+            are split over an Explicit axis of a mesh.
 
     Example:
         >>> losses = jnp.array([0.1, 2.0, 0.4, 0.3])
@@ -118,12 +121,13 @@ def average_precision(scores: Array, positives: Array, *, where: Array | None = 
 
 
 def _rank(scores: Array, positives: Array, where: Array | None) -> _Ranking:
+    refuse_explicit_mesh(scores=scores, positives=positives)
     if positives.shape != scores.shape or positives.dtype != bool:
         raise ValueError(
             f"positives must be boolean of shape {scores.shape}, as scores have; got "
             f"{positives.dtype} of shape {positives.shape}."
         )
-    where = read_mask(where, scores.shape)
+    where = read_where(where, scores.shape)
     # An example that is not counted takes a place, but adds to no count there.
     scores = jnp.where(where, scores, 0).reshape(-1)
     positives, negatives = ((where & kind).reshape(-1) for kind in (positives, ~positives))

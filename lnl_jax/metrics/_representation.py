@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax.metrics._average import Average, average, group_sums, read_mask
+from lnl_jax._arguments import check_integer, in_range, refuse_explicit_mesh
+from lnl_jax.metrics._average import Average, average, group_sums
+from lnl_jax.metrics._checks import check_matrix, read_classes, read_where
 
 
 def effective_rank(features: Array) -> Array:
@@ -14,6 +16,7 @@ def effective_rank(features: Array) -> Array:
         \exp\Big(-\sum_k p_k \log p_k\Big), \quad p_k = \frac{\sigma_k}{\sum_j \sigma_j}
 
     with the singular values :math:`\sigma` of the matrix as it is; the centre is not subtracted.
+    Where a singular value is 0 the slope is infinite; the gradient leaves it out.
 
     Args:
         features: floating point, ``[N, D]``.
@@ -32,10 +35,14 @@ def effective_rank(features: Array) -> Array:
         Garrido et al., "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised
         Representations by Their Rank" (ICML 2023), equation 1, without its small constant.
     """
-    _check_matrix("features", features)
+    check_matrix("features", features)
+    refuse_explicit_mesh(features=features)
     values = jnp.linalg.svd(features.astype(jnp.float32), compute_uv=False)
     share = values / values.sum()
-    return jnp.exp(-jax.scipy.special.xlogy(share, share).sum())
+    # The entropy rises infinitely steeply from a direction that is empty.
+    empty = share == 0
+    safe = jnp.where(empty, 1, share)
+    return jnp.exp(-jnp.where(empty, 0, safe * jnp.log(safe)).sum())
 
 
 def alignment(first: Array, second: Array, *, where: Array | None = None) -> Average:
@@ -60,7 +67,7 @@ def alignment(first: Array, second: Array, *, where: Array | None = None) -> Ave
         Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
         Uniformity on the Hypersphere" (ICML 2020), section 4.1, with their alpha of 2.
     """
-    _check_matrix("first", first)
+    check_matrix("first", first)
     if first.shape != second.shape:
         raise ValueError(
             f"first and second must have one shape, got {first.shape} and {second.shape}."
@@ -79,13 +86,13 @@ def uniformity(features: Array, *, scale: float = 2.0) -> Array:
 
     Args:
         features: embeddings of unit norm, ``[N, D]``, N at least 2.
-        scale: t.
+        scale: t, above 0.
 
     Returns:
         A scalar, float32, from ``-4 t`` to 0.
 
     Raises:
-        ValueError: if `features` is not a matrix of at least two rows.
+        ValueError: if `features` is not a matrix of at least two rows, or `scale` is out of range.
 
     Example:
         >>> float(uniformity(jnp.array([[1.0, 0.0], [-1.0, 0.0]])))
@@ -95,14 +102,18 @@ def uniformity(features: Array, *, scale: float = 2.0) -> Array:
         Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
         Uniformity on the Hypersphere" (ICML 2020), section 4.1.
     """
-    _check_matrix("features", features)
+    check_matrix("features", features)
     size = len(features)
     if size < 2:
         raise ValueError(f"features must have at least two rows, got {size}.")
+    refuse_explicit_mesh(features=features)
+    scale = in_range("scale", scale, jnp.dtype(jnp.float32), above=0, below=jnp.inf)
     features = features.astype(jnp.float32)
     squares = jnp.square(features).sum(-1)
     products = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
-    distances = jnp.maximum(squares[:, None] + squares[None] - 2 * products, 0)
+    distances = squares[:, None] + squares[None] - 2 * products
+    # Rounding makes some of them negative; a maximum would halve the slope of equal embeddings.
+    distances = distances - jax.lax.stop_gradient(jnp.minimum(distances, 0))
     exponents = jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, -scale * distances)
     return jax.nn.logsumexp(exponents) - jnp.log(float(size * (size - 1)))
 
@@ -122,7 +133,7 @@ def class_average(
         The `Average` with arrays ``[K]``; its `count` is the size of each class.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes or types do not fit, or `num_classes` is below 1.
 
     Example:
         >>> found = class_average(jnp.array([1.0, 3.0, 5.0]), jnp.array([0, 0, 1]), num_classes=3)
@@ -134,13 +145,10 @@ def class_average(
             f"values and labels must both have the shape [N], got {values.shape} and "
             f"{labels.shape}."
         )
-    where = read_mask(where, values.shape)
+    check_integer("num_classes", num_classes)
+    labels = read_classes("labels", labels, values.shape, num_classes)
+    where = read_where(where, values.shape)
     return Average(
         group_sums(values, labels, num_classes, where),
         group_sums(jnp.ones(values.shape, jnp.float32), labels, num_classes, where),
     )
-
-
-def _check_matrix(name: str, values: Array) -> None:
-    if values.ndim != 2:
-        raise ValueError(f"{name} must have the shape [N, D], got {values.shape}.")

@@ -1,0 +1,108 @@
+"""What every metric refuses: masks that are weights, and numbers that mean nothing."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from lnl_jax import metrics
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+LABELS = jnp.array([0, 1, 2, 1])
+POSITIVES = jnp.array([True, False, True, False])
+# Every metric with a mask, as a function of the mask.
+MASKED = {
+    "accuracy": functools.partial(metrics.accuracy, LOGITS, LABELS),
+    "top_k_accuracy": functools.partial(metrics.top_k_accuracy, LOGITS, LABELS, 2),
+    "per_class_accuracy": functools.partial(metrics.per_class_accuracy, LOGITS, LABELS),
+    "negative_log_likelihood": functools.partial(metrics.negative_log_likelihood, LOGITS, LABELS),
+    "memorization": functools.partial(metrics.memorization, LOGITS, LABELS, LABELS),
+    "calibration_bins": functools.partial(metrics.calibration_bins, LOGITS, LABELS),
+    "brier_score": functools.partial(metrics.brier_score, LOGITS, LABELS),
+    "auroc": functools.partial(metrics.auroc, LOGITS[:, 0], POSITIVES),
+    "average_precision": functools.partial(metrics.average_precision, LOGITS[:, 0], POSITIVES),
+    "alignment": functools.partial(metrics.alignment, LOGITS, LOGITS),
+    "class_average": functools.partial(metrics.class_average, LOGITS[:, 0], LABELS, num_classes=3),
+}
+UNMASKED = {"class_mean", "effective_rank", "expected_calibration_error", "merge", "uniformity"}
+OF_LABELS = ("accuracy", "top_k_accuracy", "per_class_accuracy", "negative_log_likelihood")
+OF_LABELS += ("calibration_bins", "brier_score")
+
+
+def test_every_metric_is_tested_here():
+    functions = {name for name in metrics.__all__ if not isinstance(getattr(metrics, name), type)}
+    assert functions == MASKED.keys() | UNMASKED
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_mask_of_weights_is_refused_with_the_repair(name):
+    for mask in (0.5 * jnp.ones(4), np.ones(4, np.int32)):
+        text = f"where must be boolean, got {mask.dtype}; compare it with 0"
+        with pytest.raises(ValueError, match=re.escape(text)):
+            MASKED[name](where=mask)
+
+
+@pytest.mark.parametrize("name", OF_LABELS)
+def test_labels_of_another_form_are_refused_with_the_repair_that_fits(name):
+    metric = MASKED[name]
+    again = functools.partial(metric.func, LOGITS)
+    for labels, repair in (
+        (LABELS[:, None], "labels[..., 0]"),
+        (jax.nn.one_hot(LABELS, 3), "labels.argmax(-1)"),
+        (LABELS.astype(jnp.float32), "labels.astype(int)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(repair)):
+            again(labels, *metric.args[2:])
+
+
+def test_a_wide_label_is_not_cut_to_a_class():
+    wide = np.array([2**32, 1, 2, 1])
+    assert float(metrics.accuracy(LOGITS.at[0, 0].set(9), wide).total) == float(
+        metrics.accuracy(LOGITS.at[0, 0].set(9), LABELS).total - 1
+    )
+    assert np.isnan(metrics.negative_log_likelihood(LOGITS, wide).value)
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf")])
+def test_a_scale_of_no_sense_is_refused(scale):
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        metrics.uniformity(LOGITS, scale=scale)
+
+
+def test_arrays_on_an_explicit_mesh_work_or_name_the_mesh_to_make():
+    mesh = jax.make_mesh((2,), ("data",))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    logits, labels, positives = jax.device_put((LOGITS, LABELS, POSITIVES), rows)
+    works = float(metrics.accuracy(logits, labels, where=positives).total)
+    assert works == float(metrics.accuracy(LOGITS, LABELS, where=POSITIVES).total)
+    for call in (
+        lambda: metrics.per_class_accuracy(logits, labels),
+        lambda: metrics.calibration_bins(logits, labels),
+        lambda: metrics.auroc(logits[:, 0], positives),
+        lambda: metrics.effective_rank(logits),
+        lambda: metrics.uniformity(logits),
+        lambda: metrics.class_average(logits[:, 0], labels, num_classes=3),
+    ):
+        with pytest.raises(ValueError, match=r"Explicit axes; .*train\.data_mesh"):
+            call()
+
+
+def test_gradients_of_embeddings_that_coincide_are_those_of_nearby_ones():
+    with jax.enable_x64(True):
+        features = jnp.asarray([[1.0, 0], [1, 0], [0, 1]])
+        direction = jnp.asarray([[0.3, -1.0], [0.5, 0.2], [0.1, 0.4]])
+
+        def curve(step):
+            return metrics.uniformity((features + step * direction).astype(jnp.float64))
+
+        slope, bend = jax.grad(curve), jax.grad(jax.grad(curve))
+        up, middle, down = (float(curve(step)) for step in (0.05, 0.0, -0.05))
+        # Float32 inside, so wide steps and what is left of the third order.
+        assert float(slope(0.0)) == pytest.approx((up - down) / 0.1, abs=0.02)
+        assert float(bend(0.0)) == pytest.approx((up + down - 2 * middle) / 0.05**2, rel=0.02)
+    flat = jax.grad(lambda x: metrics.effective_rank(x))(jnp.ones((3, 2)))
+    assert np.isfinite(flat).all()
