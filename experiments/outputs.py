@@ -1,4 +1,4 @@
-"""What an experiment yields, and what it is handed to go on where an earlier run stopped.
+"""What a study yields, and what it is handed to go on where an earlier run stopped.
 
 A row is a dict of numbers and strings. The progress bar reads these keys, all optional: `epoch`
 (from 1), `loss`, `accuracy`, `examples` (training examples seen so far in all) and `method` (a
@@ -46,3 +46,19 @@ class Resume(NamedTuple):
 
     rows: Sequence[Row] = ()
     restore: Callable[[Any], Any] = _unchanged
+
+
+class Stage(NamedTuple):
+    """Asks what is kept of a stage, of `stages.stage`: None, a `Kept`, or a `Resume` of its own."""
+
+    name: str
+
+
+class Kept(NamedTuple):
+    """The result of a stage that has ended."""
+
+    name: str
+    result: Any
+
+
+Output = Row | Artifact | Checkpoint | Stage | Kept

@@ -27,7 +27,8 @@ import numpy as np
 from experiments.command_line import UsageError, as_text
 from experiments.files import from_json, to_json, write_artifact, write_file, write_json
 from experiments.interrupts import stoppable
-from experiments.outputs import Artifact, Checkpoint, Resume, Row
+from experiments.kept_stages import KeptStages
+from experiments.outputs import Artifact, Checkpoint, Kept, Output, Resume, Row, Stage
 from lnl_jax.train import checkpoint
 
 # A save costs some 50 ms of processor time, as much as an epoch of a small study. States that come
@@ -35,7 +36,7 @@ from lnl_jax.train import checkpoint
 SECONDS_BETWEEN_SAVES = 0.25
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "orbax-checkpoint", "lnl-jax")
-_OWN_FILES = ("config.json", "metrics.jsonl", "summary.json", "checkpoints")
+_OWN_FILES = ("config.json", "metrics.jsonl", "summary.json", "checkpoints", "stages")
 
 
 def folder(results_dir: str, experiment: str, overrides: Mapping[str, Any]) -> pathlib.Path:
@@ -88,34 +89,79 @@ class Results:
         self._undisturbed = undisturbed
         self.summary = read_summary(path)
         self._tables: dict[str, list[Row]] = {}
+        self._stages = KeptStages(path / "stages")
+        # The rows of earlier sessions, and how many rows the study has yielded or was spared.
+        self._rows: list[Row] = []
         self._count, self._last_row = 0, None
+        self._stage_of_checkpoint: int | None = None
         self._metrics = self._manager = self._pending = None
         self._started, self._last_save = time.perf_counter(), -math.inf
         self._earlier_seconds = 0.0
 
     def start(self, *, resumable: bool) -> Resume:
-        """Goes back to the last checkpoint and opens the folder for writing.
+        """Goes back to the last checkpoint or finished stage and opens the folder for writing.
 
         Args:
-          resumable: whether the experiment can go on from a checkpoint; if not, it starts over.
+          resumable: whether the study itself can go on from a checkpoint. If not, it is run from
+            its start, and only its stages are not.
         """
-        if not resumable:
-            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        saved = {"rows": 0, "seconds": 0.0, "tables": {}}
-        if (self.path / "checkpoints").exists():
-            saved = checkpoint.latest_metadata(self._checkpoints()) or saved
-        self._count, self._tables = saved["rows"], saved["tables"]
-        self._earlier_seconds = saved["seconds"]
-        rows = _truncate_rows(self.path / "metrics.jsonl", self._count)
-        self._last_row = to_json(rows[-1]) if rows else None
+        saved = self._saved(resumable)
+        self._tables, self._earlier_seconds = saved["tables"], saved["seconds"]
+        self._rows = _truncate_rows(self.path / "metrics.jsonl", saved["rows"])
+        self._count = len(self._rows) if resumable else 0
+        self._last_row = to_json(self._rows[-1]) if self._rows else None
         # Unbuffered, so that a row is on disk before the next epoch starts.
         self._metrics = open(self.path / "metrics.jsonl", "ab", buffering=0)
-        return Resume(rows, self._restore)
+        return Resume(self._rows, self._restore)
 
-    def write(self, output: Row | Artifact | Checkpoint) -> Row | None:
-        """Writes what an experiment yielded; returns a row as it can be read back."""
+    def _saved(self, resumable: bool) -> dict[str, Any]:
+        """What was written until the last point from which this session can go on."""
+        saved = {"rows": 0, "seconds": 0.0, "tables": {}}
+        saved = self._stages.last_metadata() or saved
+        checkpoints = self.path / "checkpoints"
+        if not checkpoints.exists():
+            return saved
+        found = checkpoint.latest_metadata(self._checkpoints()) or {}
+        if found and (resumable or found.get("stage") == self._stages.count):
+            self._stage_of_checkpoint = found.get("stage")
+            return found
+        # Nothing can go on from it: it belongs to a stage that has ended, or to no stage.
+        self._manager.close()
+        self._manager = None
+        shutil.rmtree(checkpoints)
+        return saved
+
+    def write_all(self, outputs: Iterator[Output], show: Callable[[Row], None]) -> None:
+        """Writes all that a study yields, shows its new rows, and answers where a stage asks."""
+        # A study that has no stages may be any iterator.
+        answer_to = getattr(outputs, "send", lambda answer: next(outputs))
+        answer = None
+        while True:
+            try:
+                output = answer_to(answer)
+            except StopIteration:
+                return
+            answer = self.write(output)
+            if isinstance(answer, dict):
+                show(answer)
+                answer = None
+
+    def write(self, output: Output) -> Row | Kept | Resume | None:
+        """Writes what a study yielded.
+
+        Args:
+          output: a row, an `Artifact`, a `Checkpoint`, or what `stages.stage` yields.
+
+        Returns:
+          A new row as it can be read back; the answer to a `Stage`; else None, also for a row that
+          an earlier session wrote.
+        """
         with self._undisturbed():
             match output:
+                case Stage(name):
+                    return self._ask(name)
+                case Kept():
+                    self._stages.keep(output, self._metadata())
                 case Checkpoint(state):
                     self._offer(state)
                 case Artifact(name, value):
@@ -124,10 +170,22 @@ class Results:
                     return self._write_row(output)
                 case _:
                     raise TypeError(
-                        "an experiment yields rows (dicts), Artifact(name, value) and "
-                        f"Checkpoint(state), not {type(output).__name__}."
+                        "a study yields rows (dicts), Artifact(name, value), Checkpoint(state) and "
+                        f"what stage(...) yields, not {type(output).__name__}."
                     )
         return None
+
+    def _ask(self, name: str) -> Kept | Resume | None:
+        number = self._stages.asked
+        kept, metadata = self._stages.ask(name)
+        if kept is not None:
+            self._count = metadata["rows"]
+            return kept
+        if self._stage_of_checkpoint != number:
+            return None
+        rows = self._rows[self._count :]
+        self._count = len(self._rows)
+        return Resume(rows, self._restore)
 
     def finish(self) -> dict[str, Any]:
         """Waits for the last checkpoint, then writes and returns the summary."""
@@ -159,7 +217,10 @@ class Results:
                 with _full_disk_as_os_error():
                     manager.close()
 
-    def _write_row(self, row: Row) -> Row:
+    def _write_row(self, row: Row) -> Row | None:
+        if self._count < len(self._rows):
+            self._count += 1
+            return None
         self._last_row = to_json(row)
         _append_line(self._metrics, json.dumps(self._last_row, allow_nan=False))
         self._count += 1
@@ -189,12 +250,15 @@ class Results:
 
     def _offer(self, state: Any) -> None:
         due = time.perf_counter() - self._last_save >= SECONDS_BETWEEN_SAVES
-        metadata = {"rows": self._count, "seconds": self._seconds(), "tables": dict(self._tables)}
-        # The experiment may donate or overwrite the arrays while they wait.
+        metadata = self._metadata() | {"stage": self._stages.running}
+        # The study may donate or overwrite the arrays while they wait.
         self._pending = (state if due else _copy(state)), metadata
         if due:
             self._save_pending()
             self._last_save = time.perf_counter()
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"rows": self._count, "seconds": self._seconds(), "tables": dict(self._tables)}
 
     def _save_pending(self) -> None:
         pending, self._pending = self._pending, None

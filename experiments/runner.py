@@ -130,10 +130,7 @@ def _record(
     handed = {key: v for key, v in handed.items() if command_line.takes(experiment, key)}
     name, epochs = experiment.__name__, call.arguments.get("epochs")
     with progress.progress(console, name, epochs, resume.rows) as update:
-        for output in experiment(**call.arguments, **handed):
-            row = opened.write(output)
-            if row is not None:
-                update(row)
+        opened.write_all(experiment(**call.arguments, **handed), update)
         opened.finish()
 
 
