@@ -22,7 +22,7 @@ from experiments.contrastive import (
     unit,
 )
 from experiments.image_networks import in_chunks, initial_variables
-from experiments.noisy_images import first_examples, name_of_choice
+from experiments.noisy_images import name_of_choice, some_examples
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import (
     by_class_figure,
@@ -121,7 +121,7 @@ def isogclr_cifar(
         raise ValueError(
             f"warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got {warmup_epochs}."
         )
-    splits = first_examples(dataset(data_dir), train_size)
+    splits = some_examples(dataset(data_dir), train_size, seed)
     part = long_tailed(splits, imbalance, np.random.default_rng(seed))
     labels = part["label"]
     network = models.ProjectedEncoder(

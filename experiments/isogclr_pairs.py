@@ -23,7 +23,7 @@ from experiments.contrastive import (
 )
 from experiments.isogclr_digits import SIDE, random_view
 from experiments.lockstep import paired_gain
-from experiments.noisy_images import first_examples, name_of_choice
+from experiments.noisy_images import name_of_choice, some_examples
 from experiments.noisy_labels import check_seeds, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import described, histogram_figure
@@ -80,7 +80,7 @@ def isogclr_pairs(
 
     Args:
         dataset: of images; none means scikit-learn's digits.
-        train_size: keeps that many of the training images; none keeps all.
+        train_size: keeps that many of the training images, classes in proportion; none keeps all.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
         batch_size: pairs per step.
@@ -108,7 +108,7 @@ def isogclr_pairs(
         view, show = random_view_of_digits, lambda images: images
     else:
         source = name_of_choice(dataset)
-        splits = first_examples(dataset(data_dir), train_size)
+        splits = some_examples(dataset(data_dir), train_size, 0)
         source += ", generated" * splits.generated
         parts = stack([{"train": splits.train, "test": splits.test}] * seeds)
         mean, std = augment.channel_statistics(splits.train["image"])
@@ -178,7 +178,7 @@ def _digits(train_size: int | None, seed: int) -> dict[str, dict[str, np.ndarray
     digits["image"] = digits.pop("x").reshape(-1, SIDE, SIDE, 1)
     train, test = data.hold_out(digits, 0.2, np.random.default_rng(seed))
     train["index"] = np.arange(len(train["index"]), dtype=np.int32)
-    splits = first_examples(data.Splits(train, test, 10), train_size)
+    splits = some_examples(data.Splits(train, test, 10), train_size, seed)
     return {"train": splits.train, "test": splits.test}
 
 

@@ -20,8 +20,8 @@ from experiments.noisy_images import (
     Labelled,
     class_matrix,
     compare_on_images,
-    first_examples,
     name_of_choice,
+    some_examples,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, models
@@ -119,12 +119,13 @@ def ldr_cifar(
     """LDR-KL, ALDR-KL, GCE and cross-entropy on images with noisy labels: the paper's protocol.
 
     Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification" (ICML 2023),
-    the tables of images. The labels of the training images are corrupted and cut into five
-    contiguous folds, each of which validates once. A ResNet-18 is trained for 30 epochs by SGD with
-    momentum 0.9, weight decay 5e-3 and batches of 64; the learning rate falls tenfold at a third
-    and at two thirds. Learning rate (0.1, 0.01, 0.001) and hyperparameter (temperatures 0.1, 1, 10;
-    q 0.05, 0.7, 0.95) are those with the best mean accuracy on noisy validation labels; reported is
-    the accuracy on clean test labels after the last epoch, mean and deviation over the folds.
+    the tables of images. The labels of the training images are corrupted, and the images drawn into
+    five folds, classes in proportion, each of which validates once (contiguous folds in the paper).
+    A ResNet-18 is trained for 30 epochs by SGD with momentum 0.9, weight decay 5e-3 and batches of
+    64; the learning rate falls tenfold at a third and at two thirds. Learning rate (0.1, 0.01,
+    0.001) and hyperparameter (temperatures 0.1, 1, 10; q 0.05, 0.7, 0.95) are those with the best
+    mean accuracy on noisy validation labels; reported is the accuracy on clean test labels after
+    the last epoch, mean and deviation over the folds.
 
     That is a matter of an accelerator. On generated images (shapes32) what is not given is smaller,
     for a CPU: see `SMALL`.
@@ -145,8 +146,8 @@ def ldr_cifar(
             generated images.
         folds: parts of the training set, at least 2.
         first_folds: how many of the folds are run; none runs all.
-        train_size: keeps that many of the training images; none keeps all.
-        seed: of the noise, the initialisation and the order.
+        train_size: keeps that many of the training images, classes in proportion; none keeps all.
+        seed: of the choice of images, the noise, the folds, the initialisation and the order.
         epochs: passes over the training set.
         batch_size: examples per step.
         learning_rates: to choose from.
@@ -169,7 +170,7 @@ def ldr_cifar(
     """
     if not 0 <= noise_rate <= 1:
         raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
-    splits = first_examples(dataset(data_dir), train_size)
+    splits = some_examples(dataset(data_dir), train_size, seed)
     given = {"epochs": epochs, "batch_size": batch_size, "weight_decay": weight_decay}
     given |= {"learning_rates": learning_rates, "temperatures": temperatures, "qs": qs}
     given |= {"model": model, "first_folds": first_folds, "augmentation": augmentation}

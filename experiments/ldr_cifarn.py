@@ -18,8 +18,8 @@ from experiments.noisy_images import (
     Labelled,
     class_matrix,
     compare_on_images,
-    first_examples,
     name_of_choice,
+    some_examples,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, models
@@ -74,8 +74,8 @@ def ldr_cifarn(
         augmentation: of the training images.
         folds: parts of the training set, at least 2.
         first_folds: how many of the folds are run; none runs all.
-        train_size: keeps that many of the training images; none keeps all.
-        seed: of the initialisation and the order.
+        train_size: keeps that many of the training images, classes in proportion; none keeps all.
+        seed: of the choice of images, the folds, the initialisation and the order.
         epochs: passes over the training set.
         batch_size: examples per step.
         learning_rates: to choose from.
@@ -92,7 +92,7 @@ def ldr_cifarn(
     Yields:
         What `ldr_cifar` yields.
     """
-    splits = first_examples(dataset(data_dir), train_size)
+    splits = some_examples(dataset(data_dir), train_size, seed)
     name = _column(splits.train, labels)
     noisy, clean = splits.train[f"label_{name}"], splits.train["label"]
     # What the corrections are told is counted with the clean labels, which nobody would have.

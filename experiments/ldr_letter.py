@@ -174,9 +174,13 @@ def official_split(splits: data.Splits) -> tuple[dict, dict]:
 def noisy_folds(
     development: dict, test: dict, matrix: np.ndarray, folds: int, seed: int
 ) -> Iterator[dict[str, dict]]:
-    """The parts of every fold, with noisy labels for training and validation."""
+    """The parts of every fold, with noisy labels for training and validation.
+
+    Folds are contiguous, as in the paper: the rows of these tables are in random order. In a file
+    sorted by class a fold would lack classes, which is an error.
+    """
     noisy = corrupt(development["label"], matrix, np.random.default_rng(seed))
     corrupted = development | {"clean_label": development["label"], "label": noisy.labels}
-    for training, validation in data.k_fold(corrupted, folds):
+    for training, validation in data.k_fold(corrupted, folds, by="clean_label"):
         known = what_is_known(matrix, training["label"])
         yield {"train": training, "validation": validation, "test": test, "known": known}

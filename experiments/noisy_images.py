@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Training examples on which the memorised labels are counted after every epoch.
 PROBED = 2_000
+# Random numbers of their own, so that neither moves what else is drawn by the seed.
+FOLDS_STREAM, IMAGES_STREAM = 5, 6
 # As in the official code: softplus for LDR-KL, and before ALDR-KL's norm for CIFAR-100 alone.
 OF_100_CLASSES = OWN_NORMALIZATIONS | {"aldr_kl": losses.softplus_mean_normalize}
 
@@ -80,7 +82,7 @@ def compare_on_images(
         augmentation: of the training images.
         folds: parts of the training set, each of which validates once.
         first_folds: how many of the folds are run; None runs all.
-        seed: of initialisation and order, which the folds do not share.
+        seed: of the folds, and of initialisation and order, which the folds do not share.
         streamed: whether the images stay on the host and batches of them are streamed to the device
             with grain; None streams those that take more than half of the device's free memory.
         source: the name of the data set.
@@ -94,7 +96,7 @@ def compare_on_images(
     if not 1 <= count <= folds:
         raise ValueError(f"first_folds must be from 1 to folds = {folds}, got {first_folds}.")
     splits = labelled.splits
-    parts, shared = image_parts(labelled, folds, count)
+    parts, shared = image_parts(labelled, folds, count, seed)
     if streamed is None:
         both = {"train": splits.train["image"], "test": splits.test["image"]}
         streamed = not data.fits_on_device(both)
@@ -155,14 +157,19 @@ def class_matrix(matrix: np.ndarray, labels: np.ndarray, num_classes: int) -> np
 
 
 def image_parts(
-    labelled: Labelled, folds: int, first_folds: int
+    labelled: Labelled, folds: int, first_folds: int, seed: int
 ) -> tuple[dict[str, dict], dict[str, dict]]:
-    """The parts of each fold, stacked, and what all folds share: images and the test part."""
+    """The parts of each fold, stacked, and what all folds share: images and the test part.
+
+    Folds are drawn by the seed, noisy classes in proportion, so that the order of a file means
+    nothing.
+    """
     splits = labelled.splits
     development = {"index": splits.train["index"], "label": labelled.noisy}
     development |= {"clean_label": splits.train["label"]}
     found = []
-    for training, validation in data.k_fold(development, folds)[:first_folds]:
+    rng = np.random.default_rng((seed, FOLDS_STREAM))
+    for training, validation in data.k_fold(development, folds, rng)[:first_folds]:
         probe = {name: values[:PROBED] for name, values in training.items()}
         known = what_is_known(labelled.matrix, training["label"])
         found.append({"train": training, "validation": validation, "probe": probe, "known": known})
@@ -172,18 +179,21 @@ def image_parts(
     return stack(found), {"known": images, "test": test}
 
 
-def first_examples(splits: data.Splits, count: int | None) -> data.Splits:
-    """The data set with the first training examples only; None keeps all.
+def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Splits:
+    """The data set with some training examples only, classes in proportion; None keeps all.
+
+    Rows are numbered anew, as the images are.
 
     Raises:
-        ValueError: if there are fewer.
+        ValueError: if there are fewer, or a class has none among so few.
     """
     size = len(splits.train["label"])
     if count is None:
         return splits
     if not 1 <= count <= size:
         raise ValueError(f"train_size must be from 1 to {size}, got {count}.")
-    return splits._replace(train={name: values[:count] for name, values in splits.train.items()})
+    train = data.subset(splits.train, count, np.random.default_rng((seed, IMAGES_STREAM)))
+    return splits._replace(train=train | {"index": np.arange(count, dtype=np.int32)})
 
 
 def _artifacts(

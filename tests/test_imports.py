@@ -18,7 +18,7 @@ ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
 PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__) if module.ispkg)
 METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
 # What every room may import: readers of arguments that several need, and what names an extra.
-SHARED = {"lnl_jax._arguments", "lnl_jax._extras", "lnl_jax._flax"}
+SHARED = {f"lnl_jax.{file.stem}" for file in (ROOT / "lnl_jax").glob("_*.py")}
 MAY_IMPORT = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
     "metrics": {"jax", "optax"},

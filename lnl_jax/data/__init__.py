@@ -18,7 +18,7 @@ from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
 from lnl_jax.data.shapes32 import shapes32
-from lnl_jax.data.splits import hold_out, k_fold
+from lnl_jax.data.splits import hold_out, k_fold, subset
 from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
@@ -48,6 +48,7 @@ __all__ = [
     "satimage",
     "shapes32",
     "stream",
+    "subset",
     "take",
     "train_and_val",
     "vowel",

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.data.labels import check_labels
+from lnl_jax._class_numbers import count_classes, read_labels
+from lnl_jax._host_arguments import check_integer
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 PARTS = ("train", "test")
 # A further column under one of these names would replace something else.
 TAKEN = ("image", "x", "label", "index", "mask")
-LARGEST_INT32 = np.iinfo(np.int32).max
 
 
 class Splits(NamedTuple):
@@ -46,14 +46,15 @@ def splits_of(
 
     Args:
         arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test`` and others, as in `load_npz`.
-        num_classes: K; by default the number of `class_names`, else 1 + the largest of ``y_train``.
+        num_classes: K; by default the number of `class_names`, else 1 + the largest of ``y_train``,
+            where every class must have an example. Give it where some may have none.
         class_names: of each class.
 
     Returns:
         The `Splits`.
 
     Raises:
-        ValueError: if a key is missing or an array does not fit; names it.
+        ValueError: if a key is missing, an array does not fit, or a class has no example; names it.
 
     Example:
         >>> x, y = np.zeros((2, 3)), np.array([0, 1])
@@ -68,9 +69,13 @@ def splits_of(
         )
     _check_alike(arrays)
     hint = ""
-    if num_classes is None and not class_names:
+    if num_classes is not None:
+        check_integer("num_classes", num_classes, at_least=1)
+    elif class_names:
+        num_classes = len(class_names)
+    else:
         hint = " The number of classes was taken from y_train; give num_classes if it is larger."
-    num_classes = num_classes or len(class_names) or _count(arrays["y_train"])
+        num_classes = count_classes(arrays["y_train"], "y_train")
     if class_names and len(class_names) != num_classes:
         raise ValueError(f"class_names must name {num_classes} classes, got {len(class_names)}.")
     parts = {part: _examples(arrays, part, num_classes, hint) for part in PARTS}
@@ -94,11 +99,6 @@ def _check_alike(arrays: Mapping[str, np.ndarray]) -> None:
             "x_train and x_test must agree in dtype and in every dimension but the first, "
             f"got {train.dtype} {train.shape} and {test.dtype} {test.shape}."
         )
-
-
-def _count(labels: np.ndarray) -> int:
-    # What is wrong with other labels is said where they are checked.
-    return int(labels.max()) + 1 if labels.dtype.kind in "iu" and labels.size else 1
 
 
 def _examples(
@@ -140,14 +140,15 @@ def _finite(key: str, values: np.ndarray) -> np.ndarray:
 
 
 def _labels(
-    key: str, values: np.ndarray, size: int, num_classes: int, hint: str = ""
+    key: str, values: np.ndarray, size: int, num_classes: int | None, hint: str = ""
 ) -> np.ndarray:
     if values.shape[:1] != (size,):
         raise ValueError(f"{key} must hold one label for each of {size} rows, got {values.shape}.")
+    too_large = hint and values.dtype.kind in "iu" and values.ndim == 1 and values.min() >= 0
     try:
-        return check_labels(values, num_classes)
+        return read_labels(values, num_classes, key)
     except ValueError as error:
-        raise ValueError(f"{key}: {error}{hint}") from error
+        raise ValueError(f"{error}{hint if too_large else ''}") from error
 
 
 def _place(
@@ -158,7 +159,7 @@ def _place(
         size = len(columns["index"])
         if name := key.removeprefix(f"y_{part}_") if key.startswith(f"y_{part}_") else "":
             # They may be of other classes than the label, coarser ones or all that were noted.
-            return part, f"label_{name}", _labels(key, values, size, LARGEST_INT32)
+            return part, f"label_{name}", _labels(key, values, size, None)
         name = key.removesuffix(f"_{part}")
         if name and name != key and values.shape[:1] == (size,):
             return part, name, values

@@ -36,7 +36,8 @@ def load_npz(
     Args:
         data_dir: DIR.
         name: NAME, without ``.npz``.
-        num_classes: K; by default the number of `class_names`, else 1 + the largest of ``y_train``.
+        num_classes: K; by default the number of `class_names`, else 1 + the largest of ``y_train``,
+            where every class must have an example. Give it where some may have none.
         class_names: of each class.
 
     Returns:
@@ -44,8 +45,8 @@ def load_npz(
 
     Raises:
         FileNotFoundError: if there is no such folder, or no such file in it.
-        ValueError: if the file is broken or holds pickles, if a key is missing, or if an array does
-            not fit; names the file and the array.
+        ValueError: if the file is broken or holds pickles, if a key is missing, if an array does
+            not fit, or if a class has no example; names the file and the array.
 
     Example:
         >>> x, y = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 2, 1])

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lnl_jax._host_arguments import check_generator, check_integer, check_number
+
 Dataset = dict[str, np.ndarray]
 
 
@@ -20,14 +22,17 @@ def hold_out(
         says which row of the full set an example is.
 
     Raises:
-        ValueError: if `fraction` is out of range or leaves one side empty.
+        ValueError: if `fraction` is out of range or leaves one side empty, or a class of the column
+            ``label``, where there is one, has no example on one side; names it.
 
     Example:
         >>> rest, part = hold_out({"index": np.arange(10)}, 0.2, np.random.default_rng(0))
         >>> len(rest["index"]), len(part["index"])
         (8, 2)
     """
-    size = len(next(iter(dataset.values())))
+    check_generator("rng", rng)
+    size = _size(dataset)
+    check_number("fraction", fraction)
     held = round(fraction * size) if 0 < fraction < 1 else 0
     if not 0 < held < size:
         raise ValueError(
@@ -35,38 +40,133 @@ def hold_out(
         )
     chosen = np.zeros(size, bool)
     chosen[rng.permutation(size)[:held]] = True
-    return (
-        {name: values[~chosen] for name, values in dataset.items()},
-        {name: values[chosen] for name, values in dataset.items()},
-    )
+    if "label" in dataset:
+        _check_classes(dataset["label"], "label", {"held out": chosen, "left": ~chosen})
+    return _rows(dataset, ~chosen), _rows(dataset, chosen)
 
 
-def k_fold(dataset: Dataset, folds: int) -> list[tuple[Dataset, Dataset]]:
-    """Holds out every part once, in turn: contiguous parts of equal size.
+def k_fold(
+    dataset: Dataset, folds: int, rng: np.random.Generator | None = None, *, by: str = "label"
+) -> list[tuple[Dataset, Dataset]]:
+    """Holds out every part once, in turn: parts of equal size that have all classes in proportion.
 
     Args:
         dataset: arrays with the same leading dimension N.
-        folds: how many parts, at least 2. Where N is not a multiple of it, the last examples are
-            held out by none, so that all parts are of one size.
+        folds: how many parts, at least 2. Where N is not a multiple of it, some examples of large
+            classes are held out by none, so that all parts are of one size.
+        rng: picks the parts, class by class; the counts of a class in two of them differ by one at
+            most. None cuts contiguous parts instead, for a data set whose order is random already;
+            then it is the last examples that are held out by none.
+        by: the column of the classes; nothing is asked of classes where there is no such column.
 
     Returns:
         For each fold the rest and the part held out, each in the old order.
 
     Raises:
-        ValueError: if `folds` is less than 2 or more than N.
+        ValueError: if `folds` is less than 2 or more than N, or a class has no example in a fold;
+            names both.
 
     Example:
-        >>> [part["index"].tolist() for _, part in k_fold({"index": np.arange(5)}, 2)]
-        [[0, 1], [2, 3]]
+        >>> rows = {"index": np.arange(6), "label": np.array([0, 0, 0, 1, 1, 1])}
+        >>> parts = k_fold(rows, 3, np.random.default_rng(0))
+        >>> [part["label"].tolist() for _, part in parts]
+        [[0, 1], [0, 1], [0, 1]]
     """
-    size = len(next(iter(dataset.values())))
-    if not 2 <= folds <= size:
+    size = _size(dataset)
+    check_integer("folds", folds, at_least=2)
+    if folds > size:
         raise ValueError(f"folds must be from 2 to the {size} examples, got {folds}.")
-    length = size // folds
+    classes = dataset.get(by)
+    if rng is None:
+        order = np.arange(size // folds * folds).reshape(folds, -1)
+    else:
+        check_generator("rng", rng)
+        order = _dealt(np.zeros(size, int) if classes is None else classes, by, folds, rng)
     parts = []
-    for start in range(0, folds * length, length):
+    for number, rows in enumerate(order):
         held = np.zeros(size, bool)
-        held[start : start + length] = True
-        rest = {name: values[~held] for name, values in dataset.items()}
-        parts.append((rest, {name: values[held] for name, values in dataset.items()}))
+        held[rows] = True
+        if classes is not None:
+            sides = {f"in fold {number} of {folds}": held, f"outside of fold {number}": ~held}
+            _check_classes(classes, by, sides)
+        parts.append((_rows(dataset, ~held), _rows(dataset, held)))
     return parts
+
+
+def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "label") -> Dataset:
+    """Some examples at random, classes in proportion.
+
+    Args:
+        dataset: arrays with the same leading dimension N.
+        size: how many, from 1 to N.
+        rng: the generator that picks them.
+        by: the column of the classes.
+
+    Returns:
+        Arrays with leading dimension `size`, in the old order; of each class the number that its
+        share of N gives, rounded up or down. ``index`` goes along.
+
+    Raises:
+        ValueError: if `size` is out of range, or so small that a class has no example; names it.
+
+    Example:
+        >>> rows = {"label": np.array([0, 0, 0, 0, 1, 1])}
+        >>> subset(rows, 3, np.random.default_rng(0))["label"].tolist()
+        [0, 0, 1]
+    """
+    check_generator("rng", rng)
+    whole = _size(dataset)
+    check_integer("size", size, at_least=1)
+    if size > whole:
+        raise ValueError(f"size must be at most the {whole} examples there are, got {size}.")
+    order = _by_class(dataset[by], rng)
+    chosen = np.zeros(whole, bool)
+    # Evenly spaced along the classes, which stand one after the other.
+    chosen[order[(np.arange(size) * whole + whole // 2) // size]] = True
+    _check_classes(dataset[by], by, {f"among {size} of {whole} examples": chosen})
+    return _rows(dataset, chosen)
+
+
+def _dealt(classes: np.ndarray, by: str, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """The rows that each fold holds out, ``[folds, N // folds]``: dealt in turn, class by class."""
+    names, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    if counts.min() < folds:
+        few = counts.argmin()
+        raise ValueError(
+            f"{by}: class {names[few]} has {counts[few]} of {len(classes)} examples, so that a "
+            f"fold of {folds} would have none of it; use fewer folds or leave the class out."
+        )
+    order = _by_class(numbers, rng)
+    # What is left over comes from the largest classes, so that no fold loses the last of a class.
+    dealt = np.ones(len(order), bool)
+    for _ in range(len(order) % folds):
+        largest = counts.argmax()
+        dealt[np.flatnonzero(dealt & (numbers[order] == largest))[-1]] = False
+        counts[largest] -= 1
+    return order[dealt].reshape(-1, folds).T
+
+
+def _by_class(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All rows, class by class, shuffled within each."""
+    order = rng.permutation(len(classes))
+    return order[np.argsort(classes[order], kind="stable")]
+
+
+def _check_classes(classes: np.ndarray, by: str, sides: dict[str, np.ndarray]) -> None:
+    names, numbers = np.unique(classes, return_inverse=True)
+    for where, chosen in sides.items():
+        missing = np.setdiff1d(np.arange(len(names)), numbers[chosen])
+        if missing.size:
+            more = f" and {missing.size - 1} other classes" if missing.size > 1 else ""
+            raise ValueError(
+                f"{by}: class {names[missing[0]]}{more} of {len(names)} has no example {where}; "
+                "mix the rows, take more examples, or leave the class out."
+            )
+
+
+def _size(dataset: Dataset) -> int:
+    return len(next(iter(dataset.values())))
+
+
+def _rows(dataset: Dataset, chosen: np.ndarray) -> Dataset:
+    return {name: values[chosen] for name, values in dataset.items()}

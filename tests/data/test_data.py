@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from lnl_jax.data import batches, check_labels, digits, epoch_plan, hold_out, take
+from lnl_jax.data import batches, check_labels, digits, epoch_plan, take
 
 
 def dataset(size=10):
@@ -43,14 +43,33 @@ def test_good_labels_become_int32(dtype):
         ([0, 1, 3, 5], "from 0 to 2; 2 of 4 are not, the first in row 2: 3"),
         ([0, -1, 1, 1], "from 0 to 2; 1 of 4 are not, the first in row 1: -1"),
         (np.array([0, 255], np.uint8), "the first in row 1: 255"),
-        ([0.0, 1.0], r"integers of shape \[N\], got float64 of shape \(2,\)"),
-        ([[0, 1]], r"got int64 of shape \(1, 2\)"),
-        ([True, False], "got bool"),
+        ([2**31 + 1, 0], "from 0 to 2; 1 of 2 are not, the first in row 0: 2147483649"),
+        # Each form with the repair that fits.
+        ([0.0, 1.0], r"integers of shape \[N\], got float64 of .*cast them: labels.astype"),
+        ([0.0, np.nan], "1 are no whole numbers, the first in row 1: nan"),
+        ([0.2, 1.0], "1 are no whole numbers, the first in row 0: 0.2"),
+        ([[0, 1]], r"got int64 of shape \(1, 2\); .*one-hot.*labels.argmax\(axis=1\)"),
+        (np.eye(3), r"got float64 of shape \(3, 3\); .*labels.argmax\(axis=1\)"),
+        ([[0], [1]], r"of shape \(2, 1\); take the one column: labels\[:, 0\]"),
+        ([True, False], "got bool.*cast them"),
+        (["cat", "dog"], r"np.unique\(labels, return_inverse=True\)"),
+        (np.array(["cat", None]), r"np.unique\(labels, return_inverse=True\)"),
+        ([1, 2, 3], "row 2: 3; they are numbered from 1: subtract it, labels - 1"),
+        (np.array([0, 255], np.uint8), "255 commonly marks rows without a label: drop them"),
+        (np.array([0, -1]).astype(np.uint32), "4294967295 commonly marks rows without"),
+        (np.array([0, -1]).astype(np.uint64), "18446744073709551615 commonly marks rows"),
+        ([0, -1], "-1 commonly marks rows without a label: drop them from all arrays"),
     ],
 )
-def test_bad_labels_raise_with_row_and_value(labels, text):
+def test_bad_labels_raise_with_row_and_value_and_the_repair(labels, text):
     with pytest.raises(ValueError, match=f"labels must be .*{text}"):
         check_labels(labels, 3)
+
+
+@pytest.mark.parametrize("num_classes", [0, 2.0, True, None])
+def test_a_number_of_classes_is_an_integer(num_classes):
+    with pytest.raises(ValueError, match=f"num_classes must be an integer.*got {num_classes}"):
+        check_labels([0], num_classes)
 
 
 # Plans and batches.
@@ -101,40 +120,3 @@ def test_batches_are_the_plan_carried_out():
         np.testing.assert_array_equal(batch["mask"], plan["mask"][step])
     rows = {name: values[1] for name, values in plan.items()}
     np.testing.assert_array_equal(take(full, rows)["x"], found[1]["x"])
-
-
-# Splits.
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.9])
-def test_a_split_is_disjoint_complete_and_in_the_old_order(fraction):
-    rest, part = hold_out(dataset(40), fraction, seeded())
-    assert len(part["index"]) == round(40 * fraction)
-    assert sorted([*rest["index"], *part["index"]]) == list(range(40))
-    for side in (rest, part):
-        assert (np.diff(side["index"]) > 0).all()
-        np.testing.assert_array_equal(side["x"][:, 0], 10 * side["index"])
-
-
-def test_a_split_follows_from_the_generator():
-    first, again, other = (hold_out(dataset(40), 0.5, seeded(s))[1]["index"] for s in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_the_index_stays_the_row_of_the_full_set_through_splits_and_batches():
-    rest, _ = hold_out(dataset(40), 0.2, seeded(0))
-    training, validation = hold_out(rest, 0.5, seeded(1))
-    assert not set(training["index"]) & set(validation["index"])
-    seen = []
-    for batch in batches(training, 5, seeded(2)):
-        np.testing.assert_array_equal(batch["x"][:, 0], 10 * batch["index"])
-        seen += batch["index"][batch["mask"]].tolist()
-    assert sorted(seen) == training["index"].tolist()
-    assert max(seen) >= len(seen)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 1.5, float("nan"), 0.01, 0.99])
-def test_a_split_that_leaves_a_side_empty_raises(fraction):
-    with pytest.raises(ValueError, match=f"some but not all of 10 examples, got {fraction}"):
-        hold_out(dataset(10), fraction, seeded())

@@ -78,11 +78,15 @@ def test_the_number_of_classes_may_be_given_by_itself_or_by_their_names(tmp_path
     save_npz(tmp_path / "small.npz", arrays(y_test=np.array([3, 0, 0, 0])))
     assert load_npz(tmp_path, "small", num_classes=4).test["label"].max() == 3
     assert load_npz(tmp_path, "small", class_names=tuple("abcd")).class_names == tuple("abcd")
+    save_npz(tmp_path / "gaps.npz", arrays(y_train=np.array([0, 2, 2, 0, 3, 2])))
+    assert load_npz(tmp_path, "gaps", num_classes=5).num_classes == 5
+    with pytest.raises(ValueError, match=r"y_train has no example of 1 .* num_classes=4\."):
+        load_npz(tmp_path, "gaps")
     with pytest.raises(ValueError, match="class_names must name 5 classes, got 2"):
         load_npz(tmp_path, "small", num_classes=5, class_names=("a", "b"))
     with pytest.raises(ValueError, match=r"y_test.*first in row 0: 3.*taken from y_train"):
         load_npz(tmp_path, "small")
-    with pytest.raises(ValueError, match=r"y_test: labels must be from 0 to 2.*row 0: 3\.$"):
+    with pytest.raises(ValueError, match=r"y_test must be from 0 to 2.*row 0: 3\.$"):
         load_npz(tmp_path, "small", num_classes=3)
 
 
@@ -95,12 +99,42 @@ NOT_FINITE[4, 1] = np.nan
     [
         ({"x_train": images(N)[:-1]}, r"y_train must hold one label for each of 5 rows"),
         ({"y_test": np.zeros(M + 1, int)}, r"y_test must hold one label for each of 4 rows"),
-        ({"y_train": np.zeros(N)}, r"y_train: labels must be integers.*float64"),
-        ({"y_train": np.zeros((N, 3), int)}, r"y_train: labels must be integers.*\(6, 3\)"),
-        ({"y_train": np.array([0, 1, 2, 0, -1, 0])}, r"y_train: .*first in row 4: -1"),
-        ({"y_train_worse": np.array([0, 1, 2, -1, 1, 0])}, r"y_train_worse: .*in row 3: -1"),
+        ({"y_train": np.zeros(N)}, r"y_train must be integers.*float64.*cast them: y_train.astype"),
+        ({"y_train": np.zeros((N, 3), int)}, r"y_train must be integers.*\(6, 3\).*y_train.argmax"),
+        (
+            {"y_train": np.array([0, 1, 2, 0, -1, 0])},
+            r"y_train must be at least 0.*first in row 4: -1",
+        ),
+        (
+            {"y_train_worse": np.array([0, 1, 2, -1, 1, 0])},
+            r"y_train_worse must be .*in row 3: -1; -1 commonly marks",
+        ),
         ({"y_train_worse": np.zeros(N - 1, int)}, r"y_train_worse must .* 6 rows, got \(5,\)"),
-        ({"y_train_soft": np.zeros(N)}, r"y_train_soft: labels must be integers"),
+        ({"y_train_soft": np.zeros(N)}, r"y_train_soft must be integers"),
+        (
+            {"y_train": np.arange(1, N + 1)},
+            r"y_train has no example of 1 of 7 classes: 0\..*_train - 1",
+        ),
+        (
+            {"y_train": np.array([0, 2, 4, 0, 0, 2**31 - 2])},
+            r"no example of 2147483643 of 2147483647 classes: 1, 3, 5, 6, .* and 2147483635 more",
+        ),
+        (
+            {"y_train": np.array([0, 1, 2, 0, 1, 255], np.uint8)},
+            "no example of 252 of 256 classes.*255 commonly marks",
+        ),
+        (
+            {"y_train": np.array([0, 1, 2, 0, 1, 2**31])},
+            r"y_train must be less .*row 5: 2147483648",
+        ),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2**32 + 1])}, r"y_train must .*row 5: 4294967297"),
+        (
+            {"y_train_a": np.array([0, 1, 2, 0, 1, 2**31])},
+            r"y_train_a must be less than 2\*\*31 - 1",
+        ),
+        ({"y_test": np.array([2, 1, 0, 2**32])}, r"y_test must be from 0 to 2.*row 3: 4294967296"),
+        ({"y_train": np.array(list("abcabc"))}, r"np.unique\(y_train, return_inverse=True\)"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2])[:, None]}, r"the one column: y_train\[:, 0\]"),
         ({"x_test": images(M, 0, (6, 5, 3))}, r"x_train and x_test must agree.*\(4, 6, 5, 3\)"),
         ({"x_test": images(M).astype(int)}, r"agree in dtype.*uint8.*and int64"),
         (

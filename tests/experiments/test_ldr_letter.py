@@ -70,11 +70,11 @@ def test_elsewhere_two_thousand_rows_are_drawn_once_and_for_all():
 
 
 def test_every_fold_validates_once_on_the_same_noisy_labels():
-    rows = {"index": np.arange(100), "label": np.arange(100) % NUM_CLASSES}
+    rows = {"index": np.arange(130), "label": np.arange(130) % NUM_CLASSES}
     matrix = noise.symmetric(NUM_CLASSES, 0.6, include_self=True)
     folds = list(noisy_folds(rows, {"label": "the same"}, matrix, 5, seed=1))
     held = np.concatenate([fold["validation"]["index"] for fold in folds])
-    assert held.tolist() == list(range(100))
+    assert held.tolist() == list(range(130))
     labels = {}
     for fold in folds:
         assert fold["test"] == {"label": "the same"}
@@ -84,6 +84,13 @@ def test_every_fold_validates_once_on_the_same_noisy_labels():
                 assert labels.setdefault(row, label) == label
     changed = np.mean([label != row % 26 for row, label in labels.items()])
     assert 0.4 < changed < 0.75
+
+
+def test_a_table_sorted_by_class_is_refused_though_noise_hides_it():
+    rows = {"index": np.arange(104), "label": np.repeat(np.arange(NUM_CLASSES), 4)}
+    matrix = noise.symmetric(NUM_CLASSES, 0.9, include_self=True)
+    with pytest.raises(ValueError, match="clean_label: class 7 and 18 other classes of 26 has no"):
+        list(noisy_folds(rows, {}, matrix, 4, seed=1))
 
 
 @pytest.mark.slow
@@ -124,7 +131,7 @@ def test_class_dependent_noise_swaps_the_pairs_of_the_paper():
     ("arguments", "text"),
     [
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
-        ({"folds": 1}, "folds must be from 2 to"),
+        ({"folds": 1}, "folds must be an integer of at least 2, got 1"),
         ({"noise_rate": 1.5}, "rate must be from 0 to 1, got 1.5"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"temperatures": ()}, "temperatures must hold"),

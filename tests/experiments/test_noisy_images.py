@@ -15,8 +15,8 @@ from experiments.mislabelled import Scored
 from experiments.noisy_images import (
     Labelled,
     class_matrix,
-    first_examples,
     image_parts,
+    some_examples,
     suspicious_images,
 )
 from experiments.noisy_labels import METRICS
@@ -24,7 +24,7 @@ from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data
 from tests.experiments.snapshots import on_the_host
 
-TRAIN, TEST, K = 60, 20, 10
+TRAIN, TEST, K = 120, 20, 10
 model = functools.partial(MODELS["convnet"], width=4, depth=1)
 TINY = {"model": model, "epochs": 2, "batch_size": 16, "learning_rates": (0.1,), "folds": 3}
 TINY |= {"temperatures": (10.0,), "qs": (0.7,), "first_folds": 2}
@@ -69,7 +69,7 @@ def test_every_epoch_has_a_finite_row_per_method(one_loss):
         assert np.isfinite([row[name] for name in METRICS]).all()
     assert artifacts["history"]["aldr_kl"].shape == (len(METRICS), 2, 2, 1)
     (line,) = artifacts["protocol"]
-    assert (line["training examples"], line["folds"], line["epochs"]) == (40, 2, "2")
+    assert (line["training examples"], line["folds"], line["epochs"]) == (80, 2, "2")
     assert line["model"] == "convnet (width 4, depth 1)"
     assert {"curves", "suspicious", "temperature_histogram"} <= set(artifacts)
 
@@ -174,9 +174,9 @@ def test_human_labels_are_trained_on(one_loss):
 def test_folds_hold_out_validation_and_share_the_images():
     splits = tiny()
     noisy = np.roll(splits.train["label"], 1)
-    parts, shared = image_parts(Labelled(splits, noisy, np.eye(K)), 3, 3)
+    parts, shared = image_parts(Labelled(splits, noisy, np.eye(K)), 3, 3, 0)
     held = parts["validation"]["index"].ravel()
-    assert held.tolist() == list(range(TRAIN))
+    assert sorted(held) == list(range(TRAIN))
     for fold in range(3):
         index = parts["train"]["index"][fold]
         assert not set(index) & set(parts["validation"]["index"][fold])
@@ -186,6 +186,17 @@ def test_folds_hold_out_validation_and_share_the_images():
         )
     assert shared["known"]["image"] is splits.train["image"]
     np.testing.assert_array_equal(shared["test"]["label"], splits.test["label"])
+
+
+def test_folds_of_images_sorted_by_class_validate_on_every_class():
+    splits = sorted_by_class()
+    labelled = Labelled(splits, splits.train["label"], np.eye(K))
+    parts, _ = image_parts(labelled, 3, 3, 0)
+    for fold in range(3):
+        assert np.bincount(parts["validation"]["label"][fold]).tolist() == [4] * K
+        assert np.bincount(parts["train"]["label"][fold]).tolist() == [8] * K
+    other, _ = image_parts(labelled, 3, 3, 1)
+    assert (other["validation"]["index"] != parts["validation"]["index"]).any()
 
 
 def test_scores_in_chunks_are_those_of_all_images_at_once():
@@ -231,8 +242,12 @@ def _own(matrix, splits):
     [
         (ldr_cifar, {"noise_rate": 2.0}, "noise_rate must be from 0 to 1, got 2"),
         (ldr_cifar, {"first_folds": 4}, "first_folds must be from 1 to folds = 3, got 4"),
-        (ldr_cifar, {"folds": 1, "first_folds": None}, "folds must be from 2 to"),
-        (ldr_cifar, {"train_size": 61}, "train_size must be from 1 to 60, got 61"),
+        (
+            ldr_cifar,
+            {"folds": 1, "first_folds": None},
+            "folds must be an integer of at least 2, got 1",
+        ),
+        (ldr_cifar, {"train_size": 121}, "train_size must be from 1 to 120, got 121"),
         (ldr_cifarn, {"labels": "best"}, "labels must be one of worse, aggre, got best"),
         (
             ldr_cifarn,
@@ -252,10 +267,26 @@ def test_asymmetric_noise_is_of_ten_classes_only():
         NOISES["asymmetric"](tiny()._replace(num_classes=100), 0.4, None)
 
 
-def test_fewer_training_examples_are_the_first_ones():
-    splits = first_examples(tiny(), 5)
-    assert splits.train["index"].tolist() == [0, 1, 2, 3, 4]
+def sorted_by_class():
+    """The training images of `tiny` class by class, as files often have them."""
+    splits = tiny()
+    order = np.argsort(splits.train["label"], kind="stable")
+    train = {name: values[order] for name, values in splits.train.items()}
+    return splits._replace(train=train | {"index": np.arange(TRAIN)})
+
+
+def test_fewer_training_examples_have_all_classes_and_rows_of_their_own():
+    whole = sorted_by_class()
+    splits = some_examples(whole, 20, 0)
+    assert np.bincount(splits.train["label"]).tolist() == [2] * K
+    assert splits.train["index"].tolist() == list(range(20))
     assert len(splits.test["label"]) == TEST
+    brightness = splits.train["image"].mean((1, 2, 3))
+    assert (np.abs(brightness - 20 * splits.train["label"] - 15) < 5).all()
+    other = some_examples(whole, 20, 1)
+    assert (other.train["image"] != splits.train["image"]).any()
+    with pytest.raises(ValueError, match="label: class .* of 10 has no example among 5 of 120"):
+        some_examples(whole, 5, 0)
 
 
 def test_an_npz_of_fewer_classes_than_its_network_says_how_many(tmp_path):
@@ -273,7 +304,7 @@ def test_one_set_of_images_is_generated():
 
 @pytest.mark.slow
 def test_a_run_on_generated_images_says_so(tmp_path, capsys, monkeypatch):
-    words = "--exp ldr_cifar --dataset shapes32 --dataset.num_train 60 --dataset.num_test 20 "
+    words = "--exp ldr_cifar --dataset shapes32 --dataset.num_train 200 --dataset.num_test 20 "
     words += "--model convnet --model.width 4 --model.depth 1 --loss cross_entropy --epochs 1 "
     words += f"--results_dir {tmp_path}"
     assert run.main(words.split()) == 0
@@ -281,4 +312,4 @@ def test_a_run_on_generated_images_says_so(tmp_path, capsys, monkeypatch):
     (config,) = tmp_path.glob("**/config.json")
     assert json.loads(config.read_text())["generated_data"] is True
     (table,) = tmp_path.glob("**/protocol.csv")
-    assert "shapes32 (num_train 60, num_test 20), generated" in table.read_text()
+    assert "shapes32 (num_train 200, num_test 20), generated" in table.read_text()
