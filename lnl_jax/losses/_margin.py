@@ -112,7 +112,7 @@ def weston_watkins(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. Gradients flow to all three arguments.
+        logit is ``-inf``. Gradients flow to all three arguments; a violation of exactly 0 has none.
 
     Raises:
         ValueError: for labels that fit neither form, a negative margin, or a margin that is neither

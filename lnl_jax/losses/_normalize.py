@@ -52,7 +52,9 @@ def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         axis: the axis of the classes.
 
     Returns:
-        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so.
+        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so,
+        and their gradient is that of the identity. A score of 0 among others does not change the
+        mean: of the slopes of :math:`|f_k|` there, from -1 to 1, the gradient takes 0.
 
     Raises:
         ValueError: if `logits` is not floating or has no such axis.
@@ -66,7 +68,9 @@ def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         Consistency, Robustness and Adaptivity" (ICML 2023); the official code of ALDR-KL.
     """
     scores, zero = _largest_one(_widened(logits, axis), axis)
-    mean = jnp.where(zero, 1, jnp.abs(scores).mean(axis, keepdims=True))
+    # The slope of `jnp.abs` at 0 is 1.
+    absolute = jnp.where(scores == 0, 0, jnp.abs(scores))
+    mean = jnp.where(zero, 1, absolute.mean(axis, keepdims=True))
     return (scores / mean).astype(logits.dtype)
 
 
@@ -79,7 +83,8 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
         axis: the axis of the classes.
 
     Returns:
-        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so.
+        The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so,
+        and their gradient is that of :math:`f / \tau`.
 
     Raises:
         ValueError: if `logits` is not floating or has no such axis, or `temperature` is not a
@@ -118,8 +123,12 @@ def _scaled_softplus(scores: Array, axis: int) -> Array:
     """
     top = jax.lax.stop_gradient(scores.max(axis, keepdims=True))
     low = top < -50
-    small = jnp.exp(jnp.where(low, scores - jnp.where(low, top, 0), -jnp.abs(scores)))
-    return jnp.where(low, small, jnp.maximum(scores, 0) + jnp.log1p(small))
+    # Both parts choose the same side at 0, where softplus has the slope 1/2; `jnp.abs` and
+    # `jnp.maximum` would not, and their slopes there would cancel.
+    positive = scores > 0
+    below = jnp.where(positive, -scores, scores)
+    small = jnp.exp(jnp.where(low, scores - jnp.where(low, top, 0), below))
+    return jnp.where(low, small, jnp.where(positive, scores, 0) + jnp.log1p(small))
 
 
 def _largest_one(scores: Array, axis: int) -> tuple[Array, Array]:

@@ -46,7 +46,7 @@ def mean_absolute_error(
     Returns:
         One loss per example, ``[...]``, from 0 to 2, in the dtype of `logits`. NaN where an integer
         label is outside ``[0, K)`` or masked; 0 where all classes are masked. Gradients flow to
-        `logits` and `labels`.
+        `logits` and `labels`; where :math:`y_k = p_k` the slope of the absolute value is 0.
 
     Raises:
         ValueError: for labels that fit neither form.
@@ -64,8 +64,9 @@ def mean_absolute_error(
     scores = read_scores(logits, labels, axis, where)
     if not scores.soft:
         return finish(2 * other_probability(scores), scores)
-    p = jax.nn.softmax(scores.logits, axis=scores.axis)
-    return finish(jnp.abs(scores.labels - p).sum(scores.axis), scores)
+    errors = scores.labels - jax.nn.softmax(scores.logits, axis=scores.axis)
+    # The slope of `jnp.abs` at 0 is 1.
+    return finish(jnp.where(errors == 0, 0, jnp.abs(errors)).sum(scores.axis), scores)
 
 
 def mean_squared_error(

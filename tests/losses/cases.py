@@ -21,8 +21,9 @@ class Case:
     `static`: arguments that are not traced. `arrays`: functions of K that give arguments with a
     class on each axis. `outside`: values out of range, where -0.5 is not. `detached`: its gradient
     is by design not that of its value; test_golden.py checks it. `infinite`: why the loss is
-    infinite where a wrong class scores -inf. `variant`: another setting of a loss that is listed
-    already, left to the slow tests.
+    infinite where a wrong class scores -inf. `kinks`: at which scores it has no derivative;
+    test_derivatives.py checks the subgradient there. `variant`: another setting of a loss that is
+    listed already, left to the slow tests.
     """
 
     function: Callable
@@ -33,6 +34,7 @@ class Case:
     outside: dict[str, float] = dataclasses.field(default_factory=dict)
     detached: bool = False
     infinite: str = ""
+    kinks: str = ""
     variant: bool = False
 
     def __call__(self, logits, labels, **overrides):
@@ -359,13 +361,17 @@ CASES = {
     "generalized_jensen_shannon": Case(
         two_views, generalized_jensen_shannon, static={"weights": (0.3, 0.5, 0.2)}
     ),
-    "crammer_singer": Case(losses.crammer_singer, crammer_singer, {"margin": 1.0}),
+    "crammer_singer": Case(
+        losses.crammer_singer, crammer_singer, {"margin": 1.0}, kinks="equal maxima"
+    ),
     "weston_watkins": Case(losses.weston_watkins, weston_watkins, {"margin": 1.0}),
     "ldam": Case(
         losses.ldam, ldam, {"max_margin": 0.5, "scale": 3.0}, arrays={"class_counts": long_tail}
     ),
     "soft_bootstrap": Case(losses.soft_bootstrap, soft_bootstrap, {"weight": 0.7}),
-    "hard_bootstrap": Case(losses.hard_bootstrap, hard_bootstrap, {"weight": 0.7}),
+    "hard_bootstrap": Case(
+        losses.hard_bootstrap, hard_bootstrap, {"weight": 0.7}, kinks="equal maxima"
+    ),
     "forward_correction": Case(
         losses.forward_correction, forward_correction, arrays={"matrix": transition}
     ),
