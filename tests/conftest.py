@@ -12,10 +12,15 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+
+from tests.compiled import cache_folder, drop_old_entries
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most of the time of these tests is compilation, which workers and sessions share.
+jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 STRICT_DTYPES = (
     "losses",
@@ -27,21 +32,16 @@ STRICT_DTYPES = (
 )
 
 
+def pytest_sessionstart(session):
+    """Once a session, not once a worker."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        drop_old_entries(cache_folder())
+
+
 def pytest_collection_finish():
     """What was imported stays: the garbage collector need not walk through it again and again."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _compiled_once(tmp_path_factory):
-    """Most of the time of these tests is compilation; the workers of one session share it."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True, scope="module")
