@@ -24,6 +24,94 @@ def read_logits(logits: Array, axis: int) -> Array:
     return logits
 
 
+def read_labels(
+    name: str, labels: ArrayLike, scores: str, shape: tuple[int, ...], axis: int = -1
+) -> Array:
+    """Labels of scores with this shape: a class for each example, or a distribution.
+
+    Returns:
+        Integers of at least 32 bits in the shape without `axis`, not compared with the number of
+        classes; or a floating array of `shape`.
+
+    Raises:
+        ValueError: for labels of another shape or dtype; `scores` names what they belong to.
+    """
+    labels = _as_numbers(labels)
+    axis %= len(shape)
+    batch_shape = shape[:axis] + shape[axis + 1 :]
+    kind = _kind(labels)
+    if (kind == "integer" and labels.shape == batch_shape) or (
+        kind == "floating" and labels.shape == shape
+    ):
+        return _at_least_32_bits(labels)
+    repair = _repair_of_labels(name, labels, batch_shape, axis - len(shape))
+    if labels.shape == shape and kind in ("integer", "bool"):
+        repair += f" or, as a distribution, {name}.astype({scores}.dtype)"
+    raise ValueError(
+        f"{name} must be integers of shape {batch_shape} or a floating distribution of shape "
+        f"{shape}, as {scores} have; got {labels.dtype} of shape {labels.shape}{repair}."
+    )
+
+
+def read_classes(name: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """A class for each example: integers of this shape and at least 32 bits.
+
+    They are not compared with the number of classes.
+
+    Raises:
+        ValueError: for labels of another shape or dtype.
+    """
+    labels = _as_numbers(labels)
+    if _kind(labels) == "integer" and labels.shape == shape:
+        return _at_least_32_bits(labels)
+    raise ValueError(
+        f"{name} must be integers of shape {shape}; got {labels.dtype} of shape "
+        f"{labels.shape}{_repair_of_labels(name, labels, shape, -1)}."
+    )
+
+
+def _as_numbers(labels: ArrayLike) -> Array | np.ndarray:
+    """Not yet JAX's: text is none of its dtypes, and wide integers would wrap into classes."""
+    return labels if isinstance(labels, jax.Array) else np.asarray(labels)
+
+
+def _kind(labels: Array | np.ndarray) -> str:
+    # NumPy alone does not know bfloat16.
+    for kind, dtype in (("integer", jnp.integer), ("floating", jnp.floating), ("bool", jnp.bool)):
+        if jnp.issubdtype(labels.dtype, dtype):
+            return kind
+    return "text" if labels.dtype.kind in "OSTU" else "other"
+
+
+def _at_least_32_bits(labels: Array | np.ndarray) -> Array:
+    if _kind(labels) == "floating":
+        return jnp.asarray(labels)
+    if isinstance(labels, np.ndarray) and labels.dtype.itemsize == 8:
+        # What does not fit is no class; the ends of 32 bits are none either.
+        limits = np.iinfo(np.int32)
+        labels = np.clip(labels, 0 if labels.dtype.kind == "u" else limits.min, limits.max)
+        return jnp.asarray(labels.astype(np.int32))
+    # Wide enough to be compared with the number of classes.
+    narrow = labels.dtype.itemsize < 4
+    return jnp.asarray(labels.astype(jnp.int32) if narrow else labels)
+
+
+def _repair_of_labels(
+    name: str, labels: Array | np.ndarray, batch_shape: tuple[int, ...], axis: int
+) -> str:
+    """What to do with labels of a common other form, to be added to what was given."""
+    kind = _kind(labels)
+    if kind == "text" and labels.ndim:
+        return f"; number the classes: names, {name} = np.unique({name}, return_inverse=True)"
+    if labels.shape == batch_shape:
+        return f"; cast class numbers: {name}.astype(np.int32)"
+    if labels.shape == (*batch_shape, 1):
+        return f"; drop the last axis: {name}[{':' if len(batch_shape) == 1 else '...'}, 0]"
+    if labels.ndim == len(batch_shape) + 1 and kind in ("integer", "bool"):
+        return f"; take the class of one-hot labels, {name}.argmax({axis})"
+    return ""
+
+
 def computation_dtype(dtype: np.dtype) -> np.dtype:
     """At least float32: half precision is for storage, not for sums and exponentials."""
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)

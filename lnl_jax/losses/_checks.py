@@ -11,7 +11,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, in_range, read_logits, read_mask
+from lnl_jax._arguments import (
+    computation_dtype,
+    in_range,
+    read_labels,
+    read_logits,
+    read_mask,
+)
 
 # Up to so many, all classes are compared with the label; beyond, the label's is looked up.
 FEW_CLASSES = 128
@@ -70,7 +76,7 @@ def read_scores(logits: Array, labels: Array, axis: int, where: Array | None) ->
         ValueError: if an argument has a shape or a dtype that fits no form of call.
     """
     logits = read_logits(logits, axis)
-    labels = _read_labels(jnp.asarray(labels), logits.shape, axis)
+    labels = read_labels("labels", labels, "logits", logits.shape, axis)
     where = _read_mask(where, logits.shape)
     axis = axis if axis < 0 else axis - logits.ndim
     dtype = logits.dtype
@@ -126,26 +132,6 @@ def finish(losses: Array, scores: Scores) -> Array:
     if scores.empty is not None:
         losses = jnp.where(scores.empty, 0, losses)
     return losses.astype(scores.dtype)
-
-
-def _read_labels(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
-    batch_shape = _without_axis(shape, axis)
-    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == batch_shape:
-        # Wide enough to be compared with K; cast to int32 once they are known to fit.
-        return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
-    if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == shape:
-        return labels
-    repair = ""
-    if labels.shape == shape and labels.dtype.kind in "biu":
-        repair = " Cast one-hot labels to float."
-    elif labels.shape == batch_shape:
-        repair = " Cast class numbers to int32."
-    elif labels.shape == (*batch_shape, 1):
-        repair = " Drop the last axis: labels[..., 0]."
-    raise ValueError(
-        f"labels must be integers of shape {batch_shape} or a floating distribution of shape "
-        f"{shape}, as logits have; got {labels.dtype} of shape {labels.shape}.{repair}"
-    )
 
 
 def _read_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:

@@ -16,7 +16,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, in_range, read_logits
+from lnl_jax._arguments import (
+    computation_dtype,
+    in_range,
+    read_classes,
+    read_example_mask,
+    read_logits,
+)
 
 MIN_TEMPERATURE = 1e-6
 
@@ -298,34 +304,13 @@ def _read_like(name: str, array: Array, logits: Array) -> Array:
 
 def _read_positive(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
     """Which labels are 1, boolean, in the shape of the logits."""
-    labels = jnp.asarray(labels)
-    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == shape:
-        return labels == 1
-    repair = ""
-    if labels.shape == shape:
-        repair = " Cast them to int32."
-    elif labels.shape == (*shape, 1):
-        repair = f" Drop the last axis: {name}[..., 0]."
-    raise ValueError(
-        f"{name} must be integers of the shape of logits, {shape}, 1 for positive; got "
-        f"{labels.dtype} of shape {labels.shape}.{repair}"
-    )
+    return read_classes(name, labels, shape) == 1
 
 
 def _read_included(where: Array | None, logits: Array) -> Array:
     """The examples to include, boolean, ``[B]``."""
     shape = logits.shape[:1]
-    if where is None:
-        return jnp.ones(shape, bool)
-    where = jnp.asarray(where)
-    if where.dtype != bool:
-        raise ValueError(f"where must be boolean, got {where.dtype}; compare it with 0.")
-    if where.shape != shape:
-        raise ValueError(
-            f"where must have one value per example, shape {shape} for logits of shape "
-            f"{logits.shape}; got shape {where.shape}. It masks examples, not classes."
-        )
-    return where
+    return jnp.ones(shape, bool) if where is None else read_example_mask("where", where, shape)
 
 
 def _read_number(

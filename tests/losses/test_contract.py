@@ -422,9 +422,13 @@ def test_a_hyperparameter_of_another_shape_raises(case, rng):
 
 
 BAD_LABELS = {
-    "one_hot_integers": (lambda labels: jax.nn.one_hot(labels, CLASSES, dtype=jnp.int32), "Cast"),
-    "class_numbers_as_floats": (lambda labels: labels.astype(jnp.float32), "Cast class numbers"),
-    "a_column": (lambda labels: labels[:, None], r"labels\[..., 0\]"),
+    "one_hot_integers": (
+        lambda labels: jax.nn.one_hot(labels, CLASSES, dtype=jnp.int32),
+        r"argmax\(-1\) or, as a distribution, labels\.astype\(logits\.dtype\)",
+    ),
+    "class_numbers_as_floats": (lambda labels: labels.astype(jnp.float32), "cast class numbers"),
+    "a_column": (lambda labels: labels[:, None], r"labels\[:, 0\]"),
+    "text": (lambda labels: labels.astype(str), "np.unique"),
     "another_length": (lambda labels: labels[:-1], r"\(5,\)"),
     "booleans": (lambda labels: labels > 0, "bool"),
 }
@@ -434,7 +438,17 @@ BAD_LABELS = {
 def test_labels_of_no_form_raise_with_both_shapes_and_the_repair(case, rng, spoil, repair):
     logits, labels = draw(rng)
     with pytest.raises(ValueError, match=rf"labels must be .*\(6,\).*\(6, 5\).*got.*{repair}"):
-        case(logits, spoil(labels))
+        case(logits, spoil(np.asarray(labels)))
+
+
+def test_wide_integers_outside_the_classes_do_not_become_classes(rng):
+    """Cut to 32 bits they would be class 0."""
+    logits, labels = draw(rng)
+    for dtype, far in ((np.int64, 2**32), (np.int64, -(2**32)), (np.uint64, 2**63)):
+        wide = np.asarray(labels, dtype)
+        wide[0] = far
+        found = losses.mean_absolute_error(logits, wide)
+        np.testing.assert_array_equal(jnp.isnan(found), jnp.arange(EXAMPLES) == 0)
 
 
 def test_integer_logits_and_example_masks_raise(case, rng):
