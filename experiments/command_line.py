@@ -118,7 +118,8 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
     Args:
       experiment: a keyword-only function.
       overrides: name to value, as text from the command line or as Python values from a sweep;
-        `loss.temperature` sets a keyword of the function chosen as `loss`.
+        `loss.temperature` sets a keyword of the function chosen as `loss`, `teacher.steps` a field
+        of the NamedTuple that is the argument `teacher`.
 
     Returns:
       The arguments, complete and checked.
@@ -127,14 +128,13 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
       UsageError: for an unknown name or a value of the wrong type.
     """
     given = {name: as_text(value) for name, value in overrides.items()}
-    options = _options(experiment)
+    options, groups = _options(experiment), _groups(experiment)
     for name in given:
-        if name.partition(".")[0] not in options:
-            close = close_names(name, options)
-            raise UsageError(f"{experiment.__name__} has no argument --{name}; {close}")
+        if not any(name == option or name.startswith(f"{option}.") for option in options):
+            raise UsageError(_unknown(experiment.__name__, name, options, groups))
     arguments, config, defaults = {}, {}, {}
     for name, (kind, default) in options.items():
-        own = {k.partition(".")[2]: v for k, v in given.items() if k.startswith(f"{name}.")}
+        own = {k.removeprefix(f"{name}."): v for k, v in given.items() if k.startswith(f"{name}.")}
         if kind.choices is None:
             if own:
                 raise UsageError(
@@ -151,6 +151,9 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
         config |= {f"{name}.{k}": v for k, v in settings.items()}
         defaults |= {f"{name}.{k}": v for k, v in own_defaults.items()}
     changed = {name: value for name, value in config.items() if value != defaults[name]}
+    for name, group in groups.items():
+        fields = {field: arguments.pop(f"{name}.{field}") for field in group._fields}
+        arguments[name] = group(**fields)
     return Call(arguments, config, changed)
 
 
@@ -167,6 +170,9 @@ def first_line(function: Callable) -> str:
 def describe(name: str, experiment: Callable) -> str:
     """The help of one experiment: its docstring, then every argument and choice."""
     text, described = _docstring(experiment)
+    for group, fields in _groups(experiment).items():
+        own = _section(inspect.getdoc(fields) or "", "Attributes")[1]
+        described |= {f"{group}.{field}": words for field, words in own.items()}
     options = _options(experiment)
     chosen = {option: kind.choices for option, (kind, _) in options.items() if kind.choices}
     parser = argparse.ArgumentParser(
@@ -205,14 +211,39 @@ _SCALARS = (float, int, bool, str)  # where a union allows several, the first of
 
 
 def _options(experiment: Callable) -> dict[str, tuple[_Kind, Any]]:
-    """Type and default of every argument that the command line may set."""
+    """Type and default of every argument, or field of one, that the command line may set."""
     hints = typing.get_type_hints(experiment, include_extras=True)
-    parameters = inspect.signature(experiment).parameters
-    return {
-        name: (_kind(name, hints.get(name)), parameter.default)
-        for name, parameter in parameters.items()
-        if name not in NOT_OPTIONS
-    }
+    groups, options = _groups(experiment), {}
+    for name, parameter in inspect.signature(experiment).parameters.items():
+        if name in groups:
+            fields = typing.get_type_hints(groups[name], include_extras=True)
+            for field, hint in fields.items():
+                full = f"{name}.{field}"
+                options[full] = _kind(full, hint), getattr(parameter.default, field)
+        elif name not in NOT_OPTIONS:
+            options[name] = _kind(name, hints.get(name)), parameter.default
+    return options
+
+
+def _groups(experiment: Callable) -> dict[str, type]:
+    """The arguments that are NamedTuples, whose fields are options: `--teacher.steps`."""
+    parameters, groups = inspect.signature(experiment).parameters, {}
+    for name, hint in typing.get_type_hints(experiment).items():
+        if isinstance(hint, type) and hasattr(hint, "_fields") and name not in NOT_OPTIONS:
+            if not isinstance(parameters[name].default, hint):
+                raise TypeError(f"argument {name}: a {hint.__name__} needs one as its default")
+            groups[name] = hint
+    return groups
+
+
+def _unknown(experiment: str, name: str, options: Iterable[str], groups: Mapping[str, type]) -> str:
+    """What to say of an option that there is not."""
+    group = name.partition(".")[0]
+    if group not in groups:
+        return f"{experiment} has no argument --{name}; {close_names(name, options)}"
+    fields = [f"{group}.{field}" for field in groups[group]._fields]
+    given = "takes no value itself" if name == group else f"has no --{name}"
+    return f"--{group} {given}; {close_names(name, fields)}"
 
 
 def _kind(name: str, annotation: Any) -> _Kind:
@@ -356,8 +387,12 @@ def _default_text(default: Any) -> str:
 
 def _docstring(experiment: Callable) -> tuple[str, dict[str, str]]:
     """The docstring without its `Args:` section, and that section as a dict."""
-    text = inspect.getdoc(experiment) or ""
-    match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
+    return _section(inspect.getdoc(experiment) or "", "Args")
+
+
+def _section(text: str, name: str) -> tuple[str, dict[str, str]]:
+    """A docstring without one of its sections, and that section as a dict."""
+    match = re.search(rf"^{name}:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
     if match is None:
         return text.strip(), {}
     section = inspect.cleandoc("\n" + match[1])

@@ -21,6 +21,32 @@ def mean(x):
     """Mean."""
 
 
+def net(size, *, width: int = 8):
+    """A network."""
+
+
+def wide(size, *, width: int = 64):
+    """A wide one."""
+
+
+NETWORKS = {"net": net, "wide": wide}
+
+
+class Students(NamedTuple):
+    """How students are trained.
+
+    Attributes:
+      epochs: passes over
+        the images.
+      rates: the first ones.
+      network: of them.
+    """
+
+    epochs: int = 200
+    rates: tuple[float, ...] = (3e-3,)
+    network: Annotated[Callable, NETWORKS] = net
+
+
 LOSSES = {"ldr": ldr, "ldr_wide": functools.partial(ldr, margin=2.0), "ranked": ranked}
 
 
@@ -37,6 +63,7 @@ def toy(
     loss: Annotated[Callable, LOSSES] = ldr,
     normalize: Annotated[Callable | None, {"mean": mean}] = None,
     augment: Annotated[Callable | None, {"none": ranked, "flip": mean}] = None,
+    students: Students = Students(rates=(0.1,)),  # noqa: B008
     data_dir: str | None = None,
     resume: tuple = (),
 ):
@@ -118,9 +145,31 @@ def test_a_choice_brings_its_own_keywords():
     }
 
 
+def test_the_fields_of_a_named_tuple_are_options():
+    call = bind("--students.epochs 3 --students.network wide --students.network.width 9")
+    students = call.arguments["students"]
+    assert (students.epochs, students.rates) == (3, (0.1,))
+    assert (students.network.func, students.network.keywords) == (wide, {"width": 9})
+    assert call.overrides == {
+        "students.epochs": 3,
+        "students.network": "wide",
+        "students.network.width": 9,
+    }
+    assert call.config["students.rates"] == (0.1,)
+    assert bind("").arguments["students"] == Students(rates=(0.1,))
+    assert bind("--students.rates 0.1 --students.network net").overrides == {}
+    point = {"students.rates": (0.2, 0.3)}
+    assert command_line.bind(toy, point).arguments["students"].rates == (0.2, 0.3)
+
+
 @pytest.mark.parametrize(
     ("line", "texts"),
     [
+        ("--students 3", ["--students takes no value itself", "students.epochs"]),
+        ("--students.epoch 3", ["has no --students.epoch;", "did you mean students.epochs"]),
+        ("--students.epochs x", ["--students.epochs takes int", "'x'", "str"]),
+        ("--students.epochs.x 3", ["--students.epochs is int", "--students.epochs.x"]),
+        ("--students.network.depth 3", ["--students.network.depth: net has no such keyword"]),
         ("--epoch 3", ["toy has no argument --epoch", "did you mean epochs"]),
         ("--zzzzz 3", ["there is epochs, noise_rate, name"]),
         ("--epochs 1.5", ["--epochs takes int", "'1.5'", "float"]),
@@ -174,16 +223,16 @@ def test_a_required_argument_is_asked_for():
 
 
 def test_a_signature_that_no_command_line_can_express_is_a_bug_of_the_experiment():
-    class Settings(NamedTuple):
-        x: int
+    def typed(*, settings: dict[str, int] = {}):  # noqa: B006
+        pass
 
-    def typed(*, settings: Settings = Settings(1)):  # noqa: B008
+    def without_default(*, students: Students):
         pass
 
     def choosing(*, loss: Annotated[Callable, LOSSES] = mean):
         pass
 
-    for experiment in (typed, choosing):
+    for experiment in (typed, without_default, choosing):
         with pytest.raises(TypeError):
             command_line.bind(experiment, {})
 
@@ -198,6 +247,11 @@ def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
     assert "--rates comma-separated floats (default: 0.1,0.2)" in lines
     assert "--loss NAME (default: ldr)" in lines
     assert "ranked Ranked." in lines
+    words = " ".join(text.split())
+    assert "--students.epochs int passes over the images. (default: 200)" in words
+    assert "--students.rates comma-separated floats the first ones. (default: 0.1)" in words
+    assert "--students.network NAME of them. (default: net)" in words
+    assert "--students.network.width int (default: 64)" in words
     assert "--loss.top_k int (required)" in lines
     assert "rows." in lines
     assert "Args:" not in lines
