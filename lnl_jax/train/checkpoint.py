@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lnl_jax._arguments import check_integer
 from lnl_jax._extras import require
 from lnl_jax.train.tables import is_table
 
@@ -29,11 +30,17 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> Checkpo
 
     Args:
       directory: the folder.
-      keep: how many of the newest checkpoints stay on disk.
+      keep: how many of the newest checkpoints stay on disk, at least 1.
 
     Returns:
       An Orbax `CheckpointManager`.
+
+    Raises:
+      ValueError: if `keep` is no such number, or `directory` is a file.
     """
+    check_integer("keep", keep)
+    if pathlib.Path(directory).is_file():
+        raise ValueError(f"directory must be a folder, {directory} is a file.")
     require("orbax")
     import orbax.checkpoint as ocp
 
@@ -60,23 +67,31 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
 
     Args:
       manager: from `open_checkpoints`.
-      step: larger than every step saved before.
+      step: an integer from 0, larger than every step saved before.
       state: a pytree whose leaves are arrays, typed PRNG keys or Python numbers.
-      metadata: JSON values kept with the state.
+      metadata: a dict of JSON values, kept with the state; numbers and arrays of NumPy and JAX
+        become numbers and lists, tuples become lists.
 
     Raises:
-      ValueError: if a leaf is neither, or the step is not larger than the last one.
+      ValueError: if a leaf or a value of the metadata is none of these, or the step is no integer
+        or not larger than the last one.
     """
     require("orbax")
     import orbax.checkpoint as ocp
 
+    step = step.item() if isinstance(step, jax.Array) and not step.ndim else step
+    check_integer("step", step, at_least=0)
+    if not isinstance(metadata, dict):
+        raise ValueError(f"metadata must be a dict, got a {type(metadata).__name__}.")
+    # Checked here: what JSON cannot hold would be found in the background, after the return.
+    metadata = _as_json("metadata", metadata)
     latest = manager.latest_step()
     if latest is not None and step <= latest:
         raise ValueError(f"step {step} is not after the last saved step {latest}.")
     leaves = _named_leaves(state)
     described = _described(state, leaves)
     manager.save(
-        step,
+        int(step),
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(_stored(leaves)),
             metadata=ocp.args.JsonSave({"leaves": described, "user": metadata}),
@@ -130,6 +145,32 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
         for name, leaf in leaves.items()
     ]
     return step, jax.tree.unflatten(jax.tree.structure(like), values), json["user"]
+
+
+def _as_json(name: str, value: Any) -> Any:
+    """A value of plain Python that JSON holds.
+
+    Raises:
+      ValueError: if it has no such form; names the place.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        unnamed = [key for key in value if not isinstance(key, str)]
+        if unnamed:
+            raise ValueError(f"{name} must have strings as keys, got {unnamed[0]!r}.")
+        return {key: _as_json(f"{name}[{key!r}]", one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(f"{name}[{place}]", one) for place, one in enumerate(value)]
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            return np.asarray(value, np.float64).tolist()
+        if getattr(value.dtype, "kind", "V") in "biuU":
+            return np.asarray(value).tolist()
+    raise ValueError(
+        f"{name} must be text, a number or a list or dict of them, got a {type(value).__name__}; "
+        "arrays that are not small belong into the state."
+    )
 
 
 def _read_json(manager: CheckpointManager, step: int) -> dict:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax.metrics import merge
+from lnl_jax._arguments import check_integer
+from lnl_jax.metrics import Average, merge
 
 PyTree = Any
 Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
@@ -29,8 +30,14 @@ def gather_batches(step: Step, dataset: Mapping) -> Step:
         ``step(state, rows) -> (state, metrics)`` for ``rows`` with ``position`` and ``mask``,
         ``[B]``, one step of `lnl_jax.data.epoch_plan`. It is a `jax.tree_util.Partial`: a compiled
         function takes the data set as an argument, not as a constant.
+
+    Raises:
+        ValueError: if the arrays have not all the same leading dimension.
     """
     on_device = {name: jnp.asarray(values) for name, values in dataset.items()}
+    sizes = {name: np.shape(values)[:1] for name, values in on_device.items()}
+    if not sizes or len(set(sizes.values())) != 1 or () in sizes.values():
+        raise ValueError(f"dataset must hold arrays [N, ...] with one N, got {sizes or 'none'}.")
     return jax.tree_util.Partial(_step_at, _as_argument(step), on_device)
 
 
@@ -79,6 +86,8 @@ def dispatch_steps(step: Step) -> RunEpoch:
         for batch in _unstacked(batches):
             state, metrics = _dispatch(argument, state, batch)
             history.append(metrics)
+        if not history:
+            raise ValueError("batches holds no batch to train on; one that was used up is empty.")
         return state, jax.tree.map(lambda *values: np.stack(values), *jax.device_get(history))
 
     return run
@@ -171,8 +180,8 @@ def fit(
         state: a `TrainState`, or one of a vmapped step, whose runs are at the same step.
         batches: the batches of an epoch, numbered from 0. Make them from the number alone, and an
             interrupted training sees what an uninterrupted one does.
-        epochs: how many in all, those before a restore included.
-        steps_per_epoch: how many steps an epoch has.
+        epochs: how many in all, those before a restore included; at least 1.
+        steps_per_epoch: how many steps an epoch has, at least 1.
 
     Yields:
         A row, ``{"epoch": from 1, "examples": seen so far, "loss": ..., other metrics}``, with the
@@ -180,9 +189,13 @@ def fit(
         and the state. The state is consumed by the next epoch: save or copy what must outlive it.
 
     Raises:
+        ValueError: if a number is out of range, an epoch has another number of steps, or an index
+            is no row of the tables.
         FloatingPointError: as soon as an epoch had a loss or a gradient norm that is not finite;
             names the step, and the run if there are several.
     """
+    check_integer("epochs", epochs)
+    check_integer("steps_per_epoch", steps_per_epoch)
     # The first epoch consumes a copy: the caller's state stays usable.
     state = jax.tree.map(jnp.copy, state)
     start = int(np.max(state.step)) // steps_per_epoch
@@ -190,6 +203,7 @@ def fit(
     for epoch in range(start, epochs):
         state, metrics = run_epoch(state, batches(epoch))
         metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        _check_steps(metrics, steps_per_epoch, epoch)
         # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
         for name in ("loss", "gradient_norm"):
             if name in metrics:
@@ -201,6 +215,23 @@ def fit(
         examples = seen * (start + 1) if examples is None else examples + seen
         row = {"epoch": epoch + 1, "examples": examples}
         yield row | {name: (values * weight).sum(0) for name, values in metrics.items()}, state
+
+
+def _check_steps(metrics: dict, steps_per_epoch: int, epoch: int) -> None:
+    """Before the losses are looked at: a row that is not there makes them NaN."""
+    steps = len(metrics["count"])
+    if steps != steps_per_epoch:
+        raise ValueError(
+            f"batches({epoch}) has {steps} steps, not steps_per_epoch = {steps_per_epoch}."
+        )
+    outside = metrics.pop("outside_tables", None)
+    if outside is not None and outside.any():
+        step = int(np.argwhere(outside)[0][0])
+        raise ValueError(
+            f'batch["index"] holds {int(outside[step].max())} rows that the tables do not have, at '
+            f"batch {step + 1} of epoch {epoch + 1}: it must be from 0 to the number of rows less "
+            "1; make the tables as large as the training set, or number its examples from 0."
+        )
 
 
 def _check_finite(name: str, values: np.ndarray, first_step: int, epoch: int) -> None:
@@ -225,10 +256,23 @@ def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> 
 
     Returns:
         The pytree of the metrics' values, as NumPy arrays.
+
+    Raises:
+        ValueError: if there is no batch, or a metric is no `lnl_jax.metrics.Average`.
     """
-    totals = functools.reduce(merge, (eval_step(state, batch) for batch in batches))
-    return jax.tree.map(
-        lambda average: np.asarray(average.value),
-        totals,
-        is_leaf=lambda node: hasattr(node, "value"),
-    )
+    found = (eval_step(state, batch) for batch in batches)
+    first = next(iter(found), None)
+    if first is None:
+        raise ValueError("batches holds no batch to evaluate on; one that was used up is empty.")
+    for path, node in jax.tree_util.tree_leaves_with_path(first, is_leaf=_is_average):
+        if not _is_average(node):
+            raise ValueError(
+                f"the metric {jax.tree_util.keystr(path) or 'of eval_step'} must be a "
+                f"lnl_jax.metrics.Average, a sum and a count, got a {type(node).__name__}."
+            )
+    totals = functools.reduce(merge, found, first)
+    return jax.tree.map(lambda node: np.asarray(node.value), totals, is_leaf=_is_average)
+
+
+def _is_average(node: Any) -> bool:
+    return isinstance(node, Average)

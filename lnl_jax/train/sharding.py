@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from lnl_jax._arguments import check_integer
+
 PyTree = Any
 DATA_AXIS = "data"
 
@@ -24,8 +26,8 @@ def data_mesh(num_devices: int | None = None) -> Mesh:
         ValueError: if there are fewer devices.
     """
     devices = jax.devices()
-    if num_devices is not None and not 1 <= num_devices <= len(devices):
-        raise ValueError(f"num_devices must be from 1 to {len(devices)}, got {num_devices}.")
+    if num_devices is not None:
+        check_integer("num_devices", num_devices, at_most=len(devices))
     return _mesh(devices[:num_devices])
 
 
@@ -57,9 +59,12 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
         The same arrays, split.
 
     Raises:
-        ValueError: if B is not a multiple of the number of devices; pad the batch and mask.
+        ValueError: if B is not a multiple of the number of devices; pad the batch and mask; or
+            if it holds a scalar.
     """
     for leaf in jax.tree.leaves(batch):
+        if not np.ndim(leaf):
+            raise ValueError("batch holds a scalar, which has no examples to split; take it out.")
         if len(leaf) % mesh.size:
             raise ValueError(
                 f"the batch has {len(leaf)} examples, not a multiple of {mesh.size} devices; pad "

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
+from lnl_jax._arguments import read_example_mask
 from lnl_jax.train import tables
 
 PyTree = Any
@@ -57,7 +59,22 @@ def init_state(
 
     Returns:
         The `TrainState`.
+
+    Raises:
+        ValueError: if a parameter is not floating, `key` is no typed key, or `tables` holds
+            something else than a `Table` with the same number of rows in all its arrays.
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} must be floating to be differentiated, got "
+                f"{jnp.result_type(leaf)}; cast it, or carry it in extra."
+            )
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise ValueError(
+            f"key must be a typed key, jax.random.key(seed), got {type(key).__name__}."
+        )
+    _check_tables(tables)
     return TrainState(jnp.zeros((), jnp.int32), params, extra, tables, tx.init(params), key)
 
 
@@ -88,10 +105,12 @@ def make_train_step(
     Returns:
         ``step(state, batch) -> (state, metrics)``. ``batch["mask"]``, boolean ``[B]``, is false for
         padding (absent: all are real); ``batch["index"]`` is needed with tables. The metrics are
-        the means over the real examples, ``loss``, ``gradient_norm`` and ``count``, as scalars.
+        the means over the real examples, ``loss``, ``gradient_norm`` and ``count``, as scalars;
+        with tables also ``outside_tables``, how many real examples have an index that no row has.
 
     Raises:
-        ValueError: at tracing, if the losses or a metric are not ``[B]``.
+        ValueError: at tracing, if `loss_fn` returns something else, if the losses or a metric are
+            not ``[B]``, the mask is not boolean, or a batch for tables has no integer ``index``.
 
     Example:
         >>> def loss_fn(params, extra, rows, batch, key):
@@ -108,14 +127,16 @@ def make_train_step(
         key = jax.random.fold_in(state.key, state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        rows = tables.gather(state.tables, batch["index"]) if _has_tables(state) else state.tables
         mask = _mask(batch)
+        _check_index(state, batch, mask)
+        rows = tables.gather(state.tables, batch["index"]) if _has_tables(state) else state.tables
         count = _total(mask.sum().astype(jnp.float32), axis_name)
         scale = 1 / jnp.maximum(count, 1)
 
         def share(params: PyTree) -> tuple[Array, tuple]:
             """This device's part of the mean."""
-            losses, carried = loss_fn(params, state.extra, rows, batch, key)
+            returned = loss_fn(params, state.extra, rows, batch, key)
+            losses, carried = _taken_apart(returned, rows if _has_tables(state) else None)
             return scale * _masked_sum("losses", losses, mask), carried
 
         differentiate = jax.value_and_grad(share, has_aux=True)
@@ -132,6 +153,12 @@ def make_train_step(
             key=state.key,
         )
         reports = {"loss": loss, "gradient_norm": optax.tree.norm(grads), "count": count}
+        if _has_tables(state):
+            outside = tables.outside(state.tables, batch["index"]) & mask
+            reports["outside_tables"] = _total(outside.sum().astype(jnp.float32), axis_name)
+        taken = sorted(reports.keys() & means.keys())
+        if taken:
+            raise ValueError(f"loss_fn must not call a metric {taken[0]!r}: the step makes it.")
         return new_state, means | reports
 
     return step
@@ -163,12 +190,68 @@ def _has_tables(state: TrainState) -> bool:
 
 
 def _mask(batch: Batch) -> Array:
+    sizes = [np.shape(leaf)[0] for leaf in jax.tree.leaves(dict(batch)) if np.ndim(leaf)]
     if "mask" in batch:
-        return batch["mask"]
-    return jnp.ones(len(jax.tree.leaves(dict(batch))[0]), bool)
+        # Its own length is the number of examples: that of the losses is compared with it.
+        return read_example_mask('batch["mask"]', batch["mask"], np.shape(batch["mask"])[:1])
+    if not sizes:
+        raise ValueError("batch must hold arrays with an entry per example, got none.")
+    return jnp.ones(sizes[0], bool)
+
+
+def _check_tables(tree: PyTree) -> None:
+    for table in jax.tree.leaves(tree, is_leaf=tables.is_table):
+        if not tables.is_table(table):
+            raise ValueError(
+                f"tables must be a pytree of lnl_jax.train.Table, got a {type(table).__name__}; "
+                "wrap it: Table(values)."
+            )
+        lengths = sorted({np.shape(leaf)[:1] for leaf in jax.tree.leaves(table.values)})
+        if len(lengths) != 1 or lengths[0] == ():
+            raise ValueError(
+                "tables must hold arrays [N, ...] with one N per Table, got the leading sizes "
+                f"{lengths}."
+            )
+
+
+def _check_index(state: TrainState, batch: Batch, mask: Array) -> None:
+    if not _has_tables(state):
+        return
+    if "index" not in batch:
+        raise ValueError(
+            'batch must hold "index", the row of each example in the tables; got '
+            f"{', '.join(map(repr, sorted(batch)))}."
+        )
+    index = batch["index"]
+    if np.shape(index) != mask.shape or not jnp.issubdtype(index.dtype, jnp.integer):
+        raise ValueError(
+            f'batch["index"] must be integers of shape {mask.shape}, one row per example; got '
+            f"{index.dtype} of shape {np.shape(index)}."
+        )
+
+
+def _taken_apart(returned: Any, rows: PyTree | None) -> tuple[Array, tuple[PyTree, PyTree, dict]]:
+    try:
+        losses, (extra, new_rows, metrics) = returned
+    except (TypeError, ValueError):
+        raise ValueError(
+            "loss_fn must return (losses, (extra, rows, metrics)), got "
+            f"{jax.tree.map(jnp.shape, returned)}."
+        ) from None
+    if not isinstance(metrics, Mapping):
+        raise ValueError(
+            f"loss_fn must return its metrics as a dict, got a {type(metrics).__name__}."
+        )
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (rows, new_rows)]
+    if rows is not None and shapes[0] != shapes[1]:
+        raise ValueError(
+            f"loss_fn must return the rows in the form it was given, {shapes[0]}; got {shapes[1]}."
+        )
+    return losses, (extra, new_rows, dict(metrics))
 
 
 def _masked_sum(name: str, values: Array, mask: Array) -> Array:
+    values = jnp.asarray(values)
     if values.shape != mask.shape:
         raise ValueError(
             f"loss_fn must return {name} with one value per example, shape {mask.shape}; got "

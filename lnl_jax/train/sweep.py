@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lnl_jax._arguments import check_integer, check_range
 from lnl_jax.train.sharding import DATA_AXIS, local_mesh
 
 PyTree = Any
@@ -50,7 +51,12 @@ def run_bytes(trainer: Trainer, setting: PyTree, data_set: PyTree, batch_size: i
 
     Returns:
         Bytes; those of the data set, which runs share, are not among them.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1, or the data set has no ``train``.
     """
+    check_integer("batch_size", batch_size)
+    _check_train(data_set)
     state = jax.eval_shape(trainer.start, setting, data_set)
     batch = jax.tree.map(
         lambda values: jax.ShapeDtypeStruct((batch_size, *np.shape(values)[1:]), values.dtype),
@@ -78,7 +84,7 @@ def chunk_size(
         The size of a chunk.
 
     Raises:
-        ValueError: if not even one data set per device fits.
+        ValueError: if not even one data set per device fits, or a number is out of range.
 
     Example:
         >>> chunk_size(35, 100, memory=1000, devices=2)
@@ -86,6 +92,12 @@ def chunk_size(
         >>> chunk_size(35, 100, memory=1e9, devices=2)
         36
     """
+    check_integer("num_data_sets", num_data_sets)
+    check_integer("bytes_each", bytes_each)
+    check_integer("devices", devices)
+    check_range("memory", memory, above=0, below=math.inf)
+    if at_most is not None:
+        check_integer("at_most", at_most)
     largest = int(memory // (bytes_each * devices)) * devices
     if largest < devices:
         raise ValueError(
@@ -138,6 +150,7 @@ def run_sweep(
         ValueError: if there is nothing to train, or the chunk does not split over the devices.
     """
     mesh = local_mesh() if mesh is None else mesh
+    _check_train(data_sets)
     count, width = (len(jax.tree.leaves(tree)[0]) for tree in (data_sets, settings))
     if not count or not width or epochs < 1:
         raise ValueError(
@@ -146,6 +159,8 @@ def run_sweep(
         )
     if chunk < 1 or chunk % mesh.size:
         raise ValueError(f"chunk must be a multiple of the {mesh.size} devices, got {chunk}.")
+    check_integer("finished", finished, at_least=0)
+    _check_plan(plan(0))
     start, run_steps, measure = _programs(trainer, mesh)
     settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
     split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
@@ -167,6 +182,23 @@ def run_sweep(
                 report(numbers[-1] + 1, rows["mask"].shape[1] * len(members) * width)
         measured = _on_host(measure(settings, own, state))
         yield members, {name: v[: len(members)] for name, v in measured.items()}
+
+
+def _check_train(data_sets: PyTree) -> None:
+    if not isinstance(data_sets, Mapping) or "train" not in data_sets:
+        raise ValueError(
+            "a data set must be a dict with its training examples under 'train', got "
+            f"{sorted(data_sets) if isinstance(data_sets, Mapping) else type(data_sets).__name__}."
+        )
+
+
+def _check_plan(rows: Mapping[str, np.ndarray]) -> None:
+    if not {"position", "mask"} <= set(rows) or np.asarray(rows["mask"]).dtype != bool:
+        raise ValueError(
+            "plan must give a dict of position, integers, and mask, boolean, as "
+            "lnl_jax.data.epoch_plan does; got "
+            f"{ {name: str(np.asarray(values).dtype) for name, values in rows.items()} }."
+        )
 
 
 def _together(epochs: range, steps: int) -> Iterator[range]:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from lnl_jax._arguments import check_integer
 from lnl_jax.train.sharding import split_rows
 from lnl_jax.train.tables import Table, is_table, num_rows
 
@@ -64,13 +65,16 @@ def remap(tables: PyTree, source: np.ndarray, new: PyTree, *, fingerprint: str =
         The tables, of M rows.
 
     Raises:
-        ValueError: if `source` names a row that a table does not have.
+        ValueError: if `source` is not integer or names a row that a table does not have.
 
     Example:
         >>> remap(Table(jnp.array([5.0, 6.0, 7.0])), np.array([2, -1, 0]), 1.0).values.tolist()
         [7.0, 1.0, 5.0]
     """
     source = np.asarray(source)
+    if source.dtype.kind not in "iu" and source.size:
+        raise ValueError(f"source must be integers, rows of the tables, got {source.dtype}.")
+    source = source.astype(np.int64)
 
     def move(table: Table, row: PyTree) -> Table:
         size = num_rows(table)
@@ -108,12 +112,13 @@ def grow(tables: PyTree, size: int, new: PyTree, *, fingerprint: str = "") -> Py
         The tables, of `size` rows.
 
     Raises:
-        ValueError: if they have more rows already.
+        ValueError: if they have more rows already, or `size` is no number of rows.
 
     Example:
         >>> grow(Table(jnp.array([5.0, 6.0])), 3, 1.0).values.tolist()
         [5.0, 6.0, 1.0]
     """
+    check_integer("size", size, at_least=0)
     for table in jax.tree.leaves(tables, is_leaf=is_table):
         if num_rows(table) > size:
             raise ValueError(
@@ -168,7 +173,8 @@ def page_in(tables: PyTree, index: np.ndarray, mask: np.ndarray) -> tuple[PyTree
         Tables of B rows, and the place of each example in them, int32, ``[B]``.
 
     Raises:
-        ValueError: if an example that is no padding is outside a table.
+        ValueError: if an example that is no padding is outside a table, the mask is not boolean, or
+            the index is not integer.
 
     Example:
         >>> from lnl_jax.train.tables import gather, scatter
@@ -202,6 +208,9 @@ def page_out(tables: PyTree, index: np.ndarray, mask: np.ndarray, paged: PyTree)
         index: as `page_in` was given.
         mask: likewise.
         paged: the small tables after the step.
+
+    Raises:
+        ValueError: if the mask is not boolean or the index is not integer.
     """
     rows, _ = _pages(index, mask)
 
@@ -214,6 +223,15 @@ def page_out(tables: PyTree, index: np.ndarray, mask: np.ndarray, paged: PyTree)
 def _pages(index: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the examples that count, each once and in order; where each example is there."""
     index, mask = np.asarray(index), np.asarray(mask)
+    if index.dtype.kind not in "iu" or index.ndim != 1:
+        raise ValueError(
+            f"index must be integers of shape [B], got {index.dtype} of shape {index.shape}."
+        )
+    if mask.dtype != bool or mask.shape != index.shape:
+        raise ValueError(
+            f"mask must be boolean of shape {index.shape}, false for padding; got {mask.dtype} of "
+            f"shape {mask.shape}."
+        )
     rows = np.unique(index[mask])
     place = np.searchsorted(rows, index)
     return rows, np.where(mask, place, 0).astype(np.int32)

@@ -4,12 +4,15 @@ Which examples have rows, and on which device or host they are: `lnl_jax.train.t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from lnl_jax._arguments import read_example_mask, refuse_explicit_mesh
 
 PyTree = Any
 Combine = Callable[[Array, Array, int], Array]
@@ -115,12 +118,17 @@ def gather(tables: PyTree, index: Array) -> PyTree:
 
     Returns:
         The pytree with ``[B, ...]`` arrays, as the table's values are structured.
+
+    Raises:
+        ValueError: if the arrays are split over an Explicit axis of a mesh.
     """
+    refuse_explicit_mesh(tables=tables, index=index)
 
     def read(table: Table) -> PyTree:
+        place = _places(table, index)
+
         def rows(values: Array) -> Array:
-            # Without wrapping, a negative index is as far outside as one beyond the end.
-            return values.at[index].get(mode="fill", wrap_negative_indices=False)
+            return values.at[place].get(mode="fill")
 
         return jax.tree.map(rows, table.values)
 
@@ -138,13 +146,18 @@ def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
 
     Returns:
         The new tables; examples that occur more than once have their rows combined.
+
+    Raises:
+        ValueError: if the mask is not boolean, or the arrays are split over an Explicit axis of a
+            mesh.
     """
+    refuse_explicit_mesh(tables=tables, index=index, rows=rows, mask=mask)
+    mask = read_example_mask("mask", mask, index.shape)
 
     def write(table: Table, new: PyTree) -> Table:
         size = num_rows(table)
         # Padding shares one index beyond the table, where the write is dropped.
-        position = index.astype(jnp.int32)
-        kept = jnp.where(mask & (position >= 0), position, size)
+        kept = jnp.where(mask, _places(table, index), size)
         if table.combine is None:
             replaced = jax.tree.map(
                 lambda values, rows: values.at[kept].set(rows.astype(values.dtype), mode="drop"),
@@ -164,6 +177,21 @@ def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
         return dataclasses.replace(table, values=jax.tree.map(put, rules, table.values, new))
 
     return jax.tree.map(write, tables, rows, is_leaf=is_table)
+
+
+def outside(tables: PyTree, index: Array) -> Array:
+    """Which indices are no row of one of the tables, ``[B]``."""
+    leaves = jax.tree.leaves(tables, is_leaf=is_table)
+    beyond = (_places(table, index) == num_rows(table) for table in leaves)
+    return functools.reduce(jnp.logical_or, beyond)
+
+
+def _places(table: Table, index: Array) -> Array:
+    """The rows as int32; N, which is none, for what is beyond the table."""
+    # Compared before it is cut to 32 bits, where a wide one might become a row.
+    index = index.astype(jnp.int32) if index.dtype.itemsize < 4 else jnp.asarray(index)
+    size = num_rows(table)
+    return jnp.where((index < 0) | (index >= size), size, index).astype(jnp.int32)
 
 
 def num_rows(table: Table) -> int:

@@ -23,7 +23,9 @@ def test_a_mesh_has_all_devices_unless_told():
 
 @pytest.mark.parametrize("devices", [0, -1, 9])
 def test_a_mesh_of_devices_that_are_not_there_raises(devices):
-    with pytest.raises(ValueError, match=f"num_devices must be from 1 to 8, got {devices}"):
+    with pytest.raises(
+        ValueError, match=f"num_devices must be an integer from 1 to 8, got {devices}"
+    ):
         data_mesh(devices)
 
 
