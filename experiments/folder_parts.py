@@ -18,12 +18,14 @@ class FolderParts(NamedTuple):
         validation: of the same folders, held out; what is chosen is chosen on them.
         test: the folder ``val``.
         names: of the K classes, in words.
+        skipped: a line for each image that cannot be decoded.
     """
 
     train: data.ImageFolder
     validation: data.ImageFolder
     test: data.ImageFolder
     names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 class Reading(NamedTuple):
@@ -41,7 +43,13 @@ class Reading(NamedTuple):
 
 
 def folder_parts(
-    folder: str, *, class_names: str | None, validation_per_class: int, seed: int
+    folder: str,
+    *,
+    class_names: str | None,
+    validation_per_class: int,
+    seed: int,
+    skip_unreadable: bool = False,
+    num_threads: int = 4,
 ) -> FolderParts:
     """The parts of a folder with ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``.
 
@@ -51,18 +59,23 @@ def folder_parts(
             comma is used. None takes the names of the folders, with spaces for underscores.
         validation_per_class: training images of each class that are held out.
         seed: of which ones.
+        skip_unreadable: leaves out images that cannot be decoded; else they are an error, before
+            anything is trained where there are few enough to look at, as `data.readable` has it.
+        num_threads: that look.
 
     Returns:
         The parts.
 
     Raises:
         FileNotFoundError: if the folder, a part of it or the file of names is missing.
-        ValueError: if the classes do not fit, or one has too few images.
+        ValueError: if the classes do not fit, one has too few images, or an image is broken.
     """
     whole, test = data.train_and_val(folder)
     names = tuple(name.replace("_", " ") for name in whole.classes)
     if class_names is not None:
         names = _words(class_names, whole.classes)
+    looks = {"skip_unreadable": skip_unreadable, "num_threads": num_threads}
+    (whole, broken), (test, broken_test) = (data.readable(one, **looks) for one in (whole, test))
     least = np.bincount(whole.label).min()
     if not 1 <= validation_per_class < least:
         raise ValueError(
@@ -72,13 +85,18 @@ def folder_parts(
     rng = np.random.default_rng((seed, 3))
     held = distill.random_images(whole.label, validation_per_class, rng)
     rest = np.setdiff1d(np.arange(len(whole.files)), held)
-    return FolderParts(whole.take(rest), whole.take(held), test, names)
+    skipped = broken + broken_test
+    return FolderParts(whole.take(rest), whole.take(held), test, names, skipped)
 
 
 def _words(path: str, classes: Sequence[str]) -> tuple[str, ...]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"class_names: there is no file {path}.")
-    lines = [line.split(maxsplit=1) for line in Path(path).read_text("utf-8").splitlines()]
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"class_names: {path} is not UTF-8 ({error}); convert it.") from None
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
     words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) == 2}
     missing = [name for name in classes if not words.get(name)]
     if missing:
@@ -87,6 +105,11 @@ def _words(path: str, classes: Sequence[str]) -> tuple[str, ...]:
             f"{' and others' * (len(missing) > 5)}; each line is CLASS and its words."
         )
     return tuple(words[name] for name in classes)
+
+
+def skipped_table(skipped: Sequence[str]) -> list[dict[str, str]]:
+    """What was left out, as a table; its length is the count."""
+    return [{"skipped": line} for line in skipped]
 
 
 def cropped_pass(

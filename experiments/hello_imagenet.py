@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import imagenet_networks as networks
 from experiments.clip_foundation import load_foundation
-from experiments.folder_parts import Reading, folder_parts
+from experiments.folder_parts import Reading, folder_parts, skipped_table
 from experiments.folder_students import (
     ARCHITECTURES,
     DEFAULT_ROWS,
@@ -64,6 +64,7 @@ def hello_imagenet(
     validation_per_class: int = 10,
     seed: int = 0,
     num_threads: int = 4,
+    skip_unreadable: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -133,6 +134,9 @@ def hello_imagenet(
         validation_per_class: training images of each class that are held out.
         seed: of all but the students.
         num_threads: that decode.
+        skip_unreadable: images that cannot be decoded are left out, counted and named in the table
+            `skipped`; for that every image is decoded once at the start. Otherwise one is an error:
+            at the start in a folder of at most 20,000 images, else when it is drawn.
         data_dir: the folder.
         resume: where an interrupted run goes on.
 
@@ -164,8 +168,15 @@ def hello_imagenet(
     if image_size % factor:
         raise ValueError(f"factor must divide the image_size of {image_size}, got {factor}.")
     parts = folder_parts(
-        data_dir, class_names=class_names, validation_per_class=validation_per_class, seed=seed
+        data_dir,
+        class_names=class_names,
+        validation_per_class=validation_per_class,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+        num_threads=num_threads,
     )
+    if parts.skipped:
+        yield Artifact("skipped", skipped_table(parts.skipped))
     selection = Selection(factor, pool, crops, seed)
     check_counts(per_class, parts.train.label, selection)
     reading = Reading(image_size, min(batch_size, len(parts.train.files)), num_threads)

@@ -17,6 +17,7 @@ from experiments.contrastive import (
     of_pairs,
     unit,
 )
+from experiments.folder_parts import skipped_table
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import histogram_figure, neighbours_figure
 from experiments.words import word_tokenizer
@@ -89,6 +90,7 @@ def isogclr_cc3m(
     temperature_clip: float = 5.0,
     temperature_range: tuple[float, ...] = (0.005, 1.0),
     num_threads: int = 4,
+    skip_unreadable: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -135,6 +137,10 @@ def isogclr_cc3m(
         temperature_clip: bound of that gradient.
         temperature_range: lowest and highest temperature.
         num_threads: that decode.
+        skip_unreadable: what is no whole pair, and images that cannot be decoded, are left out,
+            counted and named in the table `skipped`; for that every image is decoded once at the
+            start. Otherwise one is an error: at the start in a folder of at most 20,000 images,
+            else when it is drawn.
         data_dir: the folder.
         resume: where an interrupted run goes on.
 
@@ -147,7 +153,10 @@ def isogclr_cc3m(
     check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
     if data_dir is None:
         raise ValueError("isogclr_cc3m reads pairs from a folder: give --data_dir DIR.")
-    pairs = data.image_text(data_dir, image_size=image_size)
+    pairs = data.image_text(data_dir, image_size=image_size, skip_unreadable=skip_unreadable)
+    pairs, broken = data.readable(pairs, skip_unreadable=skip_unreadable, num_threads=num_threads)
+    if skipped := pairs.skipped + broken:
+        yield Artifact("skipped", skipped_table(skipped))
     if vocabulary is None:
         tokenize, _ = word_tokenizer(
             pairs.caption, context_length=context_length, max_words=max_words

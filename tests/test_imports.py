@@ -21,7 +21,7 @@ METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
 SHARED = {f"lnl_jax.{file.stem}" for file in (ROOT / "lnl_jax").glob("_*.py")}
 MAY_IMPORT = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
-    "metrics": {"jax", "optax"},
+    "metrics": {"jax", "numpy", "optax"},
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},
     "models": {"jax", "numpy", "flax", "safetensors", "tokenizers"},

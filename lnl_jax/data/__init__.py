@@ -17,6 +17,7 @@ from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
 from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
+from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
 from lnl_jax.data.splits import hold_out, k_fold, subset
 from lnl_jax.data.streaming import fits_on_device, stream
@@ -45,6 +46,7 @@ __all__ = [
     "load_npz",
     "mnist",
     "pendigits",
+    "readable",
     "satimage",
     "shapes32",
     "stream",

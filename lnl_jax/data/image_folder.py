@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.data.decoding import decode, middle, part
+from lnl_jax._host_arguments import check_integer, check_number, check_seed
+from lnl_jax.data.decoding import Place, decode, middle, part
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".webp")
 LAYOUT = "it takes train/CLASS/*.JPEG and val/CLASS/*.JPEG (also .jpg, .png and .webp)"
@@ -17,12 +18,15 @@ LISTED = 5
 class MiddleImages:
     """The middles of images in one size, decoded when they are indexed, as memory maps are.
 
+    Images are turned upright as their EXIF orientation says.
+
     Args:
         files: paths of N images.
         size: rows and columns.
     """
 
     def __init__(self, files: Sequence[str], size: int) -> None:
+        check_integer("size", size, at_least=1)
         self.files, self.size = files, size
 
     def __len__(self) -> int:
@@ -46,7 +50,8 @@ class CroppedImages:
     The area of a part is uniform from `min_area` to 1, the ratio of its sides log-uniform from
     ``1 / max_ratio`` to `max_ratio` (sides are cut at the image, where torchvision draws again),
     its place uniform. What is drawn depends on the seed and the position alone: threads and
-    interruptions change nothing, and another pass takes another seed.
+    interruptions change nothing, and another pass takes another seed. Images are first turned
+    upright as their EXIF orientation says.
 
     Args:
         files: paths of N images.
@@ -56,6 +61,9 @@ class CroppedImages:
         min_area: of a part, as a fraction of the image.
         max_ratio: of the longer to the shorter side, in pixels; 1 cuts squares.
         flip_rate: of the parts that are mirrored.
+
+    Raises:
+        ValueError: if a number is out of range.
 
     References:
         Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6.
@@ -72,6 +80,13 @@ class CroppedImages:
         max_ratio: float = 4 / 3,
         flip_rate: float = 0.5,
     ) -> None:
+        check_integer("size", size, at_least=1)
+        check_seed("seed", seed)
+        if crops is not None:
+            check_integer("crops", crops, at_least=1)
+        check_number("min_area", min_area, above=0, at_most=1)
+        check_number("max_ratio", max_ratio, at_least=1)
+        check_number("flip_rate", flip_rate, at_least=0, at_most=1)
         self.files, self.size, self.crops = files, size, crops
         self.seed = tuple(np.atleast_1d(seed).tolist())
         self.min_area, self.max_ratio, self.flip_rate = min_area, max_ratio, flip_rate
@@ -126,6 +141,11 @@ class ImageFolder(NamedTuple):
     files: tuple[str, ...]
     label: np.ndarray
     classes: tuple[str, ...]
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the bytes of the images are."""
+        return [Place(Path(file), file) for file in self.files]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "ImageFolder":
         """Some of the images.

@@ -1,43 +1,21 @@
 """Images with captions from a folder: tar shards or a table of paths, decoded when asked for."""
 
-import csv
-import json
 import os
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.data.decoding import decode, middle
-
-IMAGES = ("jpg", "jpeg", "png", "webp")
-COLUMNS = ("filepath", "title")
-FORMS = (
-    "it takes tar files of KEY.jpg (or .png, .webp) with KEY.txt, or a caption in KEY.json, as "
-    "img2dataset writes them; or one .tsv with the columns filepath and title, as in open_clip."
-)
-
-
-class Place(NamedTuple):
-    """Where the bytes of an image are.
-
-    Attributes:
-        path: the file.
-        name: what to call the image in messages.
-        offset: of its first byte.
-        length: in bytes; -1 means to the end of the file.
-    """
-
-    path: Path
-    name: str
-    offset: int = 0
-    length: int = -1
+from lnl_jax._host_arguments import check_integer
+from lnl_jax.data.decoding import Place, decode, middle
+from lnl_jax.data.pair_files import FORMS, Aside, Fault, Pair, of_shard, of_table
 
 
 class DecodedImages:
     """Images of one size, which are read and decoded when they are indexed, as memory maps are.
+
+    They are turned upright as their EXIF orientation says.
 
     Args:
         places: of the N images.
@@ -45,6 +23,7 @@ class DecodedImages:
     """
 
     def __init__(self, places: Sequence[Place], size: int) -> None:
+        check_integer("size", size, at_least=1)
         self.places, self.size = list(places), size
 
     def __len__(self) -> int:
@@ -56,7 +35,10 @@ class DecodedImages:
         Raises:
             ValueError: if one cannot be read; names it.
         """
-        return np.stack([_decoded(self.places[position], self.size) for position in positions])
+        return np.stack([self._decoded(self.places[position]) for position in positions])
+
+    def _decoded(self, place: Place) -> np.ndarray:
+        return decode(place.content(), place.name, lambda image: middle(image, self.size))
 
 
 class ImageText(NamedTuple):
@@ -65,10 +47,17 @@ class ImageText(NamedTuple):
     Attributes:
         image: `DecodedImages`, N of them, to be indexed with positions, also by `stream`.
         caption: N strings.
+        skipped: what the folder holds besides, a line each: its name, and why it is not used.
     """
 
     image: DecodedImages
     caption: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the bytes of the images are."""
+        return self.image.places
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "ImageText":
         """Some of the pairs.
@@ -81,30 +70,39 @@ class ImageText(NamedTuple):
         """
         places = [self.image.places[row] for row in rows]
         return ImageText(
-            DecodedImages(places, self.image.size), tuple(self.caption[row] for row in rows)
+            DecodedImages(places, self.image.size),
+            tuple(self.caption[row] for row in rows),
+            self.skipped,
         )
 
 
-def image_text(folder: str | os.PathLike[str], *, image_size: int) -> ImageText:
+def image_text(
+    folder: str | os.PathLike[str], *, image_size: int, skip_unreadable: bool = False
+) -> ImageText:
     """The pairs of a folder of tar shards, or of a table of paths and captions.
 
     Only captions and the places of images are read here, by going once through the shards, so that
     pairs can be drawn in any order later; the order is that of the names of the shards, then of
-    their members. Shards must not be compressed: images are already.
+    their members. Shards must not be compressed: images are already. Whether an image can be
+    decoded shows when it is drawn, or before that in `readable`.
 
     Args:
         folder: has ``*.tar``, with ``KEY.jpg``, ``.jpeg``, ``.png`` or ``.webp`` and its caption as
-            ``KEY.txt`` or under ``"caption"`` in ``KEY.json``; or one ``*.tsv`` with the columns
-            ``filepath``, relative to the folder, and ``title``.
+            ``KEY.txt`` or under ``"caption"`` in ``KEY.json``, where KEY may have dots; or one
+            ``*.tsv`` in UTF-8 with the columns ``filepath``, relative to the folder, and ``title``,
+            whose fields may be quoted as csv and pandas do.
         image_size: rows and columns of the images that come out.
+        skip_unreadable: what is no whole pair is left out, and named in `skipped`, instead of an
+            error: an image without a caption, a caption without an image or in no UTF-8, a row with
+            too many fields or without its file, the rest of a shard that is cut off.
 
     Returns:
-        `ImageText`.
+        `ImageText`. What is neither image nor caption is named in `skipped`.
 
     Raises:
         FileNotFoundError: if the folder has no shards and no table.
-        ValueError: if a shard or the table cannot be read, an image has no caption or a path no
-            file; names it.
+        ValueError: if a shard or the table cannot be read at all, or, unless `skip_unreadable`, if
+            something is no whole pair; names the first, and says how many there are.
     """
     folder = Path(folder)
     shards, tables = sorted(folder.glob("*.tar")), sorted(folder.glob("*.tsv"))
@@ -115,66 +113,21 @@ def image_text(folder: str | os.PathLike[str], *, image_size: int) -> ImageText:
             f"{folder} has {len(shards)} .tar and {len(tables)} .tsv; leave there one table or "
             "shards alone."
         )
-    read = _of_table(tables[0]) if tables else (pair for path in shards for pair in _of_shard(path))
-    pairs = list(read)
+    read = of_table(tables[0]) if tables else (one for path in shards for one in of_shard(path))
+    found = list(read)
+    pairs = [one for one in found if isinstance(one, Pair)]
+    faults = [one for one in found if isinstance(one, Fault)]
+    if faults and not skip_unreadable:
+        others = f" ({len(faults) - 1} more are no whole pairs)" if len(faults) > 1 else ""
+        raise ValueError(
+            f"{faults[0].name}: {faults[0].reason}{others}. Mend it, or leave out what is no whole "
+            "pair: skip_unreadable."
+        )
     if not pairs:
-        raise ValueError(f"no image in {folder}: {FORMS}")
-    places, captions = zip(*pairs, strict=True)
-    return ImageText(DecodedImages(places, image_size), captions)
-
-
-def _of_table(path: Path) -> Iterator[tuple[Place, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise ValueError(
-                f"{path} must begin with a line that names the columns filepath and title, with a "
-                f"tab between them; got {reader.fieldnames}."
-            )
-        for row in reader:
-            image, caption = (row[name] for name in COLUMNS)
-            line = f"{path}, line {reader.line_num}"
-            if not image or not caption or not caption.strip():
-                raise ValueError(f"{line}: no {'caption' if image else 'path'}; got {row}.")
-            if not (path.parent / image).is_file():
-                raise ValueError(f"{line}: there is no file {path.parent / image}.")
-            yield Place(path.parent / image, str(path.parent / image)), caption.strip()
-
-
-def _of_shard(path: Path) -> Iterator[tuple[Place, str]]:
-    images: dict[str, Place] = {}
-    captions: dict[str, str] = {}
-    try:
-        with tarfile.open(path, "r:") as shard:
-            for member in shard:
-                directory, _, base = member.name.rpartition("/")
-                key, _, ending = base.partition(".")
-                key, ending = f"{directory}/{key}", ending.lower()
-                where = f"{path}, {member.name}"
-                if ending in IMAGES:
-                    images[key] = Place(path, where, member.offset_data, member.size)
-                elif ending in ("txt", "json"):
-                    text = shard.extractfile(member).read()
-                    captions[key] = _caption(text, ending, where) or captions.get(key, "")
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no uncompressed tar file ({error}); {FORMS}") from None
-    for key, place in images.items():
-        if not captions.get(key):
-            raise ValueError(f"{place.name} has no caption; {FORMS}")
-        yield place, captions[key]
-
-
-def _caption(text: bytes, ending: str, where: str) -> str:
-    try:
-        if ending == "txt":
-            return text.decode().strip()
-        return str(json.loads(text).get("caption") or "").strip()
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{where} holds no caption that can be read ({error}).") from None
-
-
-def _decoded(place: Place, size: int) -> np.ndarray:
-    with place.path.open("rb") as file:
-        file.seek(place.offset)
-        content = file.read(place.length)
-    return decode(content, place.name, lambda image: middle(image, size))
+        raise ValueError(f"no image with a caption in {folder}: {FORMS}")
+    skipped = tuple(f"{one.name}: {one.reason}" for one in found if isinstance(one, Fault | Aside))
+    return ImageText(
+        DecodedImages([pair.place for pair in pairs], image_size),
+        tuple(pair.caption for pair in pairs),
+        skipped,
+    )

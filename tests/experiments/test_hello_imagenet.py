@@ -2,6 +2,7 @@
 
 import functools
 import io
+import shutil
 import zipfile
 
 import jax
@@ -90,6 +91,18 @@ def resume_after(count, rows, states):
         return jax.tree.map(lambda wanted, saved: jnp.asarray(saved), like, states[count - 1])
 
     return Resume(rows[:count], restore)
+
+
+def test_a_broken_picture_is_named_before_any_training_or_left_out(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "train/n02/3.JPEG"
+    broken.write_bytes(broken.read_bytes()[:200])
+    tiny = TINY | {"data_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match=r"train/n02/3.JPEG cannot be decoded .*Of 21 images 1"):
+        next(hello_imagenet(**tiny))
+    table = next(hello_imagenet(**tiny, skip_unreadable=True))
+    assert table.name == "skipped"
+    assert ["n02/3.JPEG" in row["skipped"] for row in table.value] == [True]
 
 
 @pytest.mark.slow

@@ -77,6 +77,21 @@ def test_settings_out_of_range_are_named(folder, arguments, message):
         next(isogclr_cc3m(**{"data_dir": str(folder)} | TINY | arguments))
 
 
+def test_what_is_left_out_of_the_folder_is_a_table_before_any_training(folder):
+    whole = png((1, 2, 3))
+    members = {"0.png": whole[: len(whole) // 2], "0.txt": b"cut off", "1.png": whole}
+    write_shard(folder / "9.tar", members)
+    with pytest.raises(ValueError, match=r"9.tar, 1.png: no caption"):
+        next(isogclr_cc3m(**TINY, data_dir=str(folder)))
+    table = next(isogclr_cc3m(**TINY, data_dir=str(folder), skip_unreadable=True))
+    assert table.name == "skipped"
+    lines = [row["skipped"].rpartition("9.tar, ")[2] for row in table.value]
+    assert [line[:5] for line in lines] == ["1.png", "0.png"]
+    write_shard(folder / "9.tar", {"0.png": whole[:20], "0.txt": b"cut off"})
+    with pytest.raises(ValueError, match=r"9.tar, 0.png cannot be decoded .*Of 41 images 1 cannot"):
+        next(isogclr_cc3m(**TINY, data_dir=str(folder)))
+
+
 @pytest.mark.slow
 def test_a_folder_is_trained_on_and_a_run_goes_on_where_it_stopped(folder):
     rows, states, artifacts = call(folder, epochs=8)
