@@ -2,6 +2,7 @@
 
 from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
 from lnl_jax.train.loop import (
+    dispatch_in_turn,
     dispatch_steps,
     evaluate,
     fit,
@@ -28,6 +29,7 @@ __all__ = [
     "Trainer",
     "chunk_size",
     "data_mesh",
+    "dispatch_in_turn",
     "dispatch_steps",
     "evaluate",
     "fingerprint",

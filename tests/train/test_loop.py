@@ -97,6 +97,28 @@ def test_the_data_set_is_an_argument_of_the_compiled_epoch_and_not_a_constant_in
     assert sum(leaf is dataset["x"] for leaf in held) == 2
 
 
+def test_trainings_in_turn_share_the_batches_and_end_as_each_would_alone():
+    def step(state, batch):
+        state = {"x": state["x"] * 0.5 + batch["x"].sum()}
+        return state, {"loss": state["x"]}
+
+    drawn = []
+
+    def loader():
+        for number in range(4):
+            drawn.append(number)
+            yield {"x": np.arange(3, dtype=np.float32) * number}
+
+    starts = [{"x": jnp.float32(start)} for start in (1, 7)]
+    alone = [train.dispatch_steps(step)(jax.tree.map(jnp.copy, one), loader()) for one in starts]
+    drawn.clear()
+    states, metrics = train.dispatch_in_turn(step)(starts, loader())
+    assert drawn == [0, 1, 2, 3]
+    for index, (state, losses) in enumerate(alone):
+        assert float(states[index]["x"]) == float(state["x"])
+        np.testing.assert_array_equal(metrics["loss"][:, index], losses["loss"])
+
+
 RUNS = [train.scan_steps, train.dispatch_steps, train.run_steps]
 
 
