@@ -31,7 +31,6 @@ from lnl_jax.distill.lora import (
     CONV1X1,
     LORALIB,
     LoraForm,
-    apply_unmerged,
     count_parameters,
     init_lora,
     lora_shapes,
@@ -110,6 +109,7 @@ from lnl_jax.distill.synthesis import (
     image_update,
     recover,
 )
+from lnl_jax.distill.unmerged import apply_unmerged
 
 __all__ = [
     "CONV1X1",

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import Array
+
+from lnl_jax._arguments import check_integer, check_range
 
 PyTree = Any
 # path of a kernel -> its two factors, {"a", "b"}
@@ -39,7 +40,12 @@ def _pointwise_delta(a: Array, b: Array, shape: tuple[int, ...]) -> Array:
 def _blocked_shapes(shape: tuple[int, ...], rank: int):
     if len(shape) == 2:
         return _pointwise_shapes(shape, rank)
-    size, _, inputs, outputs = shape
+    size, columns, inputs, outputs = shape
+    if size != columns:
+        raise ValueError(
+            f"form: LORALIB cuts its product into square windows, a kernel has the shape {shape}; "
+            "use CONV1X1."
+        )
     return (rank * size, inputs * size), (outputs * size, rank * size), inputs * size
 
 
@@ -62,16 +68,16 @@ def lora_shapes(params: PyTree, ranks: Mapping[str, int], *, form: LoraForm = CO
     Args:
         params: nested dicts of arrays or of shapes; kernels are dense ``[in, out]`` or of
             convolutions ``[k, k, in, out]``.
-        ranks: regular expression, searched for in the paths joined by ``/``, to rank; the first
-            that is found counts.
+        ranks: regular expression, searched for in the paths joined by ``/``, to rank, at most the
+            larger of fan-in and outputs; the first that is found counts.
         form: of the factors.
 
     Returns:
         A `jax.ShapeDtypeStruct` for ``a`` and ``b`` under the path of every chosen kernel.
 
     Raises:
-        ValueError: if an expression finds nothing, a rank is less than 1, or what is found is no
-            kernel.
+        ValueError: if an expression finds nothing, a rank is out of range, or what is found is no
+            kernel that the form can change.
 
     Example:
         >>> shapes = lora_shapes({"fc": {"kernel": jnp.zeros((6, 4))}}, {"fc/kernel$": 2})
@@ -86,8 +92,7 @@ def lora_shapes(params: PyTree, ranks: Mapping[str, int], *, form: LoraForm = CO
         if not any(re.search(pattern, path) for path in leaves):
             some = ", ".join(list(leaves)[:5])
             raise ValueError(f"ranks: {pattern!r} is found in no path; there are {some}, ...")
-        if rank < 1:
-            raise ValueError(f"ranks: the rank of {pattern!r} must be at least 1, got {rank}.")
+        check_integer(f"ranks[{pattern!r}]", rank)
     found = {}
     for path, leaf in leaves.items():
         rank = next((r for pattern, r in ranks.items() if re.search(pattern, path)), None)
@@ -98,6 +103,8 @@ def lora_shapes(params: PyTree, ranks: Mapping[str, int], *, form: LoraForm = CO
                 f"ranks: {path} of shape {leaf.shape} is neither a dense kernel [in, out] nor one "
                 "of a convolution [k, k, in, out]; narrow the expression."
             )
+        longest = max(math.prod(leaf.shape[:-1]), leaf.shape[-1])
+        check_integer(f"the rank of {path} of shape {leaf.shape}", rank, at_most=longest)
         a, b, _ = form.shapes(leaf.shape, rank)
         found[path] = {
             "a": jax.ShapeDtypeStruct(a, jnp.float32),
@@ -157,15 +164,17 @@ def merge_lora(
     Args:
         params: nested dicts of arrays.
         adapter: of `init_lora`.
-        scale: s, which is alpha / rank in the usual terms.
+        scale: s, which is alpha / rank in the usual terms; any finite number.
         form: of the factors, the one it was made with.
 
     Returns:
         The tree of `params`, dtypes kept; what has no factors is the same array.
 
     Raises:
-        ValueError: if a path of the adapter is not among the parameters, or has another shape.
+        ValueError: if a path of the adapter is not among the parameters, a factor is missing, or
+            the factors fit neither each other nor the kernel.
     """
+    check_scale(scale)
     unknown = sorted(set(adapter) - set(_by_path(params)))
     if unknown:
         raise ValueError(f"adapter: {', '.join(unknown)} are no parameters of this network.")
@@ -174,62 +183,10 @@ def merge_lora(
         factors = adapter.get(_joined(path))
         if factors is None:
             return leaf
-        change = form.delta(factors["a"], factors["b"], leaf.shape)
-        if change.shape != leaf.shape:
-            raise ValueError(
-                f"adapter: the factors of {_joined(path)} make a change of shape {change.shape} "
-                f"for a kernel of shape {leaf.shape}."
-            )
+        change = change_of(form, _joined(path), factors, leaf.shape)
         return (leaf + scale * change).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(merged, params)
-
-
-def apply_unmerged(
-    apply: Callable[..., Any],
-    params: PyTree,
-    adapter: Adapter,
-    *inputs: Array,
-    scale: float = 1.0,
-) -> Any:
-    r"""Calls a flax network with the adapter beside its layers, :math:`W x + s\,b\,(a\,x)`.
-
-    The kernels are not touched, so many adapters can share them in memory. The factors are those
-    of the form `CONV1X1`.
-
-    Args:
-        apply: ``(params, *inputs)`` to outputs, which calls linen modules, `nn.Dense` and
-            `nn.Conv` for the adapted kernels.
-        params: nested dicts of arrays.
-        adapter: of `init_lora`, with the form `CONV1X1`.
-        *inputs: of the network.
-        scale: s.
-
-    Returns:
-        What `apply` returns, up to rounding as with merged parameters.
-
-    Raises:
-        ValueError: if an adapted kernel was not used by a dense or convolutional layer.
-    """
-    used = set()
-
-    def beside(call, arguments, keywords, context):
-        outputs, module = call(*arguments, **keywords), context.module
-        path = "/".join((*module.path, "kernel"))
-        if path not in adapter or context.method_name != "__call__":
-            return outputs
-        used.add(path)
-        a, b = adapter[path]["a"], adapter[path]["b"]
-        narrow = module.clone(features=b.shape[0], use_bias=False, parent=None, name=None)
-        inner = narrow.apply({"params": {"kernel": a}}, *arguments)
-        return outputs + (scale * (inner @ b.astype(inner.dtype))).astype(outputs.dtype)
-
-    with nn.intercept_methods(beside):
-        outputs = apply(params, *inputs)
-    if used != set(adapter):
-        unused = ", ".join(sorted(set(adapter) - used))
-        raise ValueError(f"adapter: no dense or convolutional layer used the kernels {unused}.")
-    return outputs
 
 
 def count_parameters(tree: PyTree) -> int:
@@ -246,6 +203,38 @@ def count_parameters(tree: PyTree) -> int:
         7
     """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def change_of(
+    form: LoraForm, path: str, factors: Mapping[str, Array], shape: tuple[int, ...]
+) -> Array:
+    """The change that two factors stand for.
+
+    Raises:
+        ValueError: if a factor is missing, or they fit neither each other nor the kernel.
+    """
+    if not isinstance(factors, Mapping) or set(factors) != {"a", "b"}:
+        given = sorted(factors) if isinstance(factors, Mapping) else type(factors).__name__
+        raise ValueError(f"adapter: {path} must have the two factors a and b, got {given}.")
+    a, b = factors["a"], factors["b"]
+    try:
+        change = form.delta(a, b, shape)
+    except (TypeError, ValueError):
+        change = None
+    if change is None or change.shape != shape:
+        made = "make no change" if change is None else f"make a change of shape {change.shape}"
+        raise ValueError(
+            f"adapter: the factors of {path}, of shapes {jnp.shape(a)} and {jnp.shape(b)}, {made} "
+            f"for a kernel of shape {shape}; they must have one rank and the form they were made "
+            "with."
+        )
+    return change
+
+
+def check_scale(scale: Any) -> None:
+    """Raises ValueError for a number that is not finite."""
+    if not isinstance(scale, jax.Array):
+        check_range("scale", scale, above=-math.inf, below=math.inf)
 
 
 def _joined(path: tuple) -> str:

@@ -68,6 +68,129 @@ def test_merged_and_unmerged_application_agree(network):
     assert not np.allclose(merged, without, atol=0.1)
 
 
+class Layers(nn.Module):
+    """Everything that a layer may do with its kernel, and factors can stand beside."""
+
+    @nn.compact
+    def __call__(self, images):
+        window = (3, 3)
+        layers = {
+            "grouped": nn.Conv(6, window, feature_group_count=2, name="grouped"),
+            "depthwise": nn.Conv(8, window, 2, feature_group_count=4, name="depthwise"),
+            "padded": nn.Conv(6, (3, 2), (2, 1), padding=((1, 0), (2, 1)), name="padded"),
+            "dilated": nn.Conv(6, window, kernel_dilation=2, name="dilated"),
+            "stretched": nn.Conv(
+                6, window, input_dilation=2, padding=((1, 1), (2, 0)), name="stretched"
+            ),
+            "circular": nn.Conv(6, window, padding="CIRCULAR", name="circular"),
+            "transposed": nn.ConvTranspose(6, window, (2, 2), kernel_dilation=2, name="transposed"),
+            "general": nn.DenseGeneral(5, axis=1, name="general"),
+        }
+        return {name: layer(images) for name, layer in layers.items()}
+
+
+def test_factors_stand_beside_layers_of_every_kind():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(2, 7, 7, 4)), jnp.float32)
+    params = filled(jax.eval_shape(Layers().init, jax.random.key(0), images)["params"])
+    adapter = filled(distill.lora_shapes(params, {"kernel$": 3}))
+
+    def apply(params, images):
+        return Layers().apply({"params": params}, images)
+
+    @jax.jit
+    def each(params, adapter):
+        merged = apply(distill.merge_lora(params, adapter, scale=0.3), images)
+        return merged, distill.apply_unmerged(apply, params, adapter, images, scale=0.3)
+
+    merged, beside = each(params, adapter)
+    for name, outputs in merged.items():
+        np.testing.assert_allclose(
+            beside[name], outputs, rtol=1e-4, atol=1e-4, err_msg=f"The {name} layer"
+        )
+
+
+def test_a_layer_without_a_name_has_its_factors_beside_it_once(rng):
+    layer, inputs = nn.Dense(3), jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
+    params = filled(jax.eval_shape(layer.init, jax.random.key(0), inputs)["params"])
+    adapter = filled(distill.lora_shapes(params, {"kernel": 3}))
+
+    def apply(params, inputs):
+        return layer.apply({"params": params}, inputs)
+
+    merged = apply(distill.merge_lora(params, adapter), inputs)
+    beside = distill.apply_unmerged(apply, params, adapter, inputs)
+    np.testing.assert_allclose(beside, merged, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvLocal(6, (3, 3)),
+        nn.Conv(6, (3, 3), mask=jnp.ones((3, 3, 4, 6))),
+        nn.ConvTranspose(6, (3, 3), transpose_kernel=True),
+        nn.DenseGeneral((2, 3), axis=(-2, -1)),
+        nn.Einsum((4, 6), "bhwi,io->bhwo"),
+    ],
+    ids=["local", "masked", "transposed kernel", "two axes", "einsum"],
+)
+def test_a_layer_that_factors_cannot_stand_beside_is_refused(layer):
+    images = jnp.ones((2, 5, 5, 4))
+    params = filled(jax.eval_shape(layer.init, jax.random.key(0), images)["params"])
+    adapter = filled(distill.lora_shapes(params, {"kernel": 3}))
+    with pytest.raises(ValueError, match="merge it: merge_lora"):
+        distill.apply_unmerged(
+            lambda params, images: layer.apply({"params": params}, images), params, adapter, images
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: {"a": f["a"]}, r"Dense_0/kernel must have the two factors a and b, got \['a'\]"),
+        (lambda f: f["a"], "must have the two factors a and b, got ArrayImpl"),
+        (
+            lambda f: f | {"b": jnp.ones((3, 4))},
+            r"\(80, 2\) and \(3, 4\), make no change .*one rank",
+        ),
+        (lambda f: f | {"b": jnp.ones(2)}, r"make a change of shape \(80,\)"),
+    ],
+    ids=["missing", "one array", "two ranks", "a vector"],
+)
+def test_factors_that_make_no_change_are_refused(network, change, message):
+    model, params, images = network
+    adapter = filled(distill.lora_shapes(params, {"Dense_0/kernel": 2}))
+    spoiled = {path: change(factors) for path, factors in adapter.items()}
+    with pytest.raises(ValueError, match=message):
+        distill.merge_lora(params, spoiled)
+    with pytest.raises(ValueError, match=message):
+        distill.apply_unmerged(
+            lambda params, images: model.apply({"params": params}, images), params, spoiled, images
+        )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda p: distill.lora_shapes(p, {"Dense_0/kernel": 10**9}),
+            "from 1 to 80, got 1000000000",
+        ),
+        (lambda p: distill.lora_shapes(p, {"Dense_0/kernel": 2.5}), "must be an integer from 1"),
+        (lambda p: distill.merge_lora(p, {}, scale=float("nan")), "scale must be above -inf"),
+        (
+            lambda p: distill.lora_shapes(
+                {"kernel": jnp.ones((3, 1, 2, 4))}, {"kernel": 1}, form=distill.LORALIB
+            ),
+            r"square windows, a kernel has the shape \(3, 1, 2, 4\); use CONV1X1",
+        ),
+    ],
+)
+def test_numbers_that_make_no_adapter_are_refused(network, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(network[1])
+
+
 def test_a_merged_kernel_is_the_old_one_and_a_multiple_of_the_product_of_its_factors(rng):
     def draw(*shape):
         return rng.normal(size=shape).astype("f4")
@@ -127,7 +250,9 @@ def test_unknown_paths_and_foreign_adapters_are_named(network):
         distill.lora_shapes(params, {"nowhere": 2})
     with pytest.raises(ValueError, match="neither a dense kernel"):
         distill.lora_shapes(params, {"bias": 2})
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match=r"\['Dense_0/kernel'\] must be an integer from 1 on, got 0"
+    ):
         distill.lora_shapes(params, {"Dense_0/kernel": 0})
     adapter = filled(distill.lora_shapes(params, {"Dense_0/kernel": 2}))
     with pytest.raises(ValueError, match="Dense_9/kernel are no parameters"):
