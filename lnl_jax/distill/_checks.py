@@ -43,14 +43,14 @@ def read_number(name: str, value: ArrayLike, logits: Array, **bounds: float) -> 
 def log_probabilities(logits: Array, temperature: Array | None = None) -> Array:
     """The logarithms of ``softmax(logits / temperature)``; minus infinity stays what it is."""
     largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    possible = logits > -jnp.inf
+    # A score that is NaN counts as possible, and makes all of them NaN.
+    possible = logits != -jnp.inf
     # The differences are exact for scores that are close, whatever their size. What is impossible
     # is kept out of the division, whose slope in the temperature would be NaN there.
     gaps = jnp.where(possible, logits, largest) - largest
     gaps = gaps if temperature is None else gaps / temperature
     gaps = jnp.where(possible, gaps, -jnp.inf)
-    # A score that is NaN is not possible either, and makes the largest NaN.
-    return jnp.where(jnp.isnan(largest), jnp.nan, gaps - jax.nn.logsumexp(gaps, -1, keepdims=True))
+    return gaps - jax.nn.logsumexp(gaps, -1, keepdims=True)
 
 
 def expected_gap(weights: Array, first: Array | float, second: Array) -> Array:
