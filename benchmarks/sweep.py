@@ -1,19 +1,28 @@
-"""A sweep against one run at a time, compiled and in eager PyTorch, side by side in one run.
+"""A sweep against one run at a time, compiled and in eager PyTorch, interleaved, and per core.
 
-JAX_NUM_CPU_DEVICES=2 python benchmarks/sweep.py [--runs 72] [--steps 100] [--json FILE]
+JAX_NUM_CPU_DEVICES=1 taskset -c 0 python benchmarks/sweep.py
+JAX_NUM_CPU_DEVICES=2 python benchmarks/sweep.py [--runs 72] [--steps 100] [--rounds 5]
+    [--json FILE]
 
 The tabular network of the LDR paper on data of the size of letter, 16-16-16-26, batches of 64,
 cross-entropy, SGD with momentum and weight decay; the sweep with its examples in lanes, as the
-experiments have them, and in rows. Prints, and writes as JSON, run-epochs of 225 steps per second,
-their ratios, and which fraction of the rate of a large matrix product the sweep reaches. Without
-PyTorch its column is left out.
+experiments have them, with XLA's own width of vectors, and in rows. Prints, and writes as JSON, for
+each side its run-epochs of 225 steps per second, how many cores it kept busy (seconds of processor
+time per second) and its run-epochs per second of one core, of which the ratios are. The limit of so
+small a network is the time of its tanh and exp alone, and of its products at the rate of a large
+one, measured in the same run. By taskset all sides have one core; on several, XLA splits the small
+products of one run at a time over threads that wait for each other. The fastest of the rounds
+counts: a machine shared with others only ever adds time. Without PyTorch its column is left out.
 """
 
 import argparse
 import functools
 import json
+import os
 import pathlib
 import time
+from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +31,7 @@ import numpy as np
 from experiments.ldr_benchmark import make_method, make_trainer, stacked_settings
 from experiments.networks import tabular, tabular_in_lanes
 from lnl_jax import models, train
+from lnl_jax.train import sweep
 
 try:
     import torch
@@ -35,42 +45,112 @@ PRODUCTS = [a * b for a, b in zip(SIZES[:-1], SIZES[1:], strict=True)]
 FLOPS = 2 * BATCH * (2 * sum(PRODUCTS) + sum(PRODUCTS[1:]))
 
 
+# Of one run at a time: before the clock starts, and by the clock.
+EPOCHS_BEFORE, EPOCHS_ALONE = 5, 20
+# What so small a network is made of besides products; its logarithm is of one number per example.
+ELEMENTS = {"tanh": BATCH * sum(SIZES[1:-1]), "exp": BATCH * CLASSES}
+# Applied again and again they stay between -1 and 1.
+FUNCTIONS = {"tanh": jnp.tanh, "exp": lambda x: jnp.exp(-jnp.abs(x))}
+
+
 def main():
     """Times all of them and reports."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=72)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--json")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     shape = (options.runs, options.steps)
     in_lanes = problem(*shape, models.LaneMLP, tabular_in_lanes, (COLUMNS, 1))
+    narrow = problem(*shape, models.LaneMLP, tabular_in_lanes, (COLUMNS, 1))
     in_rows = problem(*shape, models.MLP, tabular, (1, COLUMNS))
-    *_, parts, plan = in_lanes
-    timers = {
-        "sweep": functools.partial(time_sweep, *in_lanes),
-        "sweep, examples in rows": functools.partial(time_sweep, *in_rows),
-        "one at a time": functools.partial(time_alone, *in_lanes),
+    sides = {
+        "sweep": functools.partial(run_sweep, *in_lanes),
+        "sweep, XLA's width of vectors": functools.partial(run_narrow_sweep, *narrow),
+        "sweep, examples in rows": functools.partial(run_sweep, *in_rows),
+        "one at a time": one_at_a_time(*in_lanes),
     }
     if torch is None:
         print("PyTorch is not installed: its column is left out")
     else:
-        timers["eager PyTorch"] = functools.partial(time_torch, parts, plan)
-    seconds = {name: timer() for name, timer in timers.items()}
-    rates = {name: 1 / (each * STEPS_PER_EPOCH) for name, each in seconds.items()}
-    peak = matrix_product_rate()
-    report = {
-        "run-epochs per second": rates,
-        "sweep to the others": {name: rates["sweep"] / rate for name, rate in rates.items()},
-        "GFLOP/s of a matrix product": peak / 1e9,
-        "fraction of it": FLOPS / seconds["sweep"] / peak,
+        sides["eager PyTorch"] = in_torch(*in_lanes[2:])
+    report = compared(interleaved(sides, options.rounds))
+    report["limits"] = limits(report["sides"]["sweep"], options.rounds)
+    report |= {
         "runs": options.runs,
+        "cores given": len(os.sched_getaffinity(0)),
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
         "jax": jax.__version__,
     }
+    if torch is not None:
+        report["torch"] = torch.__version__
     print(json.dumps(report, indent=2))
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+class Taken(NamedTuple):
+    """Seconds on the clock and of all processors that some steps of runs took."""
+
+    wall: float
+    processor: float
+    steps: int
+
+
+def taken(function, steps):
+    """What a function takes that makes so many steps of runs."""
+    wall, processor = time.perf_counter(), time.process_time()
+    function()
+    return Taken(time.perf_counter() - wall, time.process_time() - processor, steps)
+
+
+def interleaved(sides, rounds):
+    """The fastest of each side, on the clock and by processor: ``{name: (wall, processor)}``."""
+    for side in sides.values():
+        side()
+    found = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            found[name].append(side())
+    return {
+        name: tuple(
+            min(getattr(each, clock) / each.steps for each in all_rounds)
+            for clock in ("wall", "processor")
+        )
+        for name, all_rounds in found.items()
+    }
+
+
+def compared(seconds):
+    """Rates and ratios from the seconds per run and step."""
+    sides = {
+        name: {
+            "run-epochs per second": 1 / (wall * STEPS_PER_EPOCH),
+            "cores": processor / wall,
+            "run-epochs per second of one core": 1 / (processor * STEPS_PER_EPOCH),
+            "microseconds of one core per run and step": 1e6 * processor,
+        }
+        for name, (wall, processor) in seconds.items()
+    }
+    ratios = {name: each[1] / seconds["sweep"][1] for name, each in seconds.items()}
+    return {"sides": sides, "sweep to the others, per core": ratios}
+
+
+def limits(swept, rounds):
+    """What the parts of a step take alone, on one core, in microseconds, and their share."""
+    alone = {
+        name: 1e6 * count * seconds_per_element(FUNCTIONS[name], rounds)
+        for name, count in ELEMENTS.items()
+    }
+    alone["products"] = 1e6 * FLOPS / matrix_product_rate(rounds)
+    whole = swept["microseconds of one core per run and step"]
+    return {
+        "microseconds": alone,
+        "tanh and exp, of the sweep": (alone["tanh"] + alone["exp"]) / whole,
+        "all three, of the sweep": sum(alone.values()) / whole,
+    }
 
 
 def problem(runs, steps, layers, as_network, input_shape):
@@ -98,24 +178,31 @@ def problem(runs, steps, layers, as_network, input_shape):
     )
 
 
-def time_sweep(trainer, settings, parts, plan):
-    """Seconds per run and step of the fastest epoch, the first one being compiled."""
-    times = [time.perf_counter()]
-    chunk = len(parts["stream"])
-    for _ in train.run_sweep(
-        trainer,
-        settings,
-        parts,
-        lambda epoch: plan,
-        epochs=4,
-        chunk=chunk,
-        report=lambda epoch, steps: times.append(time.perf_counter()),
-    ):
+def run_sweep(trainer, settings, parts, plan):
+    """The second call of a sweep of two; the first one waits for what is compiled or copied."""
+    chunk, calls = len(parts["stream"]), []
+
+    def report(epoch, steps):
+        calls.append((time.perf_counter(), time.process_time(), steps))
+
+    # As many epochs as go into two calls, whatever their length.
+    epochs = 2 * max(sweep.STEPS_PER_CALL // len(plan["mask"]), 1)
+    runs = train.run_sweep(
+        trainer, settings, parts, lambda epoch: plan, epochs=epochs, chunk=chunk, report=report
+    )
+    for _ in runs:
         pass
-    return np.diff(times)[1:].min() / (len(plan["mask"]) * chunk * SETTINGS)
+    (*before, _), (*after, steps) = calls
+    return Taken(*np.subtract(after, before), steps)
 
 
-def time_alone(trainer, settings, parts, plan):
+def run_narrow_sweep(*arguments):
+    """The same, compiled as XLA would by itself."""
+    with mock.patch.object(sweep, "WIDE_VECTORS", {}):
+        return run_sweep(*arguments)
+
+
+def one_at_a_time(trainer, settings, parts, plan):
     """One run, its epoch one compiled program."""
     setting, part = (
         jax.tree.map(lambda values: jnp.asarray(values[0]), tree) for tree in (settings, parts)
@@ -130,15 +217,23 @@ def time_alone(trainer, settings, parts, plan):
 
         return jax.lax.scan(one, state, rows)[0]
 
-    state, times = trainer.start(setting, part), []
-    for _ in range(5):
-        start = time.perf_counter()
-        state = jax.block_until_ready(epoch(part, state, rows))
-        times.append(time.perf_counter() - start)
-    return min(times[1:]) / len(rows["mask"])
+    start = trainer.start(setting, part)
+
+    def epochs(count):
+        state = start
+        for _ in range(count):
+            state = epoch(part, state, rows)
+        jax.block_until_ready(state)
+
+    def after_some():
+        # The first ones after another side find the caches cold.
+        epochs(EPOCHS_BEFORE)
+        return taken(lambda: epochs(EPOCHS_ALONE), EPOCHS_ALONE * len(rows["mask"]))
+
+    return after_some
 
 
-def time_torch(parts, plan):
+def in_torch(parts, plan):
     """One run in eager PyTorch."""
     layers = []
     for before, after in zip(SIZES[:-1], SIZES[1:], strict=True):
@@ -148,27 +243,37 @@ def time_torch(parts, plan):
     sgd = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-3)
     x = torch.tensor(parts["train"]["x"][0])
     labels = torch.tensor(parts["train"]["label"][0], dtype=torch.long)
-    batches, times = torch.tensor(plan["position"][:, 0], dtype=torch.long), []
-    for _ in range(3):
-        start = time.perf_counter()
+    batches = torch.tensor(plan["position"][:, 0], dtype=torch.long)
+
+    def epoch():
         for rows in batches:
             sgd.zero_grad()
             loss(model(x[rows]), labels[rows]).backward()
             sgd.step()
-        times.append(time.perf_counter() - start)
-    return min(times) / len(batches)
+
+    return lambda: taken(epoch, len(batches))
 
 
-def matrix_product_rate(size=1024):
-    """Floating-point operations per second of a product of large matrices on all cores."""
+def seconds_per_element(function, rounds, size=2**15, repeats=200):
+    """Seconds of one core for a function of one number, on an array that fits a cache."""
+    repeated = jax.jit(
+        lambda x: jax.lax.fori_loop(0, repeats, lambda _, x: function(x), x),
+    )
+    x = jnp.linspace(-1, 1, size)
+    return fastest(lambda: repeated(x), rounds) / (repeats * size)
+
+
+def matrix_product_rate(rounds, size=1024):
+    """Floating-point operations per second of one core in a product of large matrices."""
     product = jax.jit(lambda a, b: a @ b)
-    devices, times = jax.local_devices(), []
-    pairs = [jax.device_put((jnp.ones((size, size)),) * 2, device) for device in devices]
-    for _ in range(6):
-        start = time.perf_counter()
-        jax.block_until_ready([product(*pair) for pair in pairs])
-        times.append(time.perf_counter() - start)
-    return len(devices) * 2 * size**3 / min(times[1:])
+    a = jnp.ones((size, size))
+    return 2 * size**3 / fastest(lambda: product(a, a), rounds)
+
+
+def fastest(function, rounds):
+    """The least processor time of a function, compiled before."""
+    jax.block_until_ready(function())
+    return min(taken(lambda: jax.block_until_ready(function()), 1).processor for _ in range(rounds))
 
 
 if __name__ == "__main__":
