@@ -20,6 +20,7 @@ from lnl_jax.losses._probabilities import (
     cross_entropy_and_entropy,
     label_cross_entropy,
     log_mixture,
+    relative_scores,
     scaled,
 )
 
@@ -118,7 +119,8 @@ def hard_bootstrap(
     # By index: the gradient of a maximum is two more passes.
     held = jax.lax.stop_gradient(scores.logits)
     largest = score_of(jax.lax.argmax(held, scores.axis % held.ndim, jnp.int32), scores)
-    predicted = jax.nn.logsumexp(scores.logits, axis=scores.axis) - largest
+    top, _, log_normaliser = relative_scores(scores)
+    predicted = log_normaliser - (largest - top)
     cross = scaled(weight, label_cross_entropy(scores))
     return finish(cross + (1 - weight) * predicted, scores)
 
@@ -229,8 +231,8 @@ def backward_correction(
     scores = classes_last(read_scores(logits, labels, axis, where))
     coefficients = _unbiased_labels(matrix, scores)
     # A masked class has no coefficient, and 0 * -inf is NaN.
-    used = jnp.where(coefficients == 0, 0, scores.logits)
-    log_normaliser = jax.nn.logsumexp(scores.logits, axis=-1)
+    _, gaps, log_normaliser = relative_scores(scores)
+    used = jnp.where(coefficients == 0, 0, gaps)
     losses = log_normaliser * coefficients.sum(-1) - (coefficients * used).sum(-1)
     return finish(losses, scores)
 

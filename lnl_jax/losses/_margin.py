@@ -22,7 +22,7 @@ from lnl_jax.losses._checks import (
     score_of,
 )
 from lnl_jax.losses._ldr import label_gaps
-from lnl_jax.losses._probabilities import label_cross_entropy
+from lnl_jax.losses._probabilities import centred, label_cross_entropy
 
 
 def crammer_singer(
@@ -69,7 +69,7 @@ def crammer_singer(
         Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector
         Machines" (JMLR 2001). Soft labels as in the LDR losses of Zhu et al. (ICML 2023).
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = centred(read_scores(logits, labels, axis, where))
     margin = read_hyperparameter("margin", margin, scores, at_least=0)
     off_label = 1 - label_distribution(scores)
     # Found by index: the gradient of a maximum is two more passes.
@@ -127,7 +127,7 @@ def weston_watkins(
         Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (ESANN
         1999), with a mean in place of the sum, as in the official code of Zhu et al. (ICML 2023).
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = centred(read_scores(logits, labels, axis, where))
     gaps = label_gaps(scores, margin)
     shift = along_classes(jnp.where(scores.impossible, 0, gaps.shift), scores.axis)
     # A class that is masked or scores -inf violates nothing.
@@ -189,7 +189,7 @@ def ldam(
         (NeurIPS 2019), the LDAM loss with the margins rescaled to a largest one, as in the official
         code. Soft labels are ours.
     """
-    scores = read_scores(logits, labels, axis, where)
+    scores = centred(read_scores(logits, labels, axis, where))
     max_margin = read_hyperparameter("max_margin", max_margin, scores, at_least=0)
     scale = along_classes(read_hyperparameter("scale", scale, scores, above=0), scores.axis)
     margins = along_classes(max_margin, scores.axis) * _relative_margins(class_counts, scores)

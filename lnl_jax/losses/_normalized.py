@@ -13,7 +13,7 @@ from lnl_jax.losses._checks import (
     read_hyperparameter,
     read_scores,
 )
-from lnl_jax.losses._probabilities import relative_scores
+from lnl_jax.losses._probabilities import label_surprise, relative_scores
 
 
 def normalized_cross_entropy(
@@ -60,9 +60,9 @@ def normalized_cross_entropy(
     """
     scores = read_scores(logits, labels, axis, where)
     # The sum of all logarithms in closed form, from the pass of the normaliser.
-    top, gaps, log_normaliser = relative_scores(scores)
+    _, gaps, log_normaliser = relative = relative_scores(scores)
     total = scores.count * log_normaliser - gaps.sum(scores.axis, where=scores.included)
-    own = jnp.where(scores.impossible, 0, log_normaliser - (label_score(scores) - top))
+    own = label_surprise(scores, relative)
     return finish(_share(own, total, total == jnp.inf, scores), scores)
 
 

@@ -1,4 +1,10 @@
-"""Log-probabilities that the losses share, from scores and labels."""
+"""Log-probabilities that the losses share, from scores and labels.
+
+The largest score is subtracted before anything is added up: a whole logarithm of the normaliser is
+as large as the scores, and so would be its rounding.
+"""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +19,7 @@ def label_cross_entropy(scores: Scores) -> Array:
     Optax's takes integers and distributions by different functions and is NaN where a class
     without mass scores ``-inf``.
     """
-    own = jnp.where(scores.impossible, 0, label_score(scores))
-    log_normaliser = jax.nn.logsumexp(scores.logits, axis=scores.axis)
-    return jnp.where(scores.impossible, jnp.inf, log_normaliser - own)
+    return jnp.where(scores.impossible, jnp.inf, label_surprise(scores, relative_scores(scores)))
 
 
 def scaled(weight: Array, losses: Array) -> Array:
@@ -27,7 +31,8 @@ def label_log_probability(scores: Scores) -> Array:
     r""":math:`\log \langle y, \mathrm{softmax}(f) \rangle`, per example, ``[...]``."""
     if scores.soft:
         return log_mixture(scores.logits, scores.labels, scores.axis)
-    return label_score(scores) - jax.nn.logsumexp(scores.logits, axis=scores.axis)
+    top, _, log_normaliser = relative_scores(scores)
+    return label_score(scores) - top - log_normaliser
 
 
 def other_probability(scores: Scores) -> Array:
@@ -41,32 +46,62 @@ def relative_scores(scores: Scores) -> tuple[Array, Array, Array]:
     For what needs another sum over the classes: with the normaliser of `jax.nn.logsumexp` XLA on
     CPU would go over them twice as often.
     """
-    top = jax.lax.stop_gradient(scores.logits.max(scores.axis))
-    gaps = scores.logits - jnp.expand_dims(top, scores.axis)
-    return top, gaps, jnp.log(jnp.exp(gaps).sum(scores.axis))
+    return _relative(scores.logits, scores.axis)
+
+
+def _relative(logits: Array, axis: int) -> tuple[Array, Array, Array]:
+    top = jax.lax.stop_gradient(logits.max(axis))
+    # Where every class scores -inf, so that they do not become NaN.
+    top = jnp.where(top == -jnp.inf, 0, top)
+    gaps = logits - jnp.expand_dims(top, axis)
+    return top, gaps, jnp.log(jnp.exp(gaps).sum(axis))
+
+
+def label_surprise(scores: Scores, relative: tuple[Array, Array, Array]) -> Array:
+    """The cross-entropy with the label, with 0 for the surprise of a class that scores -inf."""
+    top, gaps, log_normaliser = relative
+    if not scores.soft:
+        own = jnp.where(scores.impossible, 0, label_score(scores) - top)
+        return jnp.where(scores.impossible, 0, log_normaliser - own)
+    surprise = jnp.expand_dims(log_normaliser, scores.axis) - gaps
+    # A class without mass may score -inf, and 0 * -inf is NaN.
+    return (scores.labels * jnp.where(gaps > -jnp.inf, surprise, 0)).sum(scores.axis)
+
+
+def centred(scores: Scores) -> Scores:
+    """The same up to a constant per example, which is held, so that no difference is rounded.
+
+    Less the label's own score, or for a distribution the largest one. For losses of differences
+    between scores.
+    """
+    if scores.soft:
+        _, gaps, _ = relative_scores(scores)
+        return dataclasses.replace(scores, logits=gaps)
+    own = jax.lax.stop_gradient(jnp.where(scores.impossible, 0, label_score(scores)))
+    return dataclasses.replace(scores, logits=scores.logits - jnp.expand_dims(own, scores.axis))
 
 
 def cross_entropy_and_entropy(scores: Scores) -> tuple[Array, Array]:
     r"""Cross-entropy with the label and entropy of the prediction, per example, ``[...]``."""
-    top, gaps, log_normaliser = relative_scores(scores)
+    _, gaps, log_normaliser = relative = relative_scores(scores)
     mass = jnp.exp(gaps)
     # A class of score -inf adds nothing, but 0 * -inf is NaN.
     moment = (mass * jnp.where(mass > 0, gaps, 0)).sum(scores.axis) / mass.sum(scores.axis)
-    own = jnp.where(scores.impossible, 0, label_score(scores) - top)
-    cross = jnp.where(scores.impossible, jnp.inf, log_normaliser - own)
+    cross = jnp.where(scores.impossible, jnp.inf, label_surprise(scores, relative))
     return cross, log_normaliser - moment
 
 
 def log_mixture(logits: Array, weights: Array, axis: int = -1) -> Array:
     r""":math:`\log \langle w, \mathrm{softmax}(f) \rangle`, for w of at least 0, ``[...]``."""
+    _, gaps, log_normaliser = _relative(logits, axis)
     # Shifted by the largest score with weight, not by the largest of all, so that a label far
     # below the others does not underflow. Classes without weight are capped: they add 0 whatever
     # their exponential, which is their gradient with respect to the weight and must stay finite.
-    weighted = jnp.where(weights > 0, logits, -jnp.inf).max(axis)
-    top = jax.lax.stop_gradient(jnp.where(weighted == -jnp.inf, 0, weighted))
-    mass = jnp.exp(jnp.minimum(logits - jnp.expand_dims(top, axis), 80.0))
+    weighted = jnp.where(weights > 0, gaps, -jnp.inf).max(axis)
+    shift = jax.lax.stop_gradient(jnp.where(weighted == -jnp.inf, 0, weighted))
+    mass = jnp.exp(jnp.minimum(gaps - jnp.expand_dims(shift, axis), 80.0))
     total = (weights * mass).sum(axis)
     log_total = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)
     # A comparison with NaN is false, and would hide it.
     log_total = jnp.where(jnp.isnan(total), total, log_total)
-    return log_total + top - jax.nn.logsumexp(logits, axis=axis)
+    return shift + (log_total - log_normaliser)

@@ -264,15 +264,15 @@ def robust_log_loss(
     """
     scores = read_scores(logits, labels, axis, where)
     alpha = read_hyperparameter("alpha", alpha, scores, above=0)
-    # log(alpha + p) - log(alpha); the constants cancel between the label and the others.
-    # Not jax.nn.softmax, which would be kept for its gradient, an array more.
-    log_normaliser = jax.nn.logsumexp(scores.logits, axis=scores.axis)
-    p = jnp.exp(scores.logits - jnp.expand_dims(log_normaliser, scores.axis))
-    logs = jnp.log1p(p / along_classes(alpha, scores.axis))
+    top, gaps, log_normaliser = relative_scores(scores)
+    # log(alpha + p) - log(alpha); the constants cancel between the label and the others. One
+    # factor per example, as a whole array of probabilities would be kept for its gradient.
+    factor = jnp.exp(-log_normaliser) / alpha
+    logs = jnp.log1p(jnp.exp(gaps) * along_classes(factor, scores.axis))
     if scores.soft:
         own = (scores.labels * logs).sum(scores.axis)
     else:
-        own = jnp.log1p(jnp.exp(label_score(scores) - log_normaliser) / alpha)
+        own = jnp.log1p(jnp.exp(label_score(scores) - top) * factor)
     others = (logs.sum(scores.axis) - own) / jnp.maximum(scores.count - 1, 1)
     return finish(jnp.log1p(1 / alpha) - own + others, scores)
 
