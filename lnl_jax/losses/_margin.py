@@ -153,11 +153,8 @@ def ldam(
 
     with :math:`n_k` the number of training examples of class k. The scores are those of a cosine
     classifier, in ``[-1, 1]``. Deferred re-weighting (DRW) multiplies, in the last part of the
-    training, each loss by the weight of its label and divides by the sum of the weights::
-
-        weights = losses.class_balanced_weights(class_counts)[labels]
-        loss = (weights * losses.ldam(logits, labels, class_counts=class_counts)).sum()
-        loss = loss / weights.sum()
+    training, each loss by the weight of its label, from `class_balanced_weights`, and divides by
+    the sum of the weights.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -181,8 +178,13 @@ def ldam(
 
     Example:
         >>> logits = jnp.array([[0.9, 0.1, -0.2], [0.3, 0.2, 0.8]])
-        >>> ldam(logits, jnp.array([0, 1]), class_counts=jnp.array([1000, 100, 10])).tolist()
+        >>> labels, class_counts = jnp.array([0, 1]), jnp.array([1000, 100, 10])
+        >>> values = ldam(logits, labels, class_counts=class_counts)
+        >>> values.tolist()
         [0.000, 26.435]
+        >>> weights = class_balanced_weights(class_counts)[labels]
+        >>> float((weights * values).sum() / weights.sum())
+        23.933
 
     References:
         Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss"

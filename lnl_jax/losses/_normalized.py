@@ -25,13 +25,8 @@ def normalized_cross_entropy(
         \ell = \frac{\sum_k y_k \log p_k}{\sum_k \log p_k}, \qquad p = \mathrm{softmax}(f)
 
     Summed over all labels it is 1. That makes it robust, and an underfitting "active" loss; the
-    caller adds a "passive" one, a weighted sum (APL)::
-
-        loss = alpha * losses.normalized_cross_entropy(logits, labels)
-        loss = loss + beta * losses.reverse_cross_entropy(logits, labels)
-
-    with `mean_absolute_error`, `asymmetric_generalized_cross_entropy` or `asymmetric_unhinged` in
-    place of the second.
+    caller adds a "passive" one, a weighted sum (APL): `reverse_cross_entropy`,
+    `mean_absolute_error`, `asymmetric_generalized_cross_entropy` or `asymmetric_unhinged`.
 
     Args:
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
@@ -50,9 +45,14 @@ def normalized_cross_entropy(
         ValueError: for labels that fit neither form.
 
     Example:
+        >>> from lnl_jax.losses import reverse_cross_entropy
         >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
-        >>> normalized_cross_entropy(logits, jnp.array([0, 1])).tolist()
+        >>> active = normalized_cross_entropy(logits, jnp.array([0, 1]))
+        >>> active.tolist()
         [0.096, 0.492]
+        >>> passive = reverse_cross_entropy(logits, jnp.array([0, 1]))
+        >>> (1.0 * active + 0.1 * passive).tolist()
+        [0.230, 0.874]
 
     References:
         Ma et al., "Normalized Loss Functions for Deep Learning with Noisy Labels" (ICML 2020), NCE
