@@ -4,8 +4,10 @@ import gzip
 import importlib.resources
 import importlib.util
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from lnl_jax.data.npz import save_npz
 
 PIXELS = 3 * 32 * 32
 MNIST_NAMES = {"train": "train", "test": "t10k"}
+IDX_FILE = "train-images-idx3-ubyte"
 
 
 def files_of(name: str) -> list[RemoteFile]:
@@ -41,33 +44,78 @@ def fetch(name: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {file.name: download(file, folder) for file in files_of(name)}
-    save_npz(folder / f"{name}.npz", ARCHIVES[name](paths))
+    archive = ARCHIVES[name]
+    if archive.tar:
+        arrays = read_tar(name, paths[archive.tar])
+    else:
+        arrays = archive.parse(lambda part: gzip.decompress(paths[f"{part}.gz"].read_bytes()))
+    save_npz(folder / f"{name}.npz", arrays)
     for path in paths.values():
         path.unlink()
 
 
-def _cifar10(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    with tarfile.open(paths["cifar-10-binary.tar.gz"]) as archive:
-        train = [
-            _records(archive, f"cifar-10-batches-bin/data_batch_{batch}.bin", 1)
-            for batch in range(1, 6)
-        ]
-        test = _records(archive, "cifar-10-batches-bin/test_batch.bin", 1)
-    return _arrays(train=np.concatenate(train), test=test)
+def find(name: str, folder: Path) -> Path | None:
+    """The archive of a set in a folder, or what was unpacked from it, if it is there."""
+    archive = ARCHIVES[name]
+    if archive.tar and (folder / archive.tar).is_file():
+        return folder / archive.tar
+    for place in archive.places:
+        for ending in ("", ".gz"):
+            if (folder / place / f"{archive.first}{ending}").is_file():
+                return folder / place
+    return None
 
 
-def _cifar100(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    with tarfile.open(paths["cifar-100-binary.tar.gz"]) as archive:
-        parts = {
-            part: _records(archive, f"cifar-100-binary/{part}.bin", 2) for part in ("train", "test")
-        }
+def read(name: str, source: Path) -> dict[str, np.ndarray]:
+    """What `find` has found, under the keys of `load_npz`.
+
+    Raises:
+        ValueError: if it is broken or not complete; names it.
+    """
+    if source.is_file():
+        return read_tar(name, source)
+
+    def content(part: str) -> bytes:
+        path = source / part
+        if path.is_file():
+            return path.read_bytes()
+        return gzip.decompress(path.with_name(f"{part}.gz").read_bytes())
+
+    return _parsed(name, source, content)
+
+
+def read_tar(name: str, path: Path) -> dict[str, np.ndarray]:
+    """The set in a tar file."""
+    try:
+        # Named, or an error would list all the others that were tried too.
+        with tarfile.open(path, "r:gz") as archive:
+            top = ARCHIVES[name].places[0]
+            return _parsed(name, path, lambda part: archive.extractfile(f"{top}/{part}").read())
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is broken or something else ({error}); get it again.") from None
+
+
+def _parsed(name: str, source: Path, content: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    try:
+        return ARCHIVES[name].parse(content)
+    except (OSError, EOFError, KeyError, ValueError, IndexError, tarfile.TarError, zlib.error) as e:
+        reason = f"{type(e).__name__}: {e}"
+        raise ValueError(f"{source} is broken or not complete ({reason}); get it again.") from None
+
+
+def _cifar10(content: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    train = [_records(content(f"data_batch_{batch}.bin"), 1) for batch in range(1, 6)]
+    return _arrays(train=np.concatenate(train), test=_records(content("test_batch.bin"), 1))
+
+
+def _cifar100(content: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    parts = {part: _records(content(f"{part}.bin"), 2) for part in ("train", "test")}
     coarse = {f"y_{part}_coarse": records[:, 0] for part, records in parts.items()}
     return _arrays(**parts) | coarse
 
 
-def _records(archive: tarfile.TarFile, member: str, num_labels: int) -> np.ndarray:
+def _records(content: bytes, num_labels: int) -> np.ndarray:
     """One row for each image: its labels, then its pixels."""
-    content = archive.extractfile(member).read()
     return np.frombuffer(content, np.uint8).reshape(-1, num_labels + PIXELS)
 
 
@@ -81,25 +129,45 @@ def _arrays(**parts: np.ndarray) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _mnist(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
+def _mnist(content: Callable[[str], bytes]) -> dict[str, np.ndarray]:
     arrays = {}
     for part, prefix in MNIST_NAMES.items():
-        arrays[f"x_{part}"] = _idx(paths[f"{prefix}-images-idx3-ubyte.gz"])
-        arrays[f"y_{part}"] = _idx(paths[f"{prefix}-labels-idx1-ubyte.gz"])
+        arrays[f"x_{part}"] = _idx(content(f"{prefix}-images-idx3-ubyte"))
+        arrays[f"y_{part}"] = _idx(content(f"{prefix}-labels-idx1-ubyte"))
     return arrays
 
 
-def _idx(path: Path) -> np.ndarray:
+def _idx(content: bytes) -> np.ndarray:
     """An array of bytes: two zeros, the type, the number of dimensions, each size, the values."""
-    content = gzip.decompress(path.read_bytes())
     num_dimensions = content[3]
     sizes = np.frombuffer(content, ">i4", num_dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * num_dimensions).reshape(sizes)
 
 
-ARCHIVES: Mapping[str, Callable[[Mapping[str, Path]], dict[str, np.ndarray]]] = {
-    "cifar10": _cifar10,
-    "cifar100": _cifar100,
-    "mnist": _mnist,
-    "fashion_mnist": _mnist,
+class Archive(NamedTuple):
+    """A public archive.
+
+    Attributes:
+        parse: from the content of a part to arrays, under the keys of `load_npz`.
+        tar: the file that holds all parts; none where each has a file of its own.
+        places: folders where the parts are once they are unpacked, the first one in the tar too.
+        first: one of the parts.
+    """
+
+    parse: Callable[[Callable[[str], bytes]], dict[str, np.ndarray]]
+    tar: str | None
+    places: tuple[str, ...]
+    first: str
+
+
+ARCHIVES: Mapping[str, Archive] = {
+    "cifar10": Archive(
+        _cifar10, "cifar-10-binary.tar.gz", ("cifar-10-batches-bin", "."), "data_batch_1.bin"
+    ),
+    "cifar100": Archive(
+        _cifar100, "cifar-100-binary.tar.gz", ("cifar-100-binary", "."), "train.bin"
+    ),
+    # Not in the folder itself: the files of both are called alike. The second is torchvision's.
+    "mnist": Archive(_mnist, None, ("mnist", "MNIST/raw"), IDX_FILE),
+    "fashion_mnist": Archive(_mnist, None, ("fashion_mnist", "FashionMNIST/raw"), IDX_FILE),
 }

@@ -4,19 +4,29 @@ A set is looked for, and the first that is found is taken, as
 
 1. ``DIR/NAME.npz`` or ``DIR/NAME_10k.npz``, a part of it, where `data_dir` is DIR;
 2. a set prepared in DIR by TensorFlow Datasets, which is read without TensorFlow;
-3. the same two in the cache, ``$XDG_CACHE_HOME/lnl_jax`` or ``~/.cache/lnl_jax``, and in the folder
-   of TensorFlow Datasets;
-4. a download: by TensorFlow Datasets where TensorFlow is installed, else of the public archive,
+3. its public archive in the binary version, packed or not: ``cifar-10-binary.tar.gz`` or
+   ``cifar-10-batches-bin``, ``cifar-100-binary``, for the two MNISTs the four files in
+   ``DIR/mnist`` or ``DIR/fashion_mnist``, or where torchvision has them;
+4. the same three in the cache, ``$XDG_CACHE_HOME/lnl_jax`` or ``~/.cache/lnl_jax``, and in the
+   folder of TensorFlow Datasets;
+5. a download: by TensorFlow Datasets where TensorFlow is installed, else of the public archive,
    which is checked and stored as ``NAME.npz`` in DIR or in the cache.
+
+Where DIR has the set as pickles only, such as ``cifar-10-batches-py``, nothing is downloaded: an
+error says how to convert them.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from lnl_jax.data import archives, downloads, prepared
 from lnl_jax.data.dataset import KEYS, PARTS, Splits, splits_of
 from lnl_jax.data.npz import check_folder, load_npz
+from lnl_jax.data.pickled_sets import refuse_pickles
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -148,6 +158,8 @@ def _load(wanted: _ImageSet, data_dir: str | os.PathLike | None) -> Splits:
     places = [cache_folder(), prepared.default_folder()]
     places = places if folder is None else [folder, *places]
     found = _find(wanted, places)
+    if found is None and folder is not None:
+        refuse_pickles(wanted.name, folder)
     if found is None:
         try:
             _download(wanted.name, folder)
@@ -164,10 +176,18 @@ def _find(wanted: _ImageSet, places: list[Path]) -> Splits | None:
                 splits = load_npz(place, stem, class_names=wanted.class_names)
                 return _of_size(splits, wanted.shape, place / f"{stem}.npz")
         if source := prepared.find_prepared(place, wanted.name):
-            arrays = prepared.read_prepared(source)
-            splits = splits_of(arrays, class_names=wanted.class_names)
-            return _of_size(splits, wanted.shape, source)
+            return _of_arrays(wanted, prepared.read_prepared(source), source)
+        if source := archives.find(wanted.name, place):
+            return _of_arrays(wanted, archives.read(wanted.name, source), source)
     return None
+
+
+def _of_arrays(wanted: _ImageSet, arrays: Mapping[str, np.ndarray], source: Path) -> Splits:
+    try:
+        splits = splits_of(arrays, class_names=wanted.class_names)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return _of_size(splits, wanted.shape, source)
 
 
 def _of_size(splits: Splits, shape: tuple[int, int, int], source: Path) -> Splits:
@@ -195,7 +215,7 @@ def _download(name: str, folder: Path | None) -> None:
 def _ways_out(name: str, places: list[Path], reason: Exception) -> str:
     return (
         f"{name} is in none of {', '.join(map(str, places))} and cannot be downloaded ({reason}). "
-        f"Give --data_dir DIR with DIR/{name}.npz (keys {', '.join(KEYS)}), prepare it with "
-        "tensorflow_datasets, connect to the internet, or use generated images: "
-        "--dataset shapes32."
+        f"Give data_dir, a folder with {name}.npz (keys {', '.join(KEYS)}) or the public archive, "
+        "prepare the set with tensorflow_datasets, connect to the internet, or use generated "
+        "images: shapes32."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax.data import tfrecords
 from lnl_jax.data.dataset import PARTS
 
 
@@ -16,8 +17,9 @@ def default_folder() -> Path:
 
 
 def find_prepared(folder: Path, name: str) -> Path | None:
-    """The newest version of a set prepared in `folder`, in the format that needs no TensorFlow."""
+    """The newest version of a set prepared in `folder`, in a format that needs no TensorFlow."""
     found = {path.parent for path in folder.glob(f"{name}/*/{name}-train.array_record*")}
+    found |= {path.parent for path in folder.glob(f"{name}/*/{name}-train.tfrecord*")}
     return max(found, key=_version, default=None)
 
 
@@ -30,21 +32,32 @@ def read_prepared(folder: Path) -> dict[str, np.ndarray]:
 
     TensorFlow Datasets shuffles what it stores. Where it kept an ``id`` the examples are put in
     order of it, so that a row number means the same in every copy of the set.
+
+    Raises:
+        ValueError: if a file is missing or broken; names it.
     """
+    name = folder.parent.name
+    arrays = {}
+    for part in PARTS:
+        if next(folder.glob(f"{name}-{part}.tfrecord*"), None):
+            examples = tfrecords.read_part(folder, f"{name}-{part}")
+        else:
+            examples = _array_records(folder, part)
+        if examples and "id" in examples[0]:
+            examples.sort(key=lambda example: example["id"])
+        arrays[f"x_{part}"] = np.stack([example["image"] for example in examples])
+        arrays[f"y_{part}"] = np.array([example["label"] for example in examples])
+    return arrays
+
+
+def _array_records(folder: Path, part: str) -> list[dict]:
     require("tensorflow_datasets")
     import tensorflow_datasets as tfds
 
     # Reads the very folder that was found: asked by name, it would look for the version of its own
     # code and, where that is missing, raise an error about something else.
     builder = tfds.builder_from_directory(os.fspath(folder))
-    arrays = {}
-    for part in PARTS:
-        examples = list(builder.as_data_source(split=part))
-        if "id" in examples[0]:
-            examples.sort(key=lambda example: example["id"])
-        arrays[f"x_{part}"] = np.stack([example["image"] for example in examples])
-        arrays[f"y_{part}"] = np.array([example["label"] for example in examples])
-    return arrays
+    return list(builder.as_data_source(split=part))
 
 
 def can_prepare() -> bool:

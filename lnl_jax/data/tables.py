@@ -170,8 +170,8 @@ def _from_openml(table: _Table) -> dict[str, np.ndarray]:
         found = fetch_openml(data_id=table.data_id, as_frame=False, parser="liac-arff")
     except OSError as error:
         raise FileNotFoundError(
-            f"{table.name} cannot be had from OpenML ({error}). Give --data_dir DIR with "
-            f"DIR/{table.name}.npz (keys {', '.join(KEYS)}), or connect to the internet."
+            f"{table.name} cannot be had from OpenML ({error}). Give data_dir, a folder with "
+            f"{table.name}.npz (keys {', '.join(KEYS)}), or connect to the internet."
         ) from error
     return _official_parts(table, found)
 
@@ -199,7 +199,7 @@ def _official_parts(table: _Table, found) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{table.name}: OpenML data set {table.data_id} was expected to have {table.sizes} "
             f"training and test rows and {table.num_columns} columns, it has {sizes} and "
-            f"{x.shape[1]}. Give --data_dir DIR with DIR/{table.name}.npz instead."
+            f"{x.shape[1]}. Give data_dir, a folder with {table.name}.npz, instead."
         )
     return {
         "x_train": x[is_train],

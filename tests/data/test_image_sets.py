@@ -1,10 +1,15 @@
 import gzip
 import io
+import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from PIL import Image
 
 import lnl_jax.data
 from lnl_jax.data import archives, cifar10, cifar100, fashion_mnist, image_sets, mnist, prepared
@@ -150,6 +155,123 @@ def test_the_installed_table_has_the_archives_that_are_read(monkeypatch, name):
         assert file.size > 1000
 
 
+# What lies in the folder in other forms.
+
+
+def unpacked(folder, name):
+    """The files of an archive, as tar leaves them or without gzip."""
+    for file, content in contents(name).items():
+        if file.endswith(".tar.gz"):
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                archive.extractall(folder, filter="data")
+        else:
+            (folder / file.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+
+
+def packed(folder, name):
+    for file, content in contents(name).items():
+        (folder / file).write_bytes(content)
+
+
+def equal(found, expected):
+    for part in ("train", "test"):
+        ours, theirs = getattr(found, part), getattr(expected, part)
+        assert ours.keys() == theirs.keys()
+        for column in ours:
+            np.testing.assert_array_equal(ours[column], theirs[column])
+
+
+@pytest.mark.parametrize("put", [packed, unpacked])
+@pytest.mark.parametrize("load", [cifar10, cifar100])
+def test_the_binary_archive_is_read_where_it_lies(server, folder, tmp_path, put, load):
+    put(folder, load.__name__)
+    before = {file.name for file in folder.iterdir()}
+    found = load(folder)
+    assert not server.log
+    assert {file.name for file in folder.iterdir()} == before
+    equal(found, load())
+    if put is unpacked:
+        # Or the very folder that has the files.
+        (inner,) = folder.iterdir()
+        equal(load(inner), found)
+
+
+@pytest.mark.parametrize("put", [packed, unpacked])
+@pytest.mark.parametrize(
+    ("load", "place"),
+    [(mnist, "mnist"), (mnist, "MNIST/raw"), (fashion_mnist, "FashionMNIST/raw")],
+)
+def test_the_files_of_both_mnists_are_read_from_their_folders(server, folder, put, load, place):
+    (folder / place).mkdir(parents=True)
+    put(folder / place, load.__name__)
+    found = load(folder)
+    assert not server.log
+    equal(found, load())
+
+
+def test_files_that_may_be_of_either_mnist_are_not_guessed_at(server, folder):
+    packed(folder, "mnist")
+    with pytest.raises(
+        ValueError, match=r"name their files alike: .* of fashion_mnist into .*given"
+    ):
+        fashion_mnist(folder)
+    assert not server.log
+
+
+def test_an_archive_that_is_cut_off_is_named(folder):
+    path = folder / "cifar-10-binary.tar.gz"
+    packed(folder, "cifar10")
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"words"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cifar-10-binary.tar.gz is broken .*get it again.$"):
+            cifar10(folder)
+    path.unlink()
+    unpacked(folder, "cifar10")
+    batch = folder / "cifar-10-batches-bin/data_batch_4.bin"
+    batch.write_bytes(batch.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"cifar-10-batches-bin is broken or not complete"):
+        cifar10(folder)
+    batch.unlink()
+    with pytest.raises(ValueError, match=r"not complete .*data_batch_4.bin"):
+        cifar10(folder)
+
+
+def pickled(folder, name):
+    """What the Python version of the archive has, of the same images as the binary one."""
+    parts = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+    labels = "labels"
+    if name == "cifar100":
+        parts, labels = ["train", "test"], "fine_labels"
+    place = folder / ("cifar-10-batches-py" if name == "cifar10" else "cifar-100-python")
+    place.mkdir()
+    rng = np.random.default_rng(0)
+    for number, part in enumerate(parts):
+        pixels = rng.integers(0, 256, (2, 3072), np.uint8)
+        batch = {"data": pixels, labels: [number, 9 - number]}
+        (place / part).write_bytes(pickle.dumps(batch))
+    return place, pixels.reshape(2, 3, 32, 32).transpose(0, 2, 3, 1), [number, 9 - number]
+
+
+@pytest.mark.parametrize("load", [cifar10, cifar100])
+def test_pickles_are_not_read_and_the_line_that_is_told_converts_them(server, folder, load):
+    place, images, labels = pickled(folder, load.__name__)
+    for given in (folder, place):
+        with pytest.raises(ValueError, match="as pickles, which are not read") as raised:
+            load(given)
+        assert str(place) in str(raised.value)
+        assert not server.log
+    code = str(raised.value).split("with Python: ")[1].split(" -- or")[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    found = load(place)
+    np.testing.assert_array_equal(found.test["image"], images)
+    assert found.test["label"].tolist() == labels
+    shutil.rmtree(place)
+    (folder / f"cifar-{load.__name__[5:]}-python.tar.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"python.tar.gz holds .* pickles.*Unpack it, tar -xzf"):
+        load(folder)
+
+
 # The order of search.
 
 
@@ -165,7 +287,6 @@ def store(place, stem, label, shape=(32, 32, 3), dtype=np.uint8):
 def cifar10_of_tfds(tmp_path_factory):
     """A set of ten examples that TensorFlow Datasets has prepared and shuffled."""
     import tensorflow_datasets as tfds
-    from PIL import Image
 
     def examples(first):
         for number in range(10):
@@ -240,12 +361,80 @@ def test_a_prepared_set_comes_in_the_order_of_its_ids(cifar10_of_tfds):
 
 
 def test_the_newest_version_is_taken_and_only_in_a_format_that_can_be_read(tmp_path):
-    for version, kind in (("3.0.2", "array_record"), ("3.0.10", "array_record"), ("4.0", "tf")):
+    for version, kind in (("3.0.2", "array_record"), ("3.0.10", "tfrecord"), ("4.0", "riegeli")):
         place = tmp_path / "mnist" / version
         place.mkdir(parents=True)
         (place / f"mnist-train.{kind}-00000-of-00001").touch()
     assert prepared.find_prepared(tmp_path, "mnist").name == "3.0.10"
     assert prepared.find_prepared(tmp_path, "cifar10") is None
+
+
+def example_message():
+    """The class of ``tf.train.Example``, from its public definition."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
+
+    def message(name, *fields):
+        made = file.message_type.add(name=name)
+        for number, (field, kind, repeated) in enumerate(fields, start=1):
+            of = made.field.add(name=field, number=number, label=3 if repeated else 1)
+            if isinstance(kind, str):
+                of.type, of.type_name = kinds.TYPE_MESSAGE, f".t.{kind}"
+            else:
+                of.type = kind
+
+    message("BytesList", ("value", kinds.TYPE_BYTES, True))
+    message("FloatList", ("value", kinds.TYPE_FLOAT, True))
+    message("Int64List", ("value", kinds.TYPE_INT64, True))
+    lists = ("bytes_list", "BytesList"), ("float_list", "FloatList"), ("int64_list", "Int64List")
+    message("Feature", *((field, kind, False) for field, kind in lists))
+    # A map is stored as its entries.
+    message("Entry", ("key", kinds.TYPE_STRING, False), ("value", "Feature", False))
+    message("Features", ("feature", "Entry", True))
+    message("Example", ("features", "Features", False))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Example"))
+
+
+def write_tfrecords(place, name, part, shards):
+    """Files of examples as TensorFlow Datasets writes them: (id, image, label) for each."""
+    make = example_message()
+    for number, examples in enumerate(shards):
+        content = b""
+        for name_of_one, pixels, label in examples:
+            stored, example = io.BytesIO(), make()
+            Image.fromarray(pixels).save(stored, "png")
+            values = {"id": name_of_one, "image": stored.getvalue(), "label": label}
+            for key, value in values.items():
+                entry = example.features.feature.add(key=key)
+                kind = entry.value.int64_list if key == "label" else entry.value.bytes_list
+                kind.value.append(value)
+            record = example.SerializeToString()
+            content += len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
+        file = f"{name}-{part}.tfrecord-{number:05}-of-{len(shards):05}"
+        (place / file).write_bytes(content)
+
+
+def test_a_set_prepared_as_tfrecords_is_read_without_tensorflow(server, folder):
+    place = folder / "cifar10/3.0.2"
+    place.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    rows = [(b"row_%d" % row, images[row], row) for row in range(6)]
+    write_tfrecords(place, "cifar10", "train", [[rows[3], rows[0]], [rows[2], rows[1]]])
+    write_tfrecords(place, "cifar10", "test", [rows[4:]])
+    found = cifar10(folder)
+    assert not server.log
+    np.testing.assert_array_equal(found.train["image"], images[:4])
+    np.testing.assert_array_equal(found.test["image"], images[4:])
+    assert (found.train["label"].tolist(), found.test["label"].tolist()) == ([0, 1, 2, 3], [4, 5])
+    second = place / "cifar10-train.tfrecord-00001-of-00002"
+    second.write_bytes(second.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"00001-of-00002 is broken \(it ends within an example"):
+        cifar10(folder)
+    second.unlink()
+    with pytest.raises(ValueError, match="files of cifar10-train are missing; there are 1"):
+        cifar10(folder)
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -280,8 +469,8 @@ def test_without_a_connection_the_ways_out_are_named(monkeypatch, folder, name, 
     text = str(raised.value)
     assert "\n" not in text
     for part in (
-        f"{name} is in none of {folder}", "refused", f"--data_dir DIR with DIR/{name}.npz",
-        "x_train, y_train, x_test, y_test", "tensorflow_datasets", "internet", "--dataset shapes32",
+        f"{name} is in none of {folder}", "refused", f"data_dir, a folder with {name}.npz",
+        "x_train, y_train, x_test, y_test", "tensorflow_datasets", "internet", "shapes32",
     ):  # fmt: skip
         assert part in text
 
@@ -291,7 +480,7 @@ def test_without_tensorflow_datasets_it_is_named(monkeypatch, folder):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
     monkeypatch.setattr(archives.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"pip install lnl-jax\[data\]"):
+    with pytest.raises(FileNotFoundError, match=r"pip install 'lnl-jax\[data\]'"):
         mnist()
 
 
@@ -323,7 +512,9 @@ def test_images_of_floats_and_labels_of_another_set_are_refused(folder):
     with pytest.raises(ValueError, match=r"cifar10\.npz: x_train holds images of float32"):
         cifar10(folder)
     store(folder, "cifar10", 10)
-    with pytest.raises(ValueError, match=r"cifar10\.npz: y_train: .*from 0 to 9.*in row 0: 10"):
+    with pytest.raises(
+        ValueError, match=r"cifar10\.npz: y_train must be from 0 to 9.*in row 0: 10"
+    ):
         cifar10(folder)
     store(folder, "cifar100", 99)
     assert cifar100(folder).num_classes == 100
