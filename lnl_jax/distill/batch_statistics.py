@@ -1,5 +1,6 @@
 """What a teacher's batch normalisations saw in training, and what they see of other images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from lnl_jax._arguments import check_range
 from lnl_jax.models._batch_norm import BatchNorm
 
 # Mean and biased variance of a normalisation's inputs, [C] each.
@@ -108,21 +110,38 @@ def batch_norm_gap(
     .. math:: \sum_l w_l \big( \lVert \mu_l - \hat\mu_l \rVert_2 +
         \lVert \sigma^2_l - \hat\sigma^2_l \rVert_2 \big)
 
-    Norms, not squares, of what goes into each normalisation; their gradient is 0 at a perfect fit.
+    Norms, not squares, of what goes into each normalisation; at a perfect fit, their kink, the
+    gradient is 0.
 
     Args:
         found: mean and biased variance of the batch at every normalisation, ``[C]`` each, as of
             `batch_norm_statistics`.
         wanted: the running ones of the teacher; those of one class in LPLD.
-        first_weight: of the first; the others have 1.
+        first_weight: of the first, at least 0; the others have 1.
 
     Returns:
         The gap, ``[]``.
+
+    Raises:
+        ValueError: if there are no statistics, they do not fit each other, or the weight is out of
+            range.
+
+    Example:
+        >>> found = [(jnp.array([3.0, 4.0]), jnp.ones(2))]
+        >>> float(batch_norm_gap(found, [(jnp.zeros(2), jnp.ones(2))], first_weight=2.0))
+        10.0
 
     References:
         Yin et al., "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New
         Perspective" (SRe2L, NeurIPS 2023), Eq. 9, with the weights of its code.
     """
+    check_range("first_weight", first_weight, at_least=0, below=math.inf)
+    shapes = [[tuple(map(jnp.shape, moments)) for moments in both] for both in (found, wanted)]
+    if not found or shapes[0] != shapes[1]:
+        raise ValueError(
+            "found and wanted must hold mean and variance of the same normalisations, one at "
+            f"least; got the shapes {shapes[0]} and {shapes[1]}."
+        )
     gaps = [
         _norm(mean - real_mean) + _norm(var - real_var)
         for (mean, var), (real_mean, real_var) in zip(found, wanted, strict=True)

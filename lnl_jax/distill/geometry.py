@@ -1,6 +1,7 @@
 """Crop, flip and CutMix of a step, drawn again from a seed instead of stored."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lnl_jax._arguments import check_integer, check_range
 from lnl_jax.data.resampling import crop_and_resize
+from lnl_jax.distill._checks import check_seed, check_step, class_distributions
 
 
 class Geometry(NamedTuple):
@@ -64,7 +67,7 @@ def draw_geometry(
         The geometry.
 
     Raises:
-        ValueError: if `batch_size`, `min_area` or `alpha` is out of range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> import functools
@@ -77,12 +80,15 @@ def draw_geometry(
         Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition" (FKD, ECCV
         2022), which stores the coordinates; Yun et al., "CutMix" (ICCV 2019), section 3.1.
     """
-    if not 1 <= batch_size <= count:
-        raise ValueError(f"batch_size must be from 1 to the {count} images, got {batch_size}.")
-    if not 0 < min_area <= 1 or alpha < 0:
-        raise ValueError(
-            f"min_area must be from 0 to 1 and alpha at least 0, got {min_area} and {alpha}."
-        )
+    check_seed(seed)
+    check_step(step)
+    check_integer("count", count)
+    check_integer("batch_size", batch_size, at_most=count)
+    for name, side in zip(("height", "width"), size, strict=True):
+        check_integer(f"size: the {name}", side)
+    check_range("min_area", min_area, above=0, at_most=1)
+    check_range("alpha", alpha, at_least=0, below=math.inf)
+    check_range("flip_rate", flip_rate, at_least=0, at_most=1)
     steps = count // batch_size
     run = jax.random.key(seed, impl="threefry2x32")
     order = jax.random.permutation(jax.random.fold_in(run, 2 * (step // steps)), count)
@@ -128,10 +134,17 @@ def mixed_labels(labels: Array, geometry: Geometry, *, num_classes: int) -> Arra
         num_classes: K.
 
     Returns:
-        Distributions, ``[B, K]``.
+        Distributions, ``[B, K]``; NaN where a label is outside ``[0, K)``.
+
+    Raises:
+        ValueError: if the labels are not integers, or `num_classes` is less than 1.
     """
-    base = jax.nn.one_hot(labels[geometry.rows], num_classes)
-    return (1 - geometry.area) * base + geometry.area * base[geometry.partners]
+    check_integer("num_classes", num_classes)
+    truth = class_distributions("labels", labels, jnp.shape(labels)[:1], num_classes)
+    base = truth[geometry.rows]
+    # Where nothing is pasted, it does not matter whose label is no class.
+    pasted = jnp.where(geometry.area > 0, truth[geometry.rows[geometry.partners]], 0)
+    return (1 - geometry.area) * base + geometry.area * pasted
 
 
 def geometry_fingerprint(draw: Callable[[int], Geometry]) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from lnl_jax.distill._checks import check_seed
+
 _META = "fingerprint"
 
 
@@ -28,7 +30,13 @@ def fingerprint(
 
     Returns:
         JSON values: hashes of images and classes, seed, geometry, and JAX's generator.
+
+    Raises:
+        ValueError: if there is not one label per image, or the seed is out of range.
     """
+    check_seed(seed)
+    if len(images) != len(labels):
+        raise ValueError(f"labels must have one entry per image, {len(images)}, got {len(labels)}.")
     data = hashlib.sha256()
     for array in (images, labels):
         array = np.ascontiguousarray(array)
@@ -131,11 +139,23 @@ def encode_labels(arrays: Mapping[str, Any], belongs_to: Mapping[str, Any]) -> b
         An uncompressed ``.npz`` file.
 
     Raises:
-        ValueError: if an array has the name of the fingerprint.
+        ValueError: if an array has the name of the fingerprint or is of a type that a file does not
+            keep, or the fingerprint is not made of JSON values.
     """
     if _META in arrays:
         raise ValueError(f"arrays must not use the name {_META!r}.")
-    meta = json.dumps(dict(belongs_to), sort_keys=True).encode()
+    for name, values in arrays.items():
+        dtype = np.asarray(values).dtype
+        # Others, such as bfloat16, would be read again as raw bytes; objects would be pickled.
+        if dtype.kind not in "biufU":
+            raise ValueError(
+                f"arrays: {name} is of {dtype}, which the file does not keep; cast it to float16 "
+                "or float32."
+            )
+    try:
+        meta = json.dumps(dict(belongs_to), sort_keys=True).encode()
+    except TypeError as error:
+        raise ValueError(f"belongs_to must hold JSON values: {error}.") from None
     buffer = io.BytesIO()
     whole = {name: np.asarray(values) for name, values in arrays.items()}
     np.savez(buffer, **whole, **{_META: np.frombuffer(meta, np.uint8)})

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import check_integer, check_range
+from lnl_jax.distill._checks import check_step
 from lnl_jax.distill.geometry import Geometry, mixed_labels
 from lnl_jax.distill.soft_labels import as_logits
 
@@ -31,10 +33,10 @@ def hard_labels(labels: Array, *, num_classes: int, smoothing: float = 0.0) -> L
         of 1. Where they are minus infinity no squared error exists.
 
     Raises:
-        ValueError: if `smoothing` is out of range.
+        ValueError: if a number is out of range.
     """
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"smoothing must be from 0 to 1, got {smoothing}.")
+    check_range("smoothing", smoothing, at_least=0, at_most=1)
+    check_integer("num_classes", num_classes)
 
     def source(key: Array, images: Array, geometry: Geometry) -> Array:
         mixed = mixed_labels(labels, geometry, num_classes=num_classes)
@@ -51,11 +53,25 @@ def stored_labels(logits: Array, step: Array | int) -> LabelSource:
         step: which one, may be traced.
 
     Returns:
-        A source that looks at neither images nor geometry.
+        A source that looks at neither images nor geometry; NaN for a traced step that has no
+        labels.
+
+    Raises:
+        ValueError: if the logits have another shape or are not floating, or the step has no labels.
     """
+    if logits.ndim != 3 or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(
+            f"logits must be floating of shape [steps, B, K], got {logits.dtype} of shape "
+            f"{logits.shape}."
+        )
+    if not isinstance(step, jax.Array):
+        check_integer("step", step, at_least=0, at_most=len(logits) - 1)
 
     def source(key: Array, images: Array, geometry: Geometry) -> Array:
-        return jax.lax.dynamic_index_in_dim(logits, step, keepdims=False).astype(jnp.float32)
+        # The nearest step would be taken for one beyond the ends.
+        there = (step >= 0) & (step < len(logits))
+        found = jax.lax.dynamic_index_in_dim(logits, step, keepdims=False)
+        return jnp.where(there, found.astype(jnp.float32), jnp.nan)
 
     return source
 
@@ -99,14 +115,15 @@ def scheduled_labels(
         A source that is one of the three.
 
     Raises:
-        ValueError: if `soft` is out of range.
+        ValueError: if `soft` or `total` is out of range.
 
     References:
         "Hard Labels In! Rethinking the Role of Hard Labels in Mitigating Local Semantic Drift"
         (HALD, arXiv 2512.15647, 2025).
     """
-    if not 0 <= soft <= total:
-        raise ValueError(f"soft must be from 0 to the {total} steps, got {soft}.")
+    check_integer("total", total)
+    check_integer("soft", soft, at_least=0, at_most=total)
+    check_step(step)
 
     def source(key: Array, images: Array, geometry: Geometry) -> Array:
         begin, end = soft // 2, soft // 2 + total - soft

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lnl_jax._arguments import check_integer, check_range
 from lnl_jax.data.resampling import crop_and_resize
+from lnl_jax.distill._checks import host_classes
 
 
 def random_images(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:
@@ -22,12 +24,14 @@ def random_images(labels: np.ndarray, per_class: int, rng: np.random.Generator) 
         Row numbers, class by class, ``[K * per_class]``.
 
     Raises:
-        ValueError: if a class has fewer images.
+        ValueError: if a class has fewer images, or the labels are no classes.
     """
+    check_integer("per_class", per_class)
+    labels = host_classes(labels, len(labels))
     rows = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        if per_class < 1 or per_class > len(members):
+        if per_class > len(members):
             raise ValueError(
                 f"per_class must be from 1 to the {len(members)} images of class {label}, "
                 f"got {per_class}."
@@ -63,22 +67,25 @@ def patch_selection(
         key: of the random numbers.
         factor: crops in a row of an image; it divides H and W.
         pool: images of a class that are looked at, all if there are fewer.
-        crops: of each image.
-        min_area: of a crop.
+        crops: of each image, at least 1.
+        min_area: of a crop, as a fraction, above 0.
 
     Returns:
         Images ``[K * per_class, H, W, C]``, class by class, and their labels.
 
     Raises:
-        ValueError: if a class has too few images, or `factor` does not divide the sides.
+        ValueError: if a class has too few images, `factor` does not divide the sides, the labels
+            are no classes, or a number is out of range.
 
     References:
         Sun et al., "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset
         Distillation Paradigm" (RDED, CVPR 2024), section 3.
     """
-    height, width = images.shape[1:3]
-    if height % factor or width % factor:
-        raise ValueError(f"factor must divide the sides {height} and {width}, got {factor}.")
+    check_factor(factor, images)
+    labels = host_classes(labels, len(images))
+    for name, count in (("per_class", per_class), ("pool", pool), ("crops", crops)):
+        check_integer(name, count)
+    check_range("min_area", min_area, above=0, at_most=1)
     wanted = per_class * factor**2
     found, classes = [], np.unique(labels)
     scored = jax.jit(lambda crops, label: score(on_zeros(crops, factor), label))
@@ -109,10 +116,18 @@ def ranked_crops(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Numbers of the images, and of the crop of each, ``[N]``.
 
+    Raises:
+        ValueError: if the losses have another shape, or one is NaN.
+
     Example:
         >>> ranked_crops(np.array([[3.0, 2.0], [1.0, 4.0]]))
         (array([1, 0]), array([0, 1]))
     """
+    if losses.ndim != 2 or not losses.shape[1] or np.isnan(losses).any():
+        raise ValueError(
+            f"losses must be numbers of shape [N, crops], got the shape {losses.shape} with "
+            f"{np.isnan(losses).sum()} NaN."
+        )
     order = np.argsort(losses.min(1), kind="stable")
     return order, losses.argmin(1)[order]
 
@@ -122,11 +137,15 @@ def on_zeros(patches: Array, factor: int) -> Array:
 
     Args:
         patches: ``[B, h, w, C]``.
-        factor: how many times as large the image is.
+        factor: how many times as large the image is, at least 1.
 
     Returns:
         ``[B, factor * h, factor * w, C]``.
+
+    Raises:
+        ValueError: if `factor` is less than 1.
     """
+    check_integer("factor", factor)
     rows, columns = (side * (factor - 1) for side in patches.shape[1:3])
     pads = [(0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)]
     return jnp.pad(patches, pads)
@@ -142,7 +161,16 @@ def stitch(patches: np.ndarray, count: int, factor: int) -> np.ndarray:
 
     Returns:
         ``[count, h * factor, w * factor, C]``.
+
+    Raises:
+        ValueError: if the patches are not as many.
     """
+    check_integer("count", count)
+    check_integer("factor", factor)
+    if patches.ndim != 4 or len(patches) != count * factor**2:
+        raise ValueError(
+            f"patches must have the shape [{count * factor**2}, h, w, C], got {patches.shape}."
+        )
     height, width, channels = patches.shape[1:]
     grid = patches.reshape(factor, factor, count, height, width, channels)
     grid = grid.transpose(2, 0, 3, 1, 4, 5)
@@ -167,12 +195,21 @@ def prune_and_combine(
         Images ``[K * per_class, H, W, C]`` and their labels.
 
     Raises:
-        ValueError: if a class has too few images.
+        ValueError: if a class has too few images, `factor` does not divide the sides, the labels
+            are no classes, or a difficulty is missing or NaN.
 
     References:
         Xiao et al., "Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to
         Images" (2025), the framework PCA.
     """
+    check_factor(factor, images)
+    check_integer("per_class", per_class)
+    labels = host_classes(labels, len(images))
+    if difficulty.shape != labels.shape or np.isnan(difficulty).any():
+        raise ValueError(
+            f"difficulty must be numbers of shape {labels.shape}, got the shape {difficulty.shape} "
+            f"with {np.isnan(difficulty).sum()} NaN."
+        )
     wanted, found = per_class * factor**2, []
     classes = np.unique(labels)
     for label in classes:
@@ -195,11 +232,15 @@ def tile_boxes(key: Array, boxes: Array, *, factor: int) -> Array:
     Args:
         key: of the random numbers.
         boxes: fractions of a tile, as of `draw_geometry`, ``[B, 4]``.
-        factor: tiles in a row.
+        factor: tiles in a row, at least 1.
 
     Returns:
         Fractions of the image, ``[B, 4]``.
+
+    Raises:
+        ValueError: if `factor` is less than 1.
     """
+    check_integer("factor", factor)
     tile = jax.random.randint(key, (len(boxes), 2), 0, factor)
     return jnp.concatenate([tile + boxes[:, :2], boxes[:, 2:]], 1) / factor
 
@@ -217,6 +258,16 @@ def shrunk(images: Array, factor: int) -> Array:
     size, height, width, channels = images.shape
     cells = images.reshape(size, height // factor, factor, width // factor, factor, channels)
     return cells.mean((2, 4))
+
+
+def check_factor(factor: int, images: Array) -> None:
+    """Raises ValueError unless the images ``[N, H, W, C]`` are cut into whole parts."""
+    check_integer("factor", factor)
+    if np.ndim(images) != 4:
+        raise ValueError(f"images must have the shape [N, H, W, C], got {np.shape(images)}.")
+    height, width = np.shape(images)[1:3]
+    if height % factor or width % factor:
+        raise ValueError(f"factor must divide the sides {height} and {width}, got {factor}.")
 
 
 def _squares(key: Array, count: int, min_area: float) -> Array:

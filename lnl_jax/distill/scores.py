@@ -2,6 +2,8 @@
 
 import math
 
+from lnl_jax._arguments import check_range
+
 
 def label_robust_score(
     *,
@@ -24,18 +26,19 @@ def label_robust_score(
         synthetic_hard: of the distilled images with hard labels.
         synthetic_any: of the distilled images with the method's labels.
         random_any: of random real images with the method's labels.
-        weight: w.
+        weight: w, from 0 to 1.
 
     Returns:
         From 0 to 1.
 
     Raises:
-        ValueError: if an accuracy is not from 0 to 1: percentages leave the scale.
+        ValueError: if an accuracy is not from 0 to 1: percentages leave the scale; or the weight.
 
     References:
         Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation" (2025). Its code
         0.2.0 puts percentages into the exponential, so that its scores are not from 0 to 1.
     """
+    check_range("weight", weight, at_least=0, at_most=1)
     _check(real_hard, synthetic_hard, synthetic_any, random_any)
     lost, gained = real_hard - synthetic_hard, synthetic_any - random_any
     return _scale(weight * gained - (1 - weight) * lost)
@@ -59,17 +62,18 @@ def augmentation_robust_score(
         random_augmented: of random real images with it.
         synthetic_plain: of the distilled images without.
         random_plain: of random real images without.
-        weight: of the former.
+        weight: of the former, from 0 to 1.
 
     Returns:
         From 0 to 1.
 
     Raises:
-        ValueError: if an accuracy is not from 0 to 1.
+        ValueError: if an accuracy or the weight is not from 0 to 1.
 
     References:
         Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation" (2025).
     """
+    check_range("weight", weight, at_least=0, at_most=1)
     _check(synthetic_augmented, random_augmented, synthetic_plain, random_plain)
     augmented, plain = synthetic_augmented - random_augmented, synthetic_plain - random_plain
     return _scale(weight * augmented + (1 - weight) * plain)

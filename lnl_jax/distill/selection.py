@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from lnl_jax._arguments import check_integer, check_range
+from lnl_jax.distill._checks import host_classes
+
 
 def query_weights(gains: np.ndarray, wrong: int) -> np.ndarray:
     r"""Query weights when an adversary makes up to m soft labels worthless.
@@ -12,7 +15,7 @@ def query_weights(gains: np.ndarray, wrong: int) -> np.ndarray:
     and :math:`p_i \propto 1 / g_i` on the first :math:`k^*`.
 
     Args:
-        gains: how informative each label would be if right, positive, ``[N]``.
+        gains: how informative each label would be if right, positive and finite, ``[N]``.
         wrong: m, how many labels may be wrong, from 0 to N - 1.
 
     Returns:
@@ -26,7 +29,7 @@ def query_weights(gains: np.ndarray, wrong: int) -> np.ndarray:
         [0.33, 0.67, 0.0]
 
     References:
-        Nguyen et al., "Robust Active Distillation" (ICLR 2023). The solution was derived here and
+        Baykal et al., "Robust Active Distillation" (ICLR 2023). The solution was derived here and
         is checked against a linear program; which of the two games is the paper's is our reading.
     """
     order, sizes = _sorted(gains, wrong)
@@ -53,12 +56,16 @@ def query_weights_with_cost(gains: np.ndarray, wrong: int) -> np.ndarray:
         Weights that sum to 1, ``[N]``.
 
     Raises:
-        ValueError: if `gains` are not positive or `wrong` is out of range.
+        ValueError: if `gains` are not from 0 to 1 and positive or `wrong` is out of range.
+
+    Example:
+        >>> query_weights_with_cost(np.array([0.9, 0.8, 0.1]), 1).tolist()
+        [0.5, 0.5, 0.0]
 
     References:
-        Nguyen et al., "Robust Active Distillation" (ICLR 2023), as of `query_weights`.
+        Baykal et al., "Robust Active Distillation" (ICLR 2023), as of `query_weights`.
     """
-    order, sizes = _sorted(gains, wrong)
+    order, sizes = _sorted(gains, wrong, at_most=1)
     values = (np.cumsum(gains[order]) - np.minimum(wrong, sizes)) / sizes
     best = int(values.argmax()) + 1
     weights = np.zeros(len(gains))
@@ -70,17 +77,19 @@ def capped(weights: np.ndarray, budget: int) -> np.ndarray:
     """Inclusion probabilities of a sample: proportional to the weights, none above 1.
 
     Args:
-        weights: not negative, ``[N]``.
+        weights: not negative, finite, ``[N]``.
         budget: examples in the sample, at most the number of positive weights.
 
     Returns:
         Probabilities that sum to `budget`, ``[N]``.
 
     Raises:
-        ValueError: if fewer weights are positive than the budget.
+        ValueError: if fewer weights are positive than the budget, or a weight is out of range.
     """
+    weights = _read_numbers("weights", weights, at_least=0)
     positive = int((weights > 0).sum())
-    if not 1 <= budget <= positive:
+    check_integer("budget", budget)
+    if budget > positive:
         raise ValueError(f"budget must be from 1 to the {positive} positive weights, got {budget}.")
     certain = np.zeros(len(weights), bool)
     while True:
@@ -109,8 +118,9 @@ def systematic_sample(inclusion: np.ndarray, rng: np.random.Generator) -> np.nda
     References:
         Madow, "On the Theory of Systematic Sampling, II" (1949), on a random order.
     """
+    inclusion = _read_numbers("inclusion", inclusion, at_least=0)
     total = inclusion.sum()
-    out_of_range = (inclusion < 0).any() or (inclusion > 1 + 1e-9).any()
+    out_of_range = (inclusion > 1 + 1e-9).any()
     if out_of_range or abs(total - round(total)) > 1e-6:
         raise ValueError(f"inclusion must be from 0 to 1 with an integer sum, got sum {total}.")
     order = rng.permutation(len(inclusion))
@@ -126,14 +136,25 @@ def el2n(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Args:
         probabilities: ``[T, N, K]``.
-        labels: integers, ``[N]``.
+        labels: integers from 0 to K - 1, ``[N]``.
 
     Returns:
-        ``[N]``; larger is harder.
+        float64, ``[N]``; larger is harder.
+
+    Raises:
+        ValueError: if the probabilities are not finite, or the labels are no classes.
+
+    Example:
+        >>> el2n(np.array([[[0.4, 0.6], [0.0, 1.0]]]), np.array([1, 1])).round(3).tolist()
+        [0.566, 0.0]
 
     References:
         Paul et al., "Deep Learning on a Data Diet" (NeurIPS 2021), Definition 2.
     """
+    probabilities = _read_records("probabilities", probabilities)
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities must be finite; a softmax of finite scores is.")
+    labels = host_classes(labels, *probabilities.shape[1:])
     truth = np.eye(probabilities.shape[-1])[labels]
     return np.linalg.norm(probabilities - truth, axis=-1).mean(0)
 
@@ -142,19 +163,32 @@ def area_under_margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Logit of the label less the largest other one, averaged over the training (AUM).
 
     Args:
-        logits: ``[T, N, K]``.
-        labels: integers, ``[N]``.
+        logits: ``[T, N, K]``, K at least 2; minus infinity for a class that cannot be.
+        labels: integers from 0 to K - 1, ``[N]``.
 
     Returns:
-        ``[N]``; smaller is harder, or mislabelled.
+        float64, ``[N]``; smaller is harder, or mislabelled. Minus infinity where the label scores
+        so once, infinity where all others do.
+
+    Raises:
+        ValueError: if the logits are NaN or of one class, or the labels are no classes.
 
     References:
         Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking"
         (NeurIPS 2020), Eq. 1 and 2.
     """
+    logits = _read_records("logits", logits)
+    if np.isnan(logits).any() or logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits must be numbers of at least two classes, got the shape {logits.shape} with "
+            f"{np.isnan(logits).sum()} NaN."
+        )
+    labels = host_classes(labels, *logits.shape[1:])
     own = np.take_along_axis(logits, np.broadcast_to(labels[:, None], (*logits.shape[:2], 1)), -1)
     is_own = np.arange(logits.shape[-1]) == labels[:, None]
     others = np.where(is_own, -np.inf, logits).max(-1)
+    if (np.isinf(own[..., 0]) & np.isinf(others)).any():
+        raise ValueError("logits must be finite for the label or another class, in every record.")
     return (own[..., 0] - others).mean(0)
 
 
@@ -167,10 +201,24 @@ def forgetting(correct: np.ndarray) -> np.ndarray:
     Returns:
         Integers, ``[N]``; larger is harder.
 
+    Raises:
+        ValueError: if `correct` is not boolean of two axes.
+
+    Example:
+        >>> forgetting(np.array([[True, False], [False, False], [True, False]])).tolist()
+        [1, 3]
+
     References:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
         Learning" (ICLR 2019), Definition 1.
     """
+    correct = np.asarray(correct)
+    # Of integers, the complement below would count other things.
+    if correct.dtype != bool or correct.ndim != 2:
+        raise ValueError(
+            f"correct must be boolean of shape [T, N], got {correct.dtype} of shape "
+            f"{correct.shape}; compare predictions with labels."
+        )
     events = (correct[:-1] & ~correct[1:]).sum(0)
     return np.where(correct.any(0), events, len(correct))
 
@@ -189,21 +237,25 @@ def coverage_sample(
         difficulty: larger is harder, ``[N]``.
         budget: how many to keep.
         rng: the generator.
-        hardest: fraction that is left out, as likely mislabelled.
-        strata: intervals of equal width of the difficulty.
+        hardest: fraction that is left out, as likely mislabelled; from 0, less than 1.
+        strata: intervals of equal width of the difficulty, at least 1.
 
     Returns:
         Ascending row numbers, `budget` of them.
 
     Raises:
-        ValueError: if fewer are left than the budget.
+        ValueError: if fewer are left than the budget, or a number is out of range.
 
     References:
         Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates" (ICLR 2023),
         Algorithm 1.
     """
+    difficulty = _read_numbers("difficulty", difficulty)
+    check_range("hardest", hardest, at_least=0, below=1)
+    check_integer("strata", strata)
+    check_integer("budget", budget)
     kept = np.argsort(difficulty, kind="stable")[: round(len(difficulty) * (1 - hardest))]
-    if not 0 < budget <= len(kept):
+    if budget > len(kept):
         raise ValueError(f"budget must be from 1 to the {len(kept)} that are left, got {budget}.")
     values = difficulty[kept]
     edges = np.linspace(values.min(), values.max(), strata + 1)[1:-1]
@@ -218,9 +270,28 @@ def coverage_sample(
     return np.sort(np.array(chosen))
 
 
-def _sorted(gains: np.ndarray, wrong: int) -> tuple[np.ndarray, np.ndarray]:
-    if gains.ndim != 1 or not (gains > 0).all():
-        raise ValueError("gains must be positive, one per example.")
-    if not 0 <= wrong < len(gains):
-        raise ValueError(f"wrong must be from 0 to {len(gains) - 1}, got {wrong}.")
+def _sorted(
+    gains: np.ndarray, wrong: int, at_most: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    gains = _read_numbers("gains", gains, above=0, at_most=at_most)
+    check_integer("wrong", wrong, at_least=0, at_most=len(gains) - 1)
     return np.argsort(-gains, kind="stable"), np.arange(1, len(gains) + 1)
+
+
+def _read_numbers(name: str, values: np.ndarray, **bounds: float) -> np.ndarray:
+    """A finite number for each example, float64."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} must have one number per example, got the shape {values.shape}.")
+    check_range(name, values, **{"below": np.inf, "above": -np.inf} | bounds)
+    return values
+
+
+def _read_records(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 3 or not len(values):
+        raise ValueError(
+            f"{name} must have the shape [T, N, K], a record of the training first; got "
+            f"{values.shape}."
+        )
+    return values

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import check_count, check_integer, check_range, refuse_explicit_mesh
+from lnl_jax.distill._checks import check_seed, check_step, class_distributions
+
 
 class TopLabels(NamedTuple):
     """The k largest entries of each row.
@@ -50,8 +53,7 @@ def keep_top(values: Array, k: int) -> TopLabels:
         ([0.7, 0.2], [1, 2], 'uint8')
     """
     classes = values.shape[-1]
-    if not 1 <= k <= classes:
-        raise ValueError(f"k must be from 1 to the {classes} classes, got {k}.")
+    check_count("k", k, classes)
     found, places = jax.lax.top_k(values, k)
     return TopLabels(found, places.astype(index_dtype(classes)))
 
@@ -64,7 +66,11 @@ def index_dtype(num_classes: int) -> type:
 
     Returns:
         The type.
+
+    Raises:
+        ValueError: if `num_classes` is not from 1 to 2 ** 32.
     """
+    check_integer("num_classes", num_classes, at_most=2**32)
     return jnp.uint8 if num_classes <= 256 else jnp.uint16 if num_classes <= 65536 else jnp.uint32
 
 
@@ -82,6 +88,7 @@ def recover_hard(top: TopLabels, *, num_classes: int) -> Array:
         Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition" (FKD, ECCV
         2022), section on label quantisation, as are the next three.
     """
+    _check_top(top, num_classes)
     return jax.nn.one_hot(top.classes[..., 0], num_classes)
 
 
@@ -95,6 +102,7 @@ def recover_smoothing(top: TopLabels, *, num_classes: int) -> Array:
     Returns:
         Distributions, ``[..., K]``.
     """
+    _check_top(top, num_classes)
     first = TopLabels(top.values[..., :1], top.classes[..., :1])
     return recover_marginal_smoothing(first, num_classes=num_classes)
 
@@ -146,7 +154,7 @@ def recover_logit_renorm(top: TopLabels, *, num_classes: int) -> Array:
         Logits, ``[..., K]``.
 
     References:
-        Xiao et al., "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
+        Xiao and He, "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
         (LPLD, NeurIPS 2024), and the quantisation of its sequel LPQLD, as is the next.
     """
     values = top.values.astype(jnp.float32)
@@ -184,19 +192,27 @@ def quantize(logits: Array) -> QuantizedLabels:
     """Logits as bytes: the extremes of each row are kept, what is between is rounded.
 
     Args:
-        logits: finite, ``[..., K]``.
+        logits: floating, finite and at least -65504, which float16 holds, ``[..., K]``; a row with
+            another entry comes back as NaN.
 
     Returns:
         ``K + 4`` bytes per row.
+
+    Raises:
+        ValueError: if the logits are not floating.
 
     Example:
         >>> labels = quantize(jnp.array([-1.0, 0.0, 4.1]))
         >>> labels.codes.tolist()
         [0, 50, 255]
     """
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
+    logits = logits.astype(jnp.float32)
     low = logits.min(-1, keepdims=True)
     ranges = jnp.concatenate([low, (logits.max(-1, keepdims=True) - low) / 255], -1)
     ranges = ranges.astype(jnp.float16)
+    ranges = jnp.where(jnp.isfinite(ranges).all(-1, keepdims=True), ranges, jnp.nan)
     start, width = jnp.split(ranges.astype(jnp.float32), 2, -1)
     steps = (logits - start) / jnp.where(width > 0, width, 1)
     return QuantizedLabels(jnp.clip(jnp.round(steps), 0, 255).astype(jnp.uint8), ranges)
@@ -219,22 +235,22 @@ def pool_steps(steps: int, keep: int) -> int:
     """How many steps' labels LPLD stores: the first part of the run.
 
     Args:
-        steps: of the student's training.
+        steps: of the student's training, at least 1.
         keep: one in so many is stored, at least 1.
 
     Returns:
         At least 1.
 
     Raises:
-        ValueError: if `keep` is less than 1.
+        ValueError: if a number is no integer or less than 1.
 
     References:
-        Xiao et al., "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
+        Xiao and He, "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
         (LPLD, NeurIPS 2024): a random pool, drawn from with replacement. The geometry is random
         already, so the first steps are a random pool, and only their labels are ever made.
     """
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, got {keep}.")
+    check_integer("steps", steps)
+    check_integer("keep", keep)
     return max(steps // keep, 1)
 
 
@@ -248,7 +264,13 @@ def pooled_step(seed: int, step: Array | int, pool: int) -> Array:
 
     Returns:
         An integer from 0 to pool - 1.
+
+    Raises:
+        ValueError: if `seed`, `step` or `pool` is out of range.
     """
+    check_seed(seed)
+    check_step(step)
+    check_integer("pool", pool)
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
     return jax.random.randint(key, (), 0, pool)
 
@@ -267,35 +289,51 @@ def ferkd_targets(
     is the label smoothed; up to the third the teacher's distribution; above it the label smoothed.
 
     Args:
-        probabilities: of the teacher, ``[B, K]``.
-        labels: integers, ``[B]``.
-        thresholds: ascending.
-        context_smoothing: share that is spread over the classes for context.
+        probabilities: of the teacher, floating, ``[..., K]``.
+        labels: integers, ``[...]``.
+        thresholds: ascending, from 0 to 1.
+        context_smoothing: share that is spread over the classes for context, from 0 to 1.
         smoothing: likewise for the other labels.
 
     Returns:
-        Distributions, ``[B, K]``.
+        Distributions, ``[..., K]``; NaN where a label is outside ``[0, K)``.
 
     Raises:
-        ValueError: if the thresholds do not ascend.
+        ValueError: if the labels do not fit, the thresholds do not ascend, or a number is out of
+            range.
 
     References:
         Shen, "FerKD: Surgical Label Adaptation for Efficient Distillation" (ICCV 2023). Neither
         thresholds nor smoothing are published; these are ours.
     """
-    if list(thresholds) != sorted(thresholds):
-        raise ValueError(f"thresholds must ascend, got {thresholds}.")
+    if len(thresholds) != 3 or not 0 <= thresholds[0] <= thresholds[1] <= thresholds[2] <= 1:
+        raise ValueError(f"thresholds must be three that ascend from 0 to 1, got {thresholds}.")
+    for name, share in (("context_smoothing", context_smoothing), ("smoothing", smoothing)):
+        check_range(name, share, at_least=0, at_most=1)
     low, middle, high = thresholds
     classes = probabilities.shape[-1]
-    truth = jax.nn.one_hot(labels, classes)
+    truth = class_distributions("labels", labels, probabilities.shape[:-1], classes)
     confidence = (truth * probabilities).sum(-1, keepdims=True)
     softened = (1 - smoothing) * truth + smoothing / classes
     context = (1 - context_smoothing) * truth + context_smoothing / classes
     kept = (confidence >= middle) & (confidence < high)
-    return jnp.where(confidence < low, context, jnp.where(kept, probabilities, softened))
+    found = jnp.where(confidence < low, context, jnp.where(kept, probabilities, softened))
+    return jnp.where(jnp.isnan(truth), jnp.nan, found)
 
 
 def _scatter(classes: Array, values: Array, rest: Array, num_classes: int) -> Array:
     """Rows of `rest` with the values at their classes."""
+    _check_top(TopLabels(values, classes), num_classes)
+    refuse_explicit_mesh(top=(values, classes))
     row = jnp.broadcast_to(rest, (*values.shape[:-1], num_classes))
     return jnp.put_along_axis(row, classes.astype(jnp.int32), values, -1, inplace=False)
+
+
+def _check_top(top: TopLabels, num_classes: int) -> None:
+    kept = top.values.shape[-1]
+    if top.classes.shape != top.values.shape or not jnp.issubdtype(top.classes.dtype, jnp.integer):
+        raise ValueError(
+            f"top must hold an integer class for each of its values of shape {top.values.shape}, "
+            f"got {top.classes.dtype} of shape {top.classes.shape}."
+        )
+    check_integer("num_classes", num_classes, at_least=kept)

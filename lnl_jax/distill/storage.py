@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lnl_jax._arguments import check_integer
+
 PyTree = Any
 
 
@@ -42,14 +44,18 @@ def label_bytes(
     Returns:
         The bytes.
 
+    Raises:
+        ValueError: if a number is no integer or out of range, as in all functions of sizes.
+
     Example:
         >>> round(label_bytes(1000, 300, 1000) / 2**20, 1)  # ImageNet-1K, one image per class, MiB
         572.2
 
     References:
-        Xiao et al., "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
+        Xiao and He, "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
         (LPLD, NeurIPS 2024), the table of sizes; with `geometry_bytes`.
     """
+    _check_sizes(images, epochs, classes, bytes_per_value, keep)
     return images * epochs * classes * bytes_per_value // keep
 
 
@@ -69,6 +75,8 @@ def top_label_bytes(
     Returns:
         The bytes.
     """
+    _check_sizes(images, epochs, classes, bytes_per_value, keep)
+    check_integer("k", k, at_most=classes)
     index = 1 if classes <= 256 else 2 if classes <= 65536 else 4
     return images * epochs * k * (bytes_per_value + index) // keep
 
@@ -85,6 +93,7 @@ def quantized_label_bytes(images: int, epochs: int, classes: int, *, keep: int =
     Returns:
         The bytes.
     """
+    _check_sizes(images, epochs, classes, 1, keep)
     return images * epochs * (classes + 4) // keep
 
 
@@ -105,6 +114,7 @@ def geometry_bytes(images: int, epochs: int) -> int:
         >>> round(total / 2**30, 2)  # LPLD prints 28.33 GiB for its unpruned labels
         28.29
     """
+    _check_sizes(images, epochs, 1, 1, 1)
     return images * epochs * 25
 
 
@@ -145,12 +155,16 @@ def ledger_table(entries: Sequence[Entry], *, against: int) -> list[dict[str, An
 
     Args:
         entries: the ledger.
-        against: bytes of the full labels, the denominator of the ratios.
+        against: bytes of the full labels, the denominator of the ratios, at least 1.
 
     Returns:
         A row per line: name, dtype, bytes, the size as text, percent of the full labels, and
         whether it counts.
+
+    Raises:
+        ValueError: if `against` is no such number.
     """
+    check_integer("against", against)
     total = Entry("total of what counts", "", total_bytes(entries))
     return [
         {
@@ -174,10 +188,14 @@ def human(count: int) -> str:
     Returns:
         Text.
 
+    Raises:
+        ValueError: if `count` is no integer or less than 0.
+
     Example:
         >>> human(600_000_000)
         '572.2 MiB'
     """
+    check_integer("count", count, at_least=0)
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -195,13 +213,26 @@ def claimed_ratios(parameters: int, labels: int) -> dict[str, float]:
         Fractions: ``millions of parameters / MiB of labels`` (a byte for each parameter: no
         storage at all), and the bytes as float16 and as float32.
 
+    Raises:
+        ValueError: if a number is no integer or less than 1.
+
     Example:
         >>> ratios = claimed_ratios(847_360, label_bytes(50_000, 300, 1000))
         >>> [f"{100 * value:.4f}%" for value in ratios.values()]
         ['0.0028%', '0.0056%', '0.0113%']
     """
+    check_integer("parameters", parameters)
+    check_integer("labels", labels)
     return {
         "millions of parameters / MiB of labels": parameters / 2**20 / (labels / 2**20),
         "float16 bytes / label bytes": 2 * parameters / labels,
         "float32 bytes / label bytes": 4 * parameters / labels,
     }
+
+
+def _check_sizes(images: int, epochs: int, classes: int, bytes_per_value: int, keep: int) -> None:
+    check_integer("images", images)
+    check_integer("epochs", epochs)
+    check_integer("classes", classes)
+    check_integer("bytes_per_value", bytes_per_value)
+    check_integer("keep", keep)

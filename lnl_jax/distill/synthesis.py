@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from lnl_jax.distill.patches import shrunk
+from lnl_jax._arguments import check_integer, check_range
+from lnl_jax.distill.patches import check_factor, shrunk
 
 
 def recover(
@@ -31,19 +33,27 @@ def recover(
             multiple of `batch_norm_gap`, both of `batch_norm_statistics`.
         shape: of the images, ``[B, H, W, C]``.
         key: of the random numbers.
-        steps: of Adam.
-        learning_rate: the first.
+        steps: of Adam, at least 1.
+        learning_rate: the first, above 0.
         low: smallest pixel, broadcasts to the images.
-        high: largest pixel.
+        high: largest pixel, above `low`.
         start: where to begin; None for standard normal pixels.
 
     Returns:
         The images.
 
+    Raises:
+        ValueError: if a number is out of range, or `start` has another shape.
+
     References:
         Yin et al., "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New
         Perspective" (SRe2L, NeurIPS 2023), section 3.2.
     """
+    _check_descent(steps, learning_rate)
+    if not (np.asarray(low) < np.asarray(high)).all():
+        raise ValueError(f"low must be below high, got {low} and {high}.")
+    if start is not None and jnp.shape(start) != tuple(shape):
+        raise ValueError(f"start must have the shape {tuple(shape)}, got {jnp.shape(start)}.")
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.5, b2=0.9)
     begin, key = jax.random.split(key)
     images = jax.random.normal(begin, shape) if start is None else start
@@ -77,17 +87,22 @@ def image_update(
     Args:
         encode: the image tower, images to features.
         images: p, ``[B, H, W, C]``; `factor` divides H and W.
-        factor: by which q is smaller.
-        steps: of Adam.
-        learning_rate: of Adam.
+        factor: by which q is smaller, at least 1.
+        steps: of Adam, at least 1.
+        learning_rate: of Adam, above 0.
 
     Returns:
         up(q), with the shape of `images`.
+
+    Raises:
+        ValueError: if a number is out of range, or `factor` does not divide the sides.
 
     References:
         "Heavy Labels Out! Dataset Distillation with Label Space Lightening" (HeLlO, ICCV 2025), the
         image update, in our reading; the paper gains 0.1 points by it.
     """
+    _check_descent(steps, learning_rate)
+    check_factor(factor, images)
     target = encode(images)
     tx = optax.adam(learning_rate)
 
@@ -104,6 +119,11 @@ def image_update(
     for _ in range(steps):
         small, state = descend(small, state)
     return _enlarged(small, images.shape)
+
+
+def _check_descent(steps: int, learning_rate: float) -> None:
+    check_integer("steps", steps)
+    check_range("learning_rate", learning_rate, above=0, below=np.inf)
 
 
 def _enlarged(images: Array, shape: tuple[int, ...]) -> Array:

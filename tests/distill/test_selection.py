@@ -37,7 +37,7 @@ def test_query_weights_solve_the_game(rng, costly):
         assert (weights >= 0).all()
         value = worst_case(weights, gains, wrong, cost)
         assert value == pytest.approx(program(gains, wrong, cost), abs=1e-7)
-    with pytest.raises(ValueError, match="wrong must be from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="wrong must be an integer from 0 to 1, got 2"):
         solve(np.ones(2), 2)
 
 

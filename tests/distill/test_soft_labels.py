@@ -88,7 +88,7 @@ def test_bytes_are_off_by_half_a_step_at_most(rng):
 def test_classes_are_stored_in_the_smallest_type():
     types = [np.dtype(distill.index_dtype(classes)).itemsize for classes in (256, 257, 65537)]
     assert types == [1, 2, 4]
-    with pytest.raises(ValueError, match="k must be from 1 to the 3 classes, got 4"):
+    with pytest.raises(ValueError, match="k must be an integer from 1 to .*, 3; got 4"):
         distill.keep_top(jnp.zeros(3), 4)
 
 
