@@ -1,9 +1,30 @@
 """What the networks ask of their inputs."""
 
+import math
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from lnl_jax._arguments import check_integer, check_range
+
+
+def check_sizes(**sizes: int | Sequence[int] | None) -> None:
+    """Raises ValueError unless all are integers from 1 on, or sequences of them; None passes."""
+    for name, size in sizes.items():
+        if isinstance(size, tuple | list):
+            for place, one in enumerate(size):
+                check_integer(f"{name}[{place}]", one)
+        elif size is not None:
+            check_integer(name, size)
+
+
+def check_normalization(momentum: float, epsilon: float) -> None:
+    """Raises ValueError where the running statistics or the divisor would make no sense."""
+    check_range("momentum", momentum, at_least=0, at_most=1)
+    check_range("epsilon", epsilon, above=0, below=math.inf)
 
 
 def check_images(images: Array) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lnl_jax.models._batch_norm import BatchNorm
+from lnl_jax.models._checks import check_sizes
 
 
 class Projector(nn.Module):
@@ -39,6 +40,7 @@ class Projector(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool = False, mask: Array | None = None) -> Array:
         """Embeddings ``[B, features]``, float32, for features ``[B, D]`` of an encoder."""
+        check_sizes(features=self.features, hidden=tuple(self.hidden))
         outputs = inputs.astype(jnp.float32)
         for width in self.hidden:
             norm = BatchNorm(axis_name=self.axis_name)
