@@ -166,7 +166,7 @@ def training_steps(batch_size):
         temperature_range=(0.05, 1.0),
     )
     network = models.ProjectedEncoder(
-        models.resnet18(None), models.Projector((PROJECTOR, PROJECTOR), PROJECTOR)
+        models.resnet18(None), models.ProjectionHead((PROJECTOR, PROJECTOR), PROJECTOR)
     )
     key = jax.random.key(0, impl="rbg")
     variables = jax.jit(network.init)(key, jnp.zeros((1, 32, 32, 3)))

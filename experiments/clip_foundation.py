@@ -16,7 +16,10 @@ from lnl_jax.data import preprocess
 PyTree = Any
 
 # What an adapter changes in each kind of image tower.
-TARGETS = {models.VisionTower: distill.VIT_TARGETS, models.ModifiedResNet: distill.RN50_TARGETS}
+TARGETS = {
+    models.VisionTower: distill.projectors.VIT_TARGETS,
+    models.ModifiedResNet: distill.projectors.RN50_TARGETS,
+}
 
 
 def load_foundation(

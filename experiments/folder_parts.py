@@ -83,7 +83,7 @@ def folder_parts(
             f"images of the smallest class; got {validation_per_class}."
         )
     rng = np.random.default_rng((seed, 3))
-    held = distill.random_images(whole.label, validation_per_class, rng)
+    held = distill.images.random_images(whole.label, validation_per_class, rng)
     rest = np.setdiff1d(np.arange(len(whole.files)), held)
     skipped = broken + broken_test
     return FolderParts(whole.take(rest), whole.take(held), test, names, skipped)

@@ -175,7 +175,7 @@ def _outputs(
         num_classes=parts.num_classes,
         epochs=epochs,
         adapter=len(adapter),
-        teacher=distill.tree_bytes(teacher, jnp.float16),
+        teacher=distill.ledger.tree_bytes(teacher, jnp.float16),
         per_class=list(sets),
     )
     yield Artifact("storage_curve", curve)

@@ -125,7 +125,7 @@ def isogclr_cifar(
     part = long_tailed(splits, imbalance, np.random.default_rng(seed))
     labels = part["label"]
     network = models.ProjectedEncoder(
-        model(None), models.Projector((projector_width,) * 2, projector_width)
+        model(None), models.ProjectionHead((projector_width,) * 2, projector_width)
     )
     params, stats = initial_variables(network, part["image"][0], [seed])
     steps_per_epoch = -(-len(labels) // batch_size)

@@ -39,7 +39,7 @@ class Projector(NamedTuple):
     """As it is stored.
 
     Attributes:
-        adapter: of `distill.init_projector`, in float16.
+        adapter: of `distill.projectors.init_projector`, in float16.
         words: what the head started from, ``[D, K]``; public, or drawn from the seed.
     """
 
@@ -67,9 +67,9 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
     key, draw = jax.random.split(jax.random.key(seed + 200))
     words = foundation.words
     if not setting.text:
-        words = distill.unit(jax.random.normal(draw, words.T.shape)).T
+        words = distill.projectors.unit_rows(jax.random.normal(draw, words.T.shape)).T
     ranks = {foundation.targets: setting.rank} if setting.rank else {}
-    adapter = distill.init_projector(
+    adapter = distill.projectors.init_projector(
         key, foundation.tower, words, ranks, head_rank=setting.head_rank, scale=foundation.scale
     )
     return Projector(adapter, words)
@@ -77,7 +77,9 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
 
 def follow_teachers(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
     """HeLlO's objective: the logits `targets`, and the `classes` with a small weight."""
-    return distill.projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
+    return distill.projectors.projector_loss(
+        logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT
+    )
 
 
 def train_projector(
@@ -124,7 +126,7 @@ def _loss(objective: Callable, encode: Callable) -> Callable:
     """For `descend`: one function for each objective, so that it is compiled once."""
 
     def loss(trained, fixed, batch, constants):
-        logits = distill.project(
+        logits = distill.projectors.project(
             encode,
             constants["tower"],
             constants["words"],
@@ -164,7 +166,7 @@ def merged_tower(foundation: Foundation, projector: Projector) -> PyTree:
     return _merge(foundation.tower, adapter) if adapter else jax.device_put(foundation.tower)
 
 
-_merge = jax.jit(distill.merge_lora)
+_merge = jax.jit(distill.projectors.merge_lora)
 
 
 def label_dtype() -> Any:
@@ -210,7 +212,7 @@ def projector_logits(
 @functools.partial(jax.jit, static_argnames="dtype")
 def _project(foundation, adapter, images, *, dtype):
     encode = functools.partial(foundation.encode, dtype=dtype)
-    return distill.project(encode, foundation.tower, foundation.words, adapter, images)
+    return distill.projectors.project(encode, foundation.tower, foundation.words, adapter, images)
 
 
 def adapter_file(projector: Projector) -> bytes:

@@ -64,6 +64,9 @@ HELPERS = {
     "start_from_zero",
     "temperature_step",
 }
+# Rooms inside rooms.
+DISTILL = tuple(f"distill.{part}" for part in lnl_jax.distill.__all__)
+PARTS = ("data.augment", "data.preprocess", *DISTILL)
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
 HEAVY += ("safetensors", "tokenizers", "PIL")
@@ -186,7 +189,7 @@ def test_every_import_of_an_optional_package_says_which_extra_brings_it(package)
 
 PUBLIC = [
     pytest.param(package, name, id=f"{package}.{name}")
-    for package in (*PACKAGES, "data.augment", "data.preprocess")
+    for package in (*PACKAGES, *PARTS)
     for name in importlib.import_module(f"lnl_jax.{package}").__all__
     if callable(getattr(importlib.import_module(f"lnl_jax.{package}"), name))
 ]
@@ -195,7 +198,7 @@ OF_METHODS = [
 ]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, *DISTILL])
 def test_public_names_are_what_a_package_imports(package):
     module = importlib.import_module(f"lnl_jax.{package}")
     imports = ast.parse(inspect.getsource(module)).body[1:-1]

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
     check_integer,
+    check_range,
     computation_dtype,
     in_range,
     read_classes,
@@ -125,3 +126,12 @@ def check_step(step: int | Array) -> None:
     """Raises ValueError for a step before the first; a traced one passes."""
     if not isinstance(step, jax.Array):
         check_integer("step", step, at_least=0)
+
+
+def read_numbers(name: str, values: np.ndarray, **bounds: float) -> np.ndarray:
+    """A finite number for each example, float64."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} must have one number per example, got the shape {values.shape}.")
+    check_range(name, values, **{"below": np.inf, "above": -np.inf} | bounds)
+    return values

@@ -117,7 +117,7 @@ def test_a_run_goes_on_where_it_stopped_and_the_ledger_has_the_bytes_of_the_file
     scores = artifacts["robust_scores"][0]
     fractions = {row: value / 100 for row, value in results.items()}
     assert scores["augmentation-robust score"] == pytest.approx(
-        distill.augmentation_robust_score(
+        distill.ledger.augmentation_robust_score(
             synthetic_augmented=fractions["projector_kl"],
             random_augmented=fractions["projector_kl_random"],
             synthetic_plain=fractions["projector_kl_plain"],
@@ -191,7 +191,7 @@ def test_the_best_crops_of_a_class_are_stitched_as_they_were_scored(folder):
         losses = np.log(np.exp(scores).sum(-1)) - scores[..., label]
         assert (losses.argmin(1) == numbers).all()
         assert (np.diff(losses.min(1)) >= 0).all()
-        whole = distill.stitch(found[np.arange(4), numbers], 1, 2)[0].astype(float)
+        whole = distill.images.stitch(found[np.arange(4), numbers], 1, 2)[0].astype(float)
         assert np.abs(images[[label]][0] - whole).mean() < 12
 
 
@@ -225,7 +225,7 @@ def test_scores_are_those_whose_rows_were_run():
         ["augmentation-robust score", "per class"],
     ]
     assert lines[1]["augmentation-robust score"] == pytest.approx(
-        distill.augmentation_robust_score(
+        distill.ledger.augmentation_robust_score(
             synthetic_augmented=0.3, random_augmented=0.3, synthetic_plain=0.2, random_plain=0.1
         )
     )

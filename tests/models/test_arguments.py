@@ -26,8 +26,8 @@ REFUSED = [
     (models.MLP(True), FEATURES, "num_classes must be an integer from 1 on, got True"),
     (models.MLP(3), FEATURES.astype(int), "inputs must be floating, .*got int32"),
     (models.LaneMLP(0), FEATURES, "num_classes must be an integer from 1 on"),
-    (models.Projector((4,), 0), FEATURES, "features must be an integer from 1 on"),
-    (models.Projector((0,), 4), FEATURES, r"hidden\[0\] must be an integer from 1 on"),
+    (models.ProjectionHead((4,), 0), FEATURES, "features must be an integer from 1 on"),
+    (models.ProjectionHead((0,), 4), FEATURES, r"hidden\[0\] must be an integer from 1 on"),
 ]
 
 

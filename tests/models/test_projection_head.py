@@ -6,7 +6,7 @@ from lnl_jax import models
 
 
 def test_a_projector_is_a_whitened_hidden_layer_and_a_linear_map(rng):
-    model = models.Projector(hidden=(6,), features=3)
+    model = models.ProjectionHead(hidden=(6,), features=3)
     inputs = jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
     found, updated = model.apply(variables, inputs, train=True, mutable=["batch_stats"])

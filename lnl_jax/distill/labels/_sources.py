@@ -14,8 +14,8 @@ from jax import Array
 
 from lnl_jax._arguments import check_integer, check_range
 from lnl_jax.distill._checks import check_step
-from lnl_jax.distill.geometry import Geometry, mixed_labels
-from lnl_jax.distill.soft_labels import as_logits
+from lnl_jax.distill.labels._geometry import Geometry, mixed_labels
+from lnl_jax.distill.labels._top import as_logits
 
 LabelSource = Callable[[Array, Array, Geometry], Array]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from lnl_jax.distill.lora import CONV1X1, Adapter, PyTree, change_of, check_scale
+from lnl_jax.distill.ledger._storage import PyTree
+from lnl_jax.distill.projectors._lora import CONV1X1, Adapter, change_of, check_scale
 
 
 def apply_unmerged(

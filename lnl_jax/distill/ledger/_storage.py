@@ -171,7 +171,7 @@ def ledger_table(entries: Sequence[Entry], *, against: int) -> list[dict[str, An
             "what": entry.name,
             "dtype": entry.dtype,
             "bytes": entry.bytes,
-            "size": human(entry.bytes),
+            "size": readable_size(entry.bytes),
             "% of full labels": 100 * entry.bytes / against,
             "counted": "yes" if entry.counted else "no",
         }
@@ -179,7 +179,7 @@ def ledger_table(entries: Sequence[Entry], *, against: int) -> list[dict[str, An
     ]
 
 
-def human(count: int) -> str:
+def readable_size(count: int) -> str:
     """A size in binary units.
 
     Args:
@@ -192,7 +192,7 @@ def human(count: int) -> str:
         ValueError: if `count` is no integer or less than 0.
 
     Example:
-        >>> human(600_000_000)
+        >>> readable_size(600_000_000)
         '572.2 MiB'
     """
     check_integer("count", count, at_least=0)

@@ -10,7 +10,7 @@ from lnl_jax.models._batch_norm import BatchNorm
 from lnl_jax.models._checks import check_sizes
 
 
-class Projector(nn.Module):
+class ProjectionHead(nn.Module):
     """Dense layers with batch norm and ReLU between them: the head whose outputs are compared.
 
     It is thrown away after training; what an encoder has learnt is read before it. The outputs have
@@ -23,7 +23,7 @@ class Projector(nn.Module):
 
     Example:
         >>> import jax
-        >>> model = Projector(hidden=(16,), features=8)
+        >>> model = ProjectionHead(hidden=(16,), features=8)
         >>> inputs = jnp.zeros((5, 4))
         >>> jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)[0].shape
         (5, 8)
@@ -55,12 +55,12 @@ class ProjectedEncoder(nn.Module):
 
     Attributes:
         encoder: a module that gives ``[B, D]``, such as ``ResNet(num_classes=None)``.
-        projector: a module that takes them, such as `Projector` or `MLP`.
+        projector: a module that takes them, such as `ProjectionHead` or `MLP`.
 
     Example:
         >>> import jax
         >>> from lnl_jax.models import MLP
-        >>> model = ProjectedEncoder(MLP(num_classes=6), Projector(hidden=(16,), features=8))
+        >>> model = ProjectedEncoder(MLP(num_classes=6), ProjectionHead(hidden=(16,), features=8))
         >>> inputs = jnp.zeros((5, 4))
         >>> outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
         >>> features, embeddings = outputs

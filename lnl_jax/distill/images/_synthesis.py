@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from lnl_jax._arguments import check_integer, check_range
-from lnl_jax.distill.patches import check_factor, shrunk
+from lnl_jax.distill.images._patches import check_factor, shrunk
 
 
 def recover(

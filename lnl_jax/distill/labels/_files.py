@@ -17,7 +17,7 @@ from lnl_jax.distill._checks import check_seed
 _META = "fingerprint"
 
 
-def fingerprint(
+def label_fingerprint(
     images: np.ndarray, labels: np.ndarray, *, seed: int, geometry: str
 ) -> dict[str, Any]:
     """What a file of labels belongs to.
@@ -58,7 +58,7 @@ def write_labels(
     Args:
         path: of the file; must not exist.
         arrays: the labels, such as ``{"logits": ...}``, or the fields of `TopLabels`.
-        belongs_to: of `fingerprint`.
+        belongs_to: of `label_fingerprint`.
 
     Returns:
         The size of the file in bytes, which is `label_file_bytes` of the same arrays.
@@ -101,7 +101,7 @@ def read_labels(
 
     Args:
         path: of the file.
-        belongs_to: of `fingerprint`; None reads any file.
+        belongs_to: of `label_fingerprint`; None reads any file.
 
     Returns:
         The arrays of `write_labels`.

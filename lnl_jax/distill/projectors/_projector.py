@@ -21,7 +21,7 @@ from lnl_jax.distill._checks import (
     read_logits_and_targets,
     read_number,
 )
-from lnl_jax.distill.lora import CONV1X1, LoraForm, init_lora, lora_shapes, merge_lora
+from lnl_jax.distill.projectors._lora import CONV1X1, LoraForm, init_lora, lora_shapes, merge_lora
 
 PyTree = Any
 # (params, images [B, H, W, C]) -> features [B, D]
@@ -154,10 +154,10 @@ def project(
     merged = merge_lora(frozen, adapter["encoder"], form=form) if adapter["encoder"] else frozen
     features = encode(merged, images).astype(jnp.float32)
     weights = jax.lax.stop_gradient(words) + _head_change(adapter["head"])
-    return adapter["scale"] * (unit(features) @ weights) + adapter["offset"]
+    return adapter["scale"] * (unit_rows(features) @ weights) + adapter["offset"]
 
 
-def unit(features: Array) -> Array:
+def unit_rows(features: Array) -> Array:
     """Rows of length 1; a row of zeros has no direction: it stays what it is, with gradient 0.
 
     Args:
@@ -167,7 +167,7 @@ def unit(features: Array) -> Array:
         The same shape and dtype.
 
     Example:
-        >>> unit(jnp.array([[3.0, 4.0], [3e-30, 4e-30], [0.0, 0.0]])).tolist()
+        >>> unit_rows(jnp.array([[3.0, 4.0], [3e-30, 4e-30], [0.0, 0.0]])).tolist()
         [[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]
     """
     values = features.astype(computation_dtype(features.dtype))
