@@ -19,6 +19,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import os
 import pathlib
 import time
 
@@ -250,6 +251,8 @@ def main():
     )
     if args.json:
         machine = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+        # Of both sides: XLA and PyTorch take all that the process is given.
+        machine["cores"] = len(os.sched_getaffinity(0))
         text = json.dumps(machine | {"width": args.width, "rows": rows}, indent=2)
         args.json.write_text(text + "\n", encoding="utf-8")
 

@@ -247,5 +247,5 @@ def test_every_method_documents_its_errors_an_example_and_its_source(room, name)
 
 
 @pytest.mark.parametrize(("room", "name"), OF_METHODS)
-def test_the_readme_names_every_method(room, name):
-    assert f"`{name}`" in (ROOT / "README.md").read_text()
+def test_the_table_of_functions_names_every_method(room, name):
+    assert f"`{name}`" in (ROOT / "docs/families.md").read_text()
