@@ -1,10 +1,198 @@
-"""Dataset distillation: soft labels that cost little, the images they belong to, and the ledger.
-
-`labels` are stored or made online, by a teacher or by one of the `projectors`; `images` are
-distilled, or chosen by `selection`; the `ledger` says what all of it costs.
-"""
+"""Dataset distillation: soft labels that cost little, the images they belong to, and the ledger."""
 
 import lnl_jax._flax  # noqa: F401
-from lnl_jax.distill import images, labels, ledger, projectors, selection
+from lnl_jax.distill.batch_statistics import (
+    batch_norm_gap,
+    batch_norm_inputs,
+    batch_norm_statistics,
+)
+from lnl_jax.distill.geometry import (
+    Geometry,
+    apply_geometry,
+    draw_geometry,
+    geometry_fingerprint,
+    mixed_labels,
+)
+from lnl_jax.distill.label_files import (
+    encode_labels,
+    fingerprint,
+    label_file_bytes,
+    read_labels,
+    write_labels,
+)
+from lnl_jax.distill.label_sources import (
+    hard_labels,
+    labels_ahead,
+    model_labels,
+    scheduled_labels,
+    stored_labels,
+)
+from lnl_jax.distill.lora import (
+    CONV1X1,
+    LORALIB,
+    LoraForm,
+    count_parameters,
+    init_lora,
+    lora_shapes,
+    merge_lora,
+)
+from lnl_jax.distill.objectives import (
+    distillation_kl,
+    distillation_mse,
+    soft_cross_entropy,
+)
+from lnl_jax.distill.patches import (
+    on_zeros,
+    patch_selection,
+    prune_and_combine,
+    random_images,
+    ranked_crops,
+    stitch,
+    tile_boxes,
+)
+from lnl_jax.distill.projector import (
+    RN50_TARGETS,
+    VIT_TARGETS,
+    centered,
+    init_projector,
+    project,
+    projector_loss,
+    projector_shapes,
+    unit,
+    weak_targets,
+)
+from lnl_jax.distill.scores import (
+    augmentation_robust_score,
+    label_robust_score,
+)
+from lnl_jax.distill.selection import (
+    area_under_margin,
+    capped,
+    coverage_sample,
+    el2n,
+    forgetting,
+    query_weights,
+    query_weights_with_cost,
+    systematic_sample,
+)
+from lnl_jax.distill.soft_labels import (
+    QuantizedLabels,
+    TopLabels,
+    as_logits,
+    dequantize,
+    ferkd_targets,
+    index_dtype,
+    keep_top,
+    pool_steps,
+    pooled_step,
+    quantize,
+    recover_hard,
+    recover_logit_fill,
+    recover_logit_renorm,
+    recover_marginal_renorm,
+    recover_marginal_smoothing,
+    recover_smoothing,
+)
+from lnl_jax.distill.storage import (
+    Entry,
+    claimed_ratios,
+    geometry_bytes,
+    human,
+    label_bytes,
+    ledger_table,
+    quantized_label_bytes,
+    top_label_bytes,
+    total_bytes,
+    tree_bytes,
+)
+from lnl_jax.distill.synthesis import (
+    image_update,
+    recover,
+)
+from lnl_jax.distill.unmerged import apply_unmerged
 
-__all__ = ["images", "labels", "ledger", "projectors", "selection"]
+__all__ = [
+    "CONV1X1",
+    "Entry",
+    "Geometry",
+    "LORALIB",
+    "LoraForm",
+    "QuantizedLabels",
+    "RN50_TARGETS",
+    "TopLabels",
+    "VIT_TARGETS",
+    "apply_geometry",
+    "apply_unmerged",
+    "area_under_margin",
+    "as_logits",
+    "augmentation_robust_score",
+    "batch_norm_gap",
+    "batch_norm_inputs",
+    "batch_norm_statistics",
+    "capped",
+    "centered",
+    "claimed_ratios",
+    "count_parameters",
+    "coverage_sample",
+    "dequantize",
+    "distillation_kl",
+    "distillation_mse",
+    "draw_geometry",
+    "el2n",
+    "ferkd_targets",
+    "encode_labels",
+    "fingerprint",
+    "forgetting",
+    "geometry_bytes",
+    "geometry_fingerprint",
+    "hard_labels",
+    "human",
+    "image_update",
+    "index_dtype",
+    "init_lora",
+    "init_projector",
+    "keep_top",
+    "label_bytes",
+    "label_file_bytes",
+    "label_robust_score",
+    "labels_ahead",
+    "ledger_table",
+    "lora_shapes",
+    "merge_lora",
+    "mixed_labels",
+    "model_labels",
+    "on_zeros",
+    "patch_selection",
+    "pool_steps",
+    "pooled_step",
+    "project",
+    "projector_loss",
+    "projector_shapes",
+    "prune_and_combine",
+    "quantize",
+    "quantized_label_bytes",
+    "query_weights",
+    "query_weights_with_cost",
+    "random_images",
+    "ranked_crops",
+    "read_labels",
+    "recover",
+    "recover_hard",
+    "recover_logit_fill",
+    "recover_logit_renorm",
+    "recover_marginal_renorm",
+    "recover_marginal_smoothing",
+    "recover_smoothing",
+    "scheduled_labels",
+    "soft_cross_entropy",
+    "stitch",
+    "stored_labels",
+    "systematic_sample",
+    "tile_boxes",
+    "top_label_bytes",
+    "total_bytes",
+    "tree_bytes",
+    "unit",
+    "weak_targets",
+    "write_labels",
+]
