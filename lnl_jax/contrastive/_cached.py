@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax._arguments import check_count, computation_dtype
+from lnl_jax._arguments import check_integer, computation_dtype, refuse_explicit_mesh
 from lnl_jax.contrastive import _tiles
 
 PyTree = Any
@@ -65,7 +65,8 @@ def cached_contrastive_grads(
         Gao, Zhang, Han and Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
         Limited Setup" (RepL4NLP 2021), section 3.2.
     """
-    check_count("chunk", chunk)
+    check_integer("chunk", chunk)
+    refuse_explicit_mesh(batch=batch)
     lengths = sorted({len(array) for array in jax.tree.leaves(batch)})
     if len(lengths) != 1:
         raise ValueError(f"batch must be arrays of one length, got the lengths {lengths}.")

@@ -1,5 +1,7 @@
 """FastCLIP: a global contrastive loss with one temperature that is learnt as a parameter."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -42,10 +44,10 @@ def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Arra
         Wei et al., "FastCLIP: A Suite of Optimization Techniques to Accelerate CLIP Training with
         Limited Resources" (2024), section 4.
     """
-    check_range("minimum", minimum, above=0, at_most=1)
-    check_range("decay_epochs", decay_epochs, at_least=1)
+    check_range("decay_epochs", decay_epochs, at_least=1, below=math.inf)
     epoch = jnp.asarray(epoch)
     epoch = epoch if jnp.issubdtype(epoch.dtype, jnp.floating) else epoch.astype(jnp.float32)
+    minimum = in_range("minimum", minimum, epoch.dtype, above=0, at_most=1)
     done = jnp.clip(epoch / decay_epochs, 0, 1)
     return minimum + (1 - minimum) / 2 * (1 + jnp.cos(jnp.pi * done))
 
@@ -96,7 +98,7 @@ def fastclip(
         ``temperature_gradient``. Gradients flow to the embeddings and to `temperature` only.
 
     Raises:
-        ValueError: as `sogclr`, and for a temperature that is no scalar.
+        ValueError: as `sogclr`, and for a temperature or rho that is no scalar.
 
     Example:
         >>> z = jnp.eye(3)
@@ -111,8 +113,9 @@ def fastclip(
         Limited Resources" (2024), v3. The official code counts the inner part of the
         temperature's gradient twice; this does not.
     """
-    if jnp.ndim(temperature):
-        raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
+    for name, value in (("temperature", temperature), ("rho", rho)):
+        if jnp.ndim(value):
+            raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}.")
     statistics = contrastive_statistics(
         queries,
         keys,
@@ -127,8 +130,8 @@ def fastclip(
         statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
     )
     dtype = losses.dtype
-    rho = jax.lax.stop_gradient(in_range("rho", rho, dtype, at_least=0))
-    temperature = in_range("temperature", temperature, dtype, above=0)
+    rho = jax.lax.stop_gradient(in_range("rho", rho, dtype, at_least=0, below=math.inf))
+    temperature = in_range("temperature", temperature, dtype, above=0, below=math.inf)
     held = jax.lax.stop_gradient(temperature)
     count = statistics.count if statistics.count.ndim == 1 else statistics.count.min(0)
     some = ~(count == 0)

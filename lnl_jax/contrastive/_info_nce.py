@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_count, computation_dtype
+from lnl_jax._arguments import computation_dtype, read_mask, refuse_explicit_mesh
 from lnl_jax.contrastive import _blocked, _tiles
 from lnl_jax.contrastive._embeddings import (
     over_views,
+    read_block_size,
     read_embeddings,
     read_pairs,
     read_temperature,
+    without_masked,
 )
 
 
@@ -68,10 +70,11 @@ def contrastive_statistics(
         temperature: above 0, a scalar or one per example, ``[B]``.
         positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
             By default key i for anchor i, and the next view of the same example for views.
-        query_index: which example each anchor shows, integers ``[B]``. Keys of the same example are
-            no negatives. By default views are told apart by their place.
+        query_index: which example each anchor shows, integers ``[B]`` that fit into 32 bits. Keys
+            of the same example are no negatives. By default views are told apart by their place.
         key_index: which example each key shows, integers ``[M]``; given with `query_index`.
-        where: boolean, the keys to include; broadcasts to ``[B, M]`` or ``[V, B, M]``.
+        where: boolean, the keys to include; broadcasts to ``[B, M]`` or ``[V, B, M]``. With keys
+            in views it may also be ``[B]``: the examples to include.
         block_size: anchors at a time: similarities are made, and made again for the gradient, in
             tiles of a million or, if that is more, of ``block_size ** 2``. None: all at once.
 
@@ -80,7 +83,8 @@ def contrastive_statistics(
         differentiation needs ``block_size=None``.
 
     Raises:
-        ValueError: for shapes that do not fit each other or a temperature that is not positive.
+        ValueError: for shapes or dtypes that do not fit each other, a mask that is not boolean, a
+            temperature that is not positive and finite, or arrays split over an Explicit mesh.
 
     Example:
         >>> z = jnp.eye(3)
@@ -91,13 +95,12 @@ def contrastive_statistics(
         Gao and Zhang, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
         (2021); Cheng et al., "Breaking the Memory Barrier" (2024), for sums over tiles.
     """
-    batch_shape, queries, keys, dtype = read_embeddings(queries, keys)
-    temperature = read_temperature(temperature, batch_shape, dtype)
-    pairs, invalid = read_pairs(batch_shape, len(keys), positives, query_index, key_index, where)
-    if block_size is not None:
-        check_count("block_size", block_size)
+    batch_shape, key_shape, queries, keys = read_embeddings(queries, keys)
+    temperature = read_temperature(temperature, batch_shape, computation_dtype(queries.dtype))
+    pairs, invalid = read_pairs(batch_shape, key_shape, positives, query_index, key_index, where)
+    block_size = read_block_size(block_size, queries)
     flat = temperature.reshape(-1)
-    sums = _blocked.log_sums(queries, keys, flat, pairs, block_size)
+    sums = _blocked.log_sums(queries, without_masked(keys, pairs), flat, pairs, block_size)
     positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)
     parts = [part.reshape(batch_shape) for part in (*sums, positive)]
@@ -120,22 +123,25 @@ def similarity_statistics(
         `isogclr_from_statistics`.
 
     Raises:
-        ValueError: for shapes that do not fit each other or a temperature that is not positive.
+        ValueError: as `contrastive_statistics`.
 
     Example:
         >>> similarity_statistics(jnp.ones(1), jnp.zeros((1, 4)), temperature=1.0).log_sum.tolist()
         [1.386]
     """
+    refuse_explicit_mesh(positive=positive, negatives=negatives, where=where)
     positive, negatives = jnp.asarray(positive), jnp.asarray(negatives)
-    if negatives.ndim != 2 or positive.shape != negatives.shape[:1]:
+    floating = jnp.issubdtype(positive.dtype, jnp.floating) and positive.dtype == negatives.dtype
+    if negatives.ndim != 2 or positive.shape != negatives.shape[:1] or not floating:
         raise ValueError(
-            f"positive must be [B] and negatives [B, M], got {positive.shape} and "
+            f"positive must be [B] and negatives [B, M], floating of one dtype; got "
+            f"{positive.dtype} of shape {positive.shape} and {negatives.dtype} of shape "
             f"{negatives.shape}."
         )
     dtype = computation_dtype(positive.dtype)
     temperature = read_temperature(temperature, positive.shape, dtype)
-    included = jnp.ones(negatives.shape, bool)
-    included = included if where is None else jnp.broadcast_to(where, negatives.shape)
+    where = True if where is None else where
+    included = read_mask("where", where, negatives.shape, "Say which negatives to include.")
     sums = _blocked.sums_over(negatives.astype(dtype), included, temperature)
     sums = _blocked.Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
     return ContrastiveStatistics(*sums, positive.astype(dtype), temperature)
@@ -166,7 +172,8 @@ def info_nce(
         keys: ``[M, d]``, or views ``[V, B, d]``.
         temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
         positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
-        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``.
+        where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``, or ``[B]``, the
+            examples to include, for keys in views.
         query_index: which example each anchor shows, integers ``[B]``.
         key_index: which example each key shows, integers ``[M]``; the same example is no negative.
         block_size: anchors at a time, None for all at once; see `contrastive_statistics`.

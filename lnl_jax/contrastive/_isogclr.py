@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_range, in_range
+from lnl_jax._arguments import check_range, in_range, refuse_explicit_mesh
 from lnl_jax.contrastive._info_nce import ContrastiveStatistics, contrastive_statistics
 from lnl_jax.contrastive._inner_estimates import (
     Estimator,
@@ -62,7 +62,11 @@ def temperature_step(
         temperature_range: the lowest and the highest temperature.
 
     Returns:
-        The rows with new `temperature` and `velocity`.
+        The rows with new `temperature` and `velocity`. Where the step ends on a bound exactly, half
+        of the gradient passes, as through `jnp.clip`; beyond it none.
+
+    Raises:
+        ValueError: for a step, a momentum or a range that is none.
 
     Example:
         >>> rows = ContrastiveRows(jnp.array([0.1]), jnp.zeros(1), jnp.zeros(1))
@@ -77,8 +81,12 @@ def temperature_step(
         Qiu et al., "Not All Semantics are Created Equal: Contrastive Self-supervised Learning with
         Automatic Temperature Individualization" (ICML 2023), Algorithm 1.
     """
+    dtype = jnp.asarray(rows.velocity).dtype
+    step = _scalar("step", step, dtype, at_least=0, below=math.inf)
+    momentum = _scalar("momentum", momentum, dtype, above=0, at_most=1)
     velocity = (1 - momentum) * rows.velocity + momentum * q
-    temperature = jnp.clip(rows.temperature - step * velocity, *temperature_range)
+    low, high = _read_bounds(temperature_range)
+    temperature = jnp.clip(rows.temperature - step * velocity, low, high)
     return rows._replace(temperature=temperature, velocity=velocity)
 
 
@@ -252,12 +260,11 @@ def isogclr_from_statistics(
     rows = _read_rows(rows, statistics)
     dtype = statistics.count.dtype
     check_range("temperature_clip", temperature_clip, above=0)
-    low, high = temperature_range
-    check_range("temperature_range", low, above=0)
-    check_range("temperature_range", high, at_least=low)
-    rho = jax.lax.stop_gradient(in_range("rho", rho, dtype, at_least=0))
-    step = in_range("temperature_step", temperature_step, dtype, at_least=0)
-    momentum = in_range("temperature_momentum", temperature_momentum, dtype, above=0, at_most=1)
+    low, high = _read_bounds(temperature_range)
+    finite = {"at_least": 0, "below": math.inf}
+    rho = jax.lax.stop_gradient(_scalar("rho", rho, dtype, **finite))
+    step = _scalar("temperature_step", temperature_step, dtype, **finite)
+    momentum = _scalar("temperature_momentum", temperature_momentum, dtype, above=0, at_most=1)
 
     losses, log_u, aux = sogclr_from_statistics(
         statistics, rows.log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
@@ -270,7 +277,7 @@ def isogclr_from_statistics(
         clipped,
         step=step,
         momentum=momentum,
-        temperature_range=(bounds[0], bounds[1]),
+        temperature_range=(low, high),
     )
     moved = jax.lax.stop_gradient(moved._replace(log_u=log_u))
     usable = ~(statistics.count == 0)
@@ -288,9 +295,26 @@ def isogclr_from_statistics(
     return losses, kept, aux
 
 
+def _scalar(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> Array:
+    if np.shape(value):
+        raise ValueError(f"{name} must be a scalar, got shape {np.shape(value)}.")
+    return in_range(name, value, dtype, **bounds)
+
+
+def _read_bounds(temperature_range: tuple[float, float]) -> tuple[float, float]:
+    bounds = tuple(temperature_range) if np.ndim(temperature_range) == 1 else ()
+    if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] < math.inf:
+        raise ValueError(
+            "temperature_range must be two finite numbers above 0, the lower one first; got "
+            f"{temperature_range}."
+        )
+    return float(bounds[0]), float(bounds[1])
+
+
 def _read_rows(rows: ContrastiveRows, statistics: ContrastiveStatistics) -> ContrastiveRows:
     """The rows, of whatever class has these three fields and perhaps more."""
     rows = rows if hasattr(rows, "_fields") else ContrastiveRows(*rows)
+    refuse_explicit_mesh(rows=rows)
     rows = jax.tree.map(lambda part: jax.lax.stop_gradient(jnp.asarray(part)), rows)
     shape = statistics.count.shape[-1:]
     for name, part in rows._asdict().items():

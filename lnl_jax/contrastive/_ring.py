@@ -4,14 +4,19 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_count
+from lnl_jax._arguments import computation_dtype
 from lnl_jax.contrastive import _blocked, _tiles
 from lnl_jax.contrastive._blocked import Partial, Sums
-from lnl_jax.contrastive._embeddings import read_embeddings, read_pairs, read_temperature
+from lnl_jax.contrastive._embeddings import (
+    read_block_size,
+    read_embeddings,
+    read_pairs,
+    read_temperature,
+    without_masked,
+)
 from lnl_jax.contrastive._info_nce import ContrastiveStatistics
 from lnl_jax.contrastive._tiles import Pairs
 
@@ -52,7 +57,8 @@ def ring_statistics(
         query_index: which example each anchor shows, integers ``[B]``, across devices. By default
             views are told apart by device and place.
         key_index: which example each key shows, integers ``[M]``; given with `query_index`.
-        where: boolean, which of the device's own keys to include, ``[M]``.
+        where: boolean, which of the device's own keys to include, ``[M]``, or with keys in views
+            which of its examples, ``[B]``.
         block_size: anchors at a time; None means all of the device.
 
     Returns:
@@ -74,15 +80,15 @@ def ring_statistics(
         Cheng et al., "Breaking the Memory Barrier: Near Infinite Batch Size Scaling for Contrastive
         Loss" (2024), section 3.3.
     """
-    batch_shape, queries, keys, dtype = read_embeddings(queries, keys)
-    temperature = read_temperature(temperature, batch_shape, dtype)
-    if where is not None and np.shape(where) != (len(keys),):
+    batch_shape, key_shape, queries, keys = read_embeddings(queries, keys)
+    temperature = read_temperature(temperature, batch_shape, computation_dtype(queries.dtype))
+    if where is not None and jnp.shape(where) not in ((len(keys),), key_shape[-1:]):
         raise ValueError(
             f"where must say which of the device's own keys to include, shape {(len(keys),)}; got "
-            f"shape {np.shape(where)}."
+            f"shape {jnp.shape(where)}."
         )
     views_by_place = query_index is None and len(batch_shape) == 2
-    pairs, invalid = read_pairs(batch_shape, len(keys), positives, query_index, key_index, where)
+    pairs, invalid = read_pairs(batch_shape, key_shape, positives, query_index, key_index, where)
     if views_by_place:
         # Places start again on each device.
         first = jax.lax.axis_index(axis_name) * batch_shape[-1]
@@ -91,13 +97,12 @@ def ring_statistics(
             query_index=pairs.query_index + first,
             key_index=jnp.where(known, pairs.key_index + first, -1),
         )
-    if block_size is not None:
-        check_count("block_size", block_size)
+    block_size = read_block_size(block_size, queries) or max(len(queries), len(keys))
     queries, keys, flat, pairs = _tiles.equally_varying(
         queries, keys, temperature.reshape(-1), pairs
     )
-    block_size = block_size or max(len(queries), len(keys))
-    sums = _ring_sums(queries, keys, flat, pairs, axis_name, block_size)
+    met = without_masked(keys, pairs)
+    sums = _ring_sums(queries, met, flat, pairs, axis_name, block_size)
     sums = Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
     positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     positive = jnp.where(invalid, jnp.nan, positive)

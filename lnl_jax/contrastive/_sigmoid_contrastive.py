@@ -1,6 +1,7 @@
 """SigLIP: every pair of an anchor and a key is a binary classification."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_count, in_range
+from lnl_jax._arguments import computation_dtype, in_range
 from lnl_jax.contrastive import _tiles
 from lnl_jax.contrastive._embeddings import (
     over_views,
+    read_block_size,
     read_embeddings,
     read_pairs,
     read_temperature,
+    without_masked,
 )
 
 
@@ -63,21 +66,23 @@ def sigmoid_contrastive(
         Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (ICCV 2023), equation 1.
     """
     out = jnp.asarray(queries).dtype
-    batch_shape, queries, keys, dtype = read_embeddings(queries, keys)
+    batch_shape, key_shape, queries, keys = read_embeddings(queries, keys)
+    dtype = computation_dtype(queries.dtype)
     tau = read_temperature(temperature, batch_shape, dtype).reshape(-1)
     if np.shape(bias):
         raise ValueError(f"bias must be a scalar, got shape {np.shape(bias)}.")
-    bias = in_range("bias", bias, dtype)
-    pairs, invalid = read_pairs(batch_shape, len(keys), positives, query_index, key_index, where)
+    bias = in_range("bias", bias, dtype, above=-math.inf, below=math.inf)
+    pairs, invalid = read_pairs(batch_shape, key_shape, positives, query_index, key_index, where)
 
     bias = jnp.broadcast_to(bias, tau.shape)
+    block_size = read_block_size(block_size, queries)
+    met = without_masked(keys, pairs)
     if block_size is None:
-        similarity = _tiles.similarities(queries, keys)
+        similarity = _tiles.similarities(queries, met)
         negative = _tiles.is_negative(pairs, similarity.shape)
         losses = _negatives_of(similarity, negative, tau, bias)
     else:
-        check_count("block_size", block_size)
-        parts = _tiles.equally_varying(queries, keys, tau, bias)
+        parts = _tiles.equally_varying(queries, met, tau, bias)
         losses = _blocked_negatives(tuple(parts), pairs, block_size)
     positive = _tiles.positive_similarities(queries, keys, pairs.positive)
     losses += jax.nn.softplus(-(positive / tau + bias))

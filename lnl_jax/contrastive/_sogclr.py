@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range
+from lnl_jax._arguments import in_range, refuse_explicit_mesh
 from lnl_jax.contrastive._embeddings import over_views
 from lnl_jax.contrastive._info_nce import ContrastiveStatistics, contrastive_statistics
 from lnl_jax.contrastive._inner_estimates import (
@@ -137,6 +137,7 @@ def sogclr_from_statistics(
         Yuan et al., "Provable Stochastic Optimization for Global Contrastive Learning: Small Batch
         Does Not Harm Performance" (ICML 2022), Algorithm 1.
     """
+    refuse_explicit_mesh(statistics=statistics, log_u=log_u)
     log_u = jax.lax.stop_gradient(jnp.asarray(log_u))
     if log_u.shape != statistics.count.shape[-1:] or not jnp.issubdtype(log_u.dtype, jnp.floating):
         raise ValueError(

@@ -370,24 +370,3 @@ def test_an_index_out_of_range_gives_nan(rng):
     z, places = unit(rng, 3, 4), jnp.array([0, 5, 2])
     values = jax.jit(lambda z: contrastive.info_nce(z, z, temperature=0.1, positives=places))(z)
     assert np.isnan(values).tolist() == [False, True, False]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"temperature_range": (0.0, 1.0)}, "temperature_range must be above 0"),
-        ({"temperature_range": (0.5, 0.1)}, "temperature_range must be at least 0.5"),
-        ({"gamma": 1.5}, "gamma must be above 0 and at most 1"),
-        ({"rho": -1.0}, "rho must be at least 0"),
-        ({"block_size": 0}, "block_size must be an integer from 1"),
-        ({"positives": jnp.zeros(2, int)}, "positives must be indices into keys of shape"),
-    ],
-)
-def test_bad_input_is_named(change, message):
-    with pytest.raises(ValueError, match=message):
-        contrastive.isogclr(jnp.eye(4), jnp.eye(4), fresh(4), **SETTINGS | change)
-
-
-def test_a_temperature_must_be_positive():
-    with pytest.raises(ValueError, match="temperature must be above 0"):
-        contrastive.info_nce(jnp.eye(3), jnp.eye(3), temperature=0.0)
