@@ -19,6 +19,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import os
 import pathlib
 import time
 
@@ -166,7 +167,7 @@ def training_steps(batch_size):
         temperature_range=(0.05, 1.0),
     )
     network = models.ProjectedEncoder(
-        models.resnet18(None), models.Projector((PROJECTOR, PROJECTOR), PROJECTOR)
+        models.resnet18(None), models.ProjectionHead((PROJECTOR, PROJECTOR), PROJECTOR)
     )
     key = jax.random.key(0, impl="rbg")
     variables = jax.jit(network.init)(key, jnp.zeros((1, 32, 32, 3)))
@@ -250,6 +251,8 @@ def main():
     )
     if args.json:
         machine = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+        # Of both sides: XLA and PyTorch take all that the process is given.
+        machine["cores"] = len(os.sched_getaffinity(0))
         text = json.dumps(machine | {"width": args.width, "rows": rows}, indent=2)
         args.json.write_text(text + "\n", encoding="utf-8")
 

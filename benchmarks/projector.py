@@ -7,7 +7,7 @@ a projector, a vision transformer of 3 blocks whose adapter is merged), and trai
 by AdamW, all in one program. The three alternate in one run, and the fastest steps count: a machine
 shared with others only ever adds time. Then the same step in three programs (views, labels of the
 projector, student), as whole loops: with labels that pass through the host; with labels that stay
-on the device, each batch a step ahead (`distill.labels_ahead`); and all in one program. The
+on the device, each batch a step ahead (`distill.labels.labels_ahead`); and all in one program. The
 bytes are formulas: stored float16 logits of 300 epochs against the adapter of CLIP RN50 in float16.
 """
 
@@ -36,11 +36,11 @@ def make_parts(batch):
     images = jax.random.uniform(jax.random.key(0), (batch, SIZE, SIZE, 1))
     params = student.init(jax.random.key(1), images)["params"]
     frozen = tower.init(jax.random.key(2), images, method="features")["params"]
-    words = distill.unit(jax.random.normal(jax.random.key(3), (CLASSES, WIDTH))).T
-    adapter = distill.init_projector(
-        jax.random.key(4), frozen, words, {distill.VIT_TARGETS: 4}, head_rank=4
+    words = distill.projectors.unit_rows(jax.random.normal(jax.random.key(3), (CLASSES, WIDTH))).T
+    adapter = distill.projectors.init_projector(
+        jax.random.key(4), frozen, words, {distill.projectors.VIT_TARGETS: 4}, head_rank=4
     )
-    merged = distill.merge_lora(frozen, adapter["encoder"])
+    merged = distill.projectors.merge_lora(frozen, adapter["encoder"])
     plain = adapter | {"encoder": {}}
     # On an accelerator the tower would run in bfloat16; CPUs are no faster with it.
     narrow = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
@@ -51,10 +51,10 @@ def make_parts(batch):
 
     logits = jnp.zeros((1, batch, CLASSES), jnp.float16)
     sources = {
-        "stored labels": distill.stored_labels(logits, 0),
-        "live teacher": distill.model_labels(lambda x: student.apply({"params": params}, x)),
-        "projector": distill.model_labels(
-            lambda x: distill.project(encode, merged, words, plain, x)
+        "stored labels": distill.labels.stored_labels(logits, 0),
+        "live teacher": distill.labels.model_labels(lambda x: student.apply({"params": params}, x)),
+        "projector": distill.labels.model_labels(
+            lambda x: distill.projectors.project(encode, merged, words, plain, x)
         ),
     }
     tx = optax.adamw(1e-3)
@@ -63,10 +63,10 @@ def make_parts(batch):
 
 def draw(images, number):
     """Views of a step, and how they came about."""
-    geometry = distill.draw_geometry(
+    geometry = distill.labels.draw_geometry(
         0, number, count=len(images), batch_size=len(images), size=(SIZE, SIZE)
     )
-    return distill.apply_geometry(images, geometry), geometry
+    return distill.labels.apply_geometry(images, geometry), geometry
 
 
 def learn(student, tx, params, state, views, targets):
@@ -74,7 +74,7 @@ def learn(student, tx, params, state, views, targets):
 
     def loss(params):
         scores = student.apply({"params": params}, views)
-        return distill.distillation_kl(scores, targets, temperature=4.0).mean()
+        return distill.labels.distillation_kl(scores, targets, temperature=4.0).mean()
 
     update, state = tx.update(jax.grad(loss)(params), state, params)
     return optax.apply_updates(params, update), state
@@ -133,7 +133,7 @@ def loops_per_second(batch, steps, repeats=3):
         "through the host": lambda: in_programs(
             each | {"targets": np.asarray(label(each))} for each in drawn()
         ),
-        "a batch ahead": lambda: in_programs(distill.labels_ahead(label, drawn())),
+        "a batch ahead": lambda: in_programs(distill.labels.labels_ahead(label, drawn())),
         "one program": in_one,
     }
     fastest = dict.fromkeys(loops, float("inf"))
@@ -154,10 +154,14 @@ def adapter_parameters(class_counts):
     found = {}
     for classes in class_counts:
         head_rank = HEAD_RANK if classes > HEAD_RANK else None
-        shapes = distill.projector_shapes(
-            tower, {distill.RN50_TARGETS: 8}, dim=1024, num_classes=classes, head_rank=head_rank
+        shapes = distill.projectors.projector_shapes(
+            tower,
+            {distill.projectors.RN50_TARGETS: 8},
+            dim=1024,
+            num_classes=classes,
+            head_rank=head_rank,
         )
-        found[classes] = distill.count_parameters(shapes)
+        found[classes] = distill.projectors.count_parameters(shapes)
     return found
 
 
@@ -166,7 +170,7 @@ def sizes():
     lines = []
     for classes, parameters in adapter_parameters(CLASS_COUNTS).items():
         for per_class in PER_CLASS:
-            labels = distill.label_bytes(per_class * classes, EPOCHS, classes)
+            labels = distill.ledger.label_bytes(per_class * classes, EPOCHS, classes)
             line = {"classes": classes, "per class": per_class, "adapter bytes": 2 * parameters}
             lines.append(
                 line | {"label bytes": labels, "adapter / labels": 2 * parameters / labels}

@@ -16,6 +16,7 @@ There `--models resnet18 --width 16 --batch 32 --steps 4` keeps the steps short.
 import argparse
 import functools
 import json
+import os
 import pathlib
 import time
 
@@ -227,6 +228,10 @@ def main() -> None:
         f"one training step, batch {options.batch}, 32x32x3 float32, fastest of {options.steps} "
         f"interleaved steps, {device.device_kind}, jax {jax.__version__}, torch {version}"
     )
+    # XLA and PyTorch take all that the process is given.
+    cores = len(os.sched_getaffinity(0))
+    threads = None if torch is None else torch.get_num_threads()
+    print(f"{cores} cores for JAX, {threads} threads for PyTorch")
     if torch is None:
         print("PyTorch is not installed: its columns are missing.")
     elif not on_cpu:
@@ -245,6 +250,8 @@ def main() -> None:
             "batch": options.batch,
             "steps": options.steps,
             "device": device.device_kind,
+            "cores": cores,
+            "threads of torch": threads,
             "jax": jax.__version__,
             "torch": version,
             "models": results,

@@ -1,14 +1,53 @@
-"""Sphinx: API pages from the docstrings. python -m sphinx docs build/docs."""
+"""Sphinx: pages of every room from the docstrings. python -m sphinx docs build/docs."""
+
+from latex2mathml import converter
 
 import lnl_jax
 
 project = "lnl_jax"
 author = "the lnl_jax authors"
 release = lnl_jax.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 html_theme = "furo"
-exclude_patterns = ["results"]
-default_role = "code"
+templates_path = ["templates"]
+# Pages of results are read where their tables and figures lie.
+exclude_patterns = ["results", "templates"]
+# A name in backquotes is a link where there is such a function.
+default_role = "py:obj"
 autodoc_typehints = "none"
 autodoc_member_order = "alphabetical"
+autosummary_imported_members = True
+autosummary_ignore_module_all = False
 napoleon_use_ivar = True
+# Links of a page to files of the repository, not to pages.
+suppress_warnings = ["myst.xref_missing"]
+html_math_renderer = "mathml"
+
+
+def inline(writer, node):
+    """A formula within a sentence, as MathML: browsers draw it without a script."""
+    writer.body.append(converter.convert(node.astext()))
+    raise _done()
+
+
+def displayed(writer, node):
+    """A formula of its own."""
+    writer.body.append(converter.convert(node.astext(), display="block"))
+    raise _done()
+
+
+def _done():
+    from docutils import nodes
+
+    return nodes.SkipNode()
+
+
+def setup(app):
+    """Registers the formulas."""
+    app.add_html_math_renderer("mathml", (inline, None), (displayed, None))

@@ -19,12 +19,12 @@ class Views(NamedTuple):
     Attributes:
         images: as the network sees them, ``[steps, B, H, W, C]``.
         mixed: the classes, mixed by area, ``[steps, B, K]``.
-        geometry: a `distill.Geometry` whose arrays have a leading axis of steps.
+        geometry: a `distill.labels.Geometry` whose arrays have a leading axis of steps.
     """
 
     images: np.ndarray
     mixed: np.ndarray
-    geometry: distill.Geometry
+    geometry: distill.labels.Geometry
 
 
 def draw_views(
@@ -72,9 +72,9 @@ def _program(num_classes: int, settings: tuple[tuple[str, Any], ...]):
     @jax.jit
     def program(images, classes, seed, steps):
         def one(step):
-            geometry = distill.draw_geometry(seed, step, **dict(settings))
-            mixed = distill.mixed_labels(classes, geometry, num_classes=num_classes)
-            return Views(distill.apply_geometry(images, geometry), mixed, geometry)
+            geometry = distill.labels.draw_geometry(seed, step, **dict(settings))
+            mixed = distill.labels.mixed_labels(classes, geometry, num_classes=num_classes)
+            return Views(distill.labels.apply_geometry(images, geometry), mixed, geometry)
 
         return jax.vmap(one)(steps)
 
@@ -86,6 +86,6 @@ def in_order(views: Views, steps: np.ndarray) -> Views:
     return jax.tree.map(lambda values: values[steps], views)
 
 
-def step_geometry(views: Views, step: int) -> distill.Geometry:
-    """That of one step, as of `distill.draw_geometry`."""
+def step_geometry(views: Views, step: int) -> distill.labels.Geometry:
+    """That of one step, as of `distill.labels.draw_geometry`."""
     return jax.tree.map(lambda values: values[step], views.geometry)

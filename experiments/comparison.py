@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.arguments import check_batch_size
 from experiments.choices import (
     HYPERPARAMETERS,
     LOSSES,
@@ -29,6 +28,8 @@ from experiments.noisy_labels import (
     BASELINE,
     METRICS,
     best_setting,
+    check_choice,
+    check_protocol,
     name_of,
     robust_loss,
 )
@@ -55,6 +56,17 @@ class Protocol(NamedTuple):
     temperatures: Sequence[float]
     qs: Sequence[float]
     margin: float
+
+    def check(self) -> None:
+        """Raises ValueError for what no training can have."""
+        check_protocol(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            learning_rates=self.learning_rates,
+        )
+        check_choice("temperatures", self.temperatures)
+        check_choice("qs", self.qs)
 
     def steps_per_epoch(self, size: int) -> int:
         """For a training part of that many examples."""
@@ -111,12 +123,7 @@ def methods_of(
     protocol: Protocol,
     size: int,
 ) -> list[Method]:
-    """The losses with the settings that the protocol leaves open, for `size` training examples.
-
-    Raises:
-        StudyError: for a batch of more than that, or a setting that a loss refuses.
-    """
-    check_batch_size(protocol.batch_size, size)
+    """The losses with the settings that the protocol leaves open, for `size` training examples."""
     temperatures = product(temperature=protocol.temperatures)
     grids = HYPERPARAMETERS | dict.fromkeys(ADAPTED, temperatures)
     grids |= {"generalized_cross_entropy": product(q=protocol.qs)}

@@ -104,7 +104,7 @@ def mean_words(
     num_classes: int,
 ) -> np.ndarray:
     """Unit means of the unit features of all images with a caption, ``[D, K]``."""
-    found = np.asarray(distill.unit(jnp.asarray(features(images))))
+    found = np.asarray(distill.projectors.unit_rows(jnp.asarray(features(images))))
     means = np.stack([found[captions == k].mean(0) for k in range(num_classes)], 1)
     return means / np.linalg.norm(means, axis=0, keepdims=True)
 
@@ -112,7 +112,7 @@ def mean_words(
 def _loss(tower, table, batch, constants):
     """The mean of iSogCLR's losses; the table of all images is what is carried along."""
     views = batch["views"].reshape(-1, *batch["views"].shape[2:])
-    features = distill.unit(encode(tower, views)).reshape(2, BATCH, -1)
+    features = distill.projectors.unit_rows(encode(tower, views)).reshape(2, BATCH, -1)
     rows = jax.tree.map(lambda values: values[batch["index"]], table)
     where = jnp.ones((1, 2 * BATCH), bool)
     losses, rows = ISOGCLR.loss(features, features, rows, where)

@@ -62,17 +62,21 @@ def best_crops(
 
     key = jax.random.key(seed + 300)
     pool = max(pool, per_class)
-    return distill.patch_selection(loss, part["image"], part["label"], per_class, key, pool=pool)
+    return distill.images.patch_selection(
+        loss, part["image"], part["label"], per_class, key, pool=pool
+    )
 
 
 def random_controls(part: Mapping, *, per_class: int, seed: int) -> ImageSet:
     """Random real images."""
-    rows = distill.random_images(part["label"], per_class, np.random.default_rng((seed, 2)))
+    rows = distill.images.random_images(part["label"], per_class, np.random.default_rng((seed, 2)))
     return stored_images(part["image"][rows], part["label"][rows])
 
 
 def updated(crops: np.ndarray, encode: Callable[[jax.Array], jax.Array]) -> np.ndarray:
     """Crops after HeLlO's image update by an adapted tower."""
     return np.asarray(
-        distill.image_update(lambda images: distill.unit(encode(images)), jnp.asarray(crops))
+        distill.images.image_update(
+            lambda images: distill.projectors.unit_rows(encode(images)), jnp.asarray(crops)
+        )
     )

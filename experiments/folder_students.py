@@ -134,7 +134,9 @@ def train_students(
         # The targets have no weight.
         batches = (batch | {"targets": batch["mixed"]} for batch in batches)
     else:
-        batches = distill.labels_ahead(lambda batch: sources[row.source](batch["images"]), batches)
+        batches = distill.labels.labels_ahead(
+            lambda batch: sources[row.source](batch["images"]), batches
+        )
     runs = [(rate, one) for rate in training.learning_rates for one in range(training.students)]
     example = np.zeros((2, reading.size, reading.size, 3), np.float32)
     objective = training.objective(row.objective)
@@ -183,11 +185,11 @@ def views(
 
 @functools.lru_cache(maxsize=16)
 def _drawing(settings: tuple[tuple[str, Any], ...], min_area: float) -> Callable:
-    draw = functools.partial(distill.draw_geometry, min_area=min_area, **dict(settings))
+    draw = functools.partial(distill.labels.draw_geometry, min_area=min_area, **dict(settings))
     return jax.jit(lambda seed, steps: jax.vmap(lambda step: draw(seed, step))(steps))
 
 
-def _neutral(geometry: distill.Geometry) -> distill.Geometry:
+def _neutral(geometry: distill.labels.Geometry) -> distill.labels.Geometry:
     """The order alone: whole images, none mirrored or mixed."""
     zeros = jax.tree.map(np.zeros_like, geometry)
     boxes = zeros.boxes + np.array([0, 0, 1, 1], zeros.boxes.dtype)
@@ -197,8 +199,8 @@ def _neutral(geometry: distill.Geometry) -> distill.Geometry:
 @functools.partial(jax.jit, static_argnames="num_classes")
 def _view(pixels, classes, geometry, *, num_classes):
     here = geometry._replace(rows=jnp.arange(len(pixels)))
-    images = distill.apply_geometry(pixels.astype(jnp.float32) / 255, here)
-    return images, distill.mixed_labels(classes, here, num_classes=num_classes)
+    images = distill.labels.apply_geometry(pixels.astype(jnp.float32) / 255, here)
+    return images, distill.labels.mixed_labels(classes, here, num_classes=num_classes)
 
 
 def results_table(

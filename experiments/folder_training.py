@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.arguments import StudyError
 from experiments.clip_foundation import clip_encoder
 from experiments.descent import initial
 from experiments.folder_parts import Reading, cropped_pass
@@ -127,10 +126,14 @@ def projector_loss(model: Any, ce_weight: float) -> Callable:
         def encode(tower, images):
             return foundation.encode(tower, images, label_dtype())
 
-        logits = distill.project(encode, foundation.tower, foundation.words, params, images)
-        targets = distill.weak_targets(scores)
+        logits = distill.projectors.project(
+            encode, foundation.tower, foundation.words, params, images
+        )
+        targets = distill.projectors.weak_targets(scores)
         labels = batch["label"]
-        return distill.projector_loss(logits, targets, labels, ce_weight=ce_weight), extra
+        return distill.projectors.projector_loss(
+            logits, targets, labels, ce_weight=ce_weight
+        ), extra
 
     return loss
 
@@ -149,10 +152,10 @@ def small_clip(
         The module, and ids ``[M, K, T]``.
 
     Raises:
-        StudyError: if the size is no multiple of 8.
+        ValueError: if the size is no multiple of 8.
     """
     if image_size < 8 or image_size % 8:
-        raise StudyError(f"image_size must be a multiple of 8 without --clip, got {image_size}.")
+        raise ValueError(f"image_size must be a multiple of 8 without --clip, got {image_size}.")
     texts = [[template.replace("{}", name) for name in class_names] for template in templates]
     flat = [text for of_template in texts for text in of_template]
     tokenize, vocabulary = word_tokenizer(flat, context_length=CONTEXT, max_words=20_000)
@@ -167,7 +170,7 @@ def clip_loss(model: models.CLIP) -> Callable:
     encode = clip_encoder(model.image)
 
     def loss(params, extra, batch, ids):
-        features = distill.unit(encode({"params": params["image"]}, batch["image"]))
+        features = distill.projectors.unit_rows(encode({"params": params["image"]}, batch["image"]))
         logits = jnp.exp(params["logit_scale"]) * (features @ class_words(model, params, ids))
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]), extra
 
@@ -177,8 +180,8 @@ def clip_loss(model: models.CLIP) -> Callable:
 def class_words(model: models.CLIP, params: PyTree, ids: jax.Array) -> jax.Array:
     """Unit embeddings of the classes, averaged over templates, ``[D, K]``."""
     texts = model.text.apply({"params": params["text"]}, ids.reshape(-1, ids.shape[-1]))
-    units = distill.unit(texts).reshape(*ids.shape[:2], -1)
-    return distill.unit(units.mean(0)).T
+    units = distill.projectors.unit_rows(texts).reshape(*ids.shape[:2], -1)
+    return distill.projectors.unit_rows(units.mean(0)).T
 
 
 def clip_start(
@@ -198,5 +201,5 @@ def as_foundation(model: models.CLIP, params: PyTree, ids: np.ndarray) -> Founda
         words=class_words(model, params, jnp.asarray(ids)),
         scale=jnp.exp(params["logit_scale"]),
         encode=clip_encoder(model.image),
-        targets=distill.VIT_TARGETS,
+        targets=distill.projectors.VIT_TARGETS,
     )

@@ -22,7 +22,8 @@ class Foundation:
         scale: of the cosines.
         encode: ``(tower, images [B, H, W, C] from 0 to 1, dtype of the computation)`` to features
             ``[B, D]``, not normalised; float32 if no dtype is given.
-        targets: the kernels that an adapter changes, an expression of `distill.lora_shapes`.
+        targets: the kernels that an adapter changes, an expression of
+            `distill.projectors.lora_shapes`.
     """
 
     tower: PyTree

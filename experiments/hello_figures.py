@@ -31,7 +31,7 @@ def storage_curve(
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     full = np.array(
-        [distill.label_bytes(int(c) * num_classes, epochs, num_classes) for c in counts]
+        [distill.ledger.label_bytes(int(c) * num_classes, epochs, num_classes) for c in counts]
     )
     ran = np.isin(counts, per_class)
     for values, color, label in (

@@ -165,10 +165,12 @@ def _labelled(
         )
         return with_stored_labels(views, stored.logits), stored.file
     steps = len(views.images)
-    pool = distill.pool_steps(steps, label_storage.PRUNED)
+    pool = distill.labels.pool_steps(steps, label_storage.PRUNED)
     kept = label_storage.live(source, in_order(views, np.arange(pool)))
     stored = label_storage.store(kept, labels.form, images, views, seed)
-    taken = jax.jit(jax.vmap(lambda step: distill.pooled_step(seed, step, pool)))(jnp.arange(steps))
+    taken = jax.jit(jax.vmap(lambda step: distill.labels.pooled_step(seed, step, pool)))(
+        jnp.arange(steps)
+    )
     order = np.asarray(taken)
     return with_stored_labels(in_order(views, order), stored.logits[order]), stored.file
 

@@ -231,7 +231,9 @@ def sources_of(state: State) -> dict[str, Callable[[Any], jax.Array]]:
     tower = functools.partial(projector_logits, foundation, dtype=label_dtype())
     return {
         "teacher": networks[-1],
-        "weak": lambda images: distill.weak_targets(jnp.stack([one(images) for one in weak])),
+        "weak": lambda images: distill.projectors.weak_targets(
+            jnp.stack([one(images) for one in weak])
+        ),
         "projector": tower(projectors[MAIN]),
         "zero-shot": tower(projectors["zero-shot"]),
     }
@@ -245,9 +247,9 @@ def projectors_table(
     lines = []
     for name in kinds:
         found = state["projectors"][name]
-        size = 0 if name == "zero-shot" else distill.count_parameters(found.adapter)
+        size = 0 if name == "zero-shot" else distill.projectors.count_parameters(found.adapter)
         lines.append(_line(name, projector_predict(foundation, found), parts, size))
-    size = distill.count_parameters(teachers_of(state)[-1])
+    size = distill.projectors.count_parameters(teachers_of(state)[-1])
     return [*lines, _line("the teacher itself", teacher_predict(state), parts, size)]
 
 

@@ -22,14 +22,14 @@ PRUNED, TOP = 40, 5
 def teacher_bytes() -> int:
     """ResNet-18 in float16, with the statistics of its normalisations."""
     model = models.resnet18(CLASSES).clone(stem=models.pooled_stem)
-    return distill.tree_bytes(_shapes(model), jnp.float16)
+    return distill.ledger.tree_bytes(_shapes(model), jnp.float16)
 
 
 def adapters() -> dict[str, int]:
     """Parameters of the adapters of both towers, at the paper's ranks."""
     return {
-        name: distill.count_parameters(
-            distill.projector_shapes(
+        name: distill.projectors.count_parameters(
+            distill.projectors.projector_shapes(
                 _shapes(tower)["params"],
                 {targets: RANK},
                 dim=tower.embed_dim,
@@ -42,26 +42,31 @@ def adapters() -> dict[str, int]:
 
 
 def ledger(per_class: Sequence[int] = PER_CLASS) -> list[dict[str, Any]]:
-    """The lines of `distill.ledger_table` for every size: what the adapter replaces, and by what.
+    """What the adapter replaces, by what: lines of `distill.ledger.ledger_table` for every size.
 
     Images are left out: all ways store the same ones. The total is what belongs to the labels.
     """
     towers = _towers()
-    sizes = {name: distill.tree_bytes(_shapes(of), jnp.float16) for name, (of, _) in towers.items()}
+    sizes = {
+        name: distill.ledger.tree_bytes(_shapes(of), jnp.float16)
+        for name, (of, _) in towers.items()
+    }
     fixed = [
-        distill.Entry(f"adapter, {name}", "float16", 2 * count, counted=name == "RN50")
+        distill.ledger.Entry(f"adapter, {name}", "float16", 2 * count, counted=name == "RN50")
         for name, count in adapters().items()
     ]
-    fixed.append(distill.Entry("geometry: a seed", "", 0))
+    fixed.append(distill.ledger.Entry("geometry: a seed", "", 0))
     fixed += [
-        distill.Entry(f"public image tower, {name}", "float16", size, counted=False)
+        distill.ledger.Entry(f"public image tower, {name}", "float16", size, counted=False)
         for name, size in sizes.items()
     ]
-    fixed.append(distill.Entry("instead: the teacher", "float16", teacher_bytes(), counted=False))
+    fixed.append(
+        distill.ledger.Entry("instead: the teacher", "float16", teacher_bytes(), counted=False)
+    )
     lines = []
     for count in per_class:
-        full = distill.label_bytes(count * CLASSES, EPOCHS, CLASSES)
-        table = distill.ledger_table([*fixed, *_labels(count)], against=full)
+        full = distill.ledger.label_bytes(count * CLASSES, EPOCHS, CLASSES)
+        table = distill.ledger.ledger_table([*fixed, *_labels(count)], against=full)
         lines += [{"per class": count} | line for line in table]
     return lines
 
@@ -77,21 +82,21 @@ def curve() -> "Figure":
     )
 
 
-def _labels(per_class: int) -> list[distill.Entry]:
+def _labels(per_class: int) -> list[distill.ledger.Entry]:
     """What stored labels would take instead."""
     images = per_class * CLASSES
-    full = distill.label_bytes(images, EPOCHS, CLASSES)
-    geometry = distill.geometry_bytes(images, EPOCHS)
-    top = distill.top_label_bytes(images, EPOCHS, CLASSES, TOP)
+    full = distill.ledger.label_bytes(images, EPOCHS, CLASSES)
+    geometry = distill.ledger.geometry_bytes(images, EPOCHS)
+    top = distill.ledger.top_label_bytes(images, EPOCHS, CLASSES, TOP)
     forms = {
         "stored logits": ("float16", full),
         "stored logits and geometry (SRe2L, LPLD)": ("float16", full + geometry),
         f"one in {PRUNED} of them (LPLD)": ("float16", (full + geometry) // PRUNED),
-        "logits as bytes": ("uint8", distill.quantized_label_bytes(images, EPOCHS, CLASSES)),
+        "logits as bytes": ("uint8", distill.ledger.quantized_label_bytes(images, EPOCHS, CLASSES)),
         f"the {TOP} largest of each": ("float16", top),
     }
     return [
-        distill.Entry(f"instead: {name}", dtype, size, counted=False)
+        distill.ledger.Entry(f"instead: {name}", dtype, size, counted=False)
         for name, (dtype, size) in forms.items()
     ]
 
@@ -101,17 +106,17 @@ def claimed(per_class: Sequence[int] = PER_CLASS) -> list[dict[str, Any]]:
     parameters = adapters()["RN50"]
     lines = []
     for count in per_class:
-        labels = distill.label_bytes(count * CLASSES, EPOCHS, CLASSES)
-        found = distill.claimed_ratios(parameters, labels)
-        sizes = {"per class": count, "stored logits, float16": distill.human(labels)}
+        labels = distill.ledger.label_bytes(count * CLASSES, EPOCHS, CLASSES)
+        found = distill.ledger.claimed_ratios(parameters, labels)
+        sizes = {"per class": count, "stored logits, float16": distill.ledger.readable_size(labels)}
         lines.append(sizes | {f"{name}, %": 100 * value for name, value in found.items()})
     return lines
 
 
 def _towers() -> dict[str, tuple[Any, str]]:
     return {
-        "RN50": (models.clip_rn50().image, distill.RN50_TARGETS),
-        "ViT-B/32": (models.clip_vit_b32().image, distill.VIT_TARGETS),
+        "RN50": (models.clip_rn50().image, distill.projectors.RN50_TARGETS),
+        "ViT-B/32": (models.clip_vit_b32().image, distill.projectors.VIT_TARGETS),
     }
 
 

@@ -94,8 +94,8 @@ def _networks_table(
     """A line per network, the teacher last: accuracy, and what one has to store."""
     sizes = {
         "zero-shot": 0,
-        "projector": distill.count_parameters(adapter),
-        "teacher": distill.count_parameters(teacher),
+        "projector": distill.projectors.count_parameters(adapter),
+        "teacher": distill.projectors.count_parameters(teacher),
     }
     predicts = [sources[name] for name in sizes]
     columns = {

@@ -33,13 +33,15 @@ def _half(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
 
 
 def _as_bytes(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
-    compact = distill.quantize(logits)
-    return compact._asdict(), distill.dequantize(compact)
+    compact = distill.labels.quantize(logits)
+    return compact._asdict(), distill.labels.dequantize(compact)
 
 
 def _largest(logits: jax.Array) -> tuple[Mapping[str, Any], jax.Array]:
-    compact = distill.keep_top(logits.astype(jnp.float16), TOP)
-    return compact._asdict(), distill.recover_logit_fill(compact, num_classes=logits.shape[-1])
+    compact = distill.labels.keep_top(logits.astype(jnp.float16), TOP)
+    return compact._asdict(), distill.labels.complete_logit_fill(
+        compact, num_classes=logits.shape[-1]
+    )
 
 
 # name of a form -> logits -> (arrays of the file, logits that are read back)
@@ -65,9 +67,11 @@ def store(logits: np.ndarray, form: str, images: ImageSet, views: Views, seed: i
         What a student reads back, and the file.
     """
     arrays, read = FORMS[form](jnp.asarray(logits))
-    fingerprint = distill.geometry_fingerprint(lambda step: step_geometry(views, step))
-    belongs_to = distill.fingerprint(images.pixels, images.classes, seed=seed, geometry=fingerprint)
-    return Stored(np.asarray(read, np.float32), distill.encode_labels(arrays, belongs_to))
+    fingerprint = distill.labels.geometry_fingerprint(lambda step: step_geometry(views, step))
+    belongs_to = distill.labels.label_fingerprint(
+        images.pixels, images.classes, seed=seed, geometry=fingerprint
+    )
+    return Stored(np.asarray(read, np.float32), distill.labels.encode_labels(arrays, belongs_to))
 
 
 def ledger(
@@ -98,29 +102,36 @@ def ledger(
     Returns:
         A row per line; `counted` says whether it enters the total.
     """
-    full = distill.label_bytes(images, epochs, num_classes)
+    full = distill.ledger.label_bytes(images, epochs, num_classes)
     entries = [
-        distill.Entry("images and classes, file", "uint8", images_file),
-        distill.Entry("adapter, file", "float16", adapter_file),
-        distill.Entry("geometry: a seed", "", 0),
-        distill.Entry("public tower", "float32", distill.tree_bytes(tower), counted=False),
-        distill.Entry("public words", "float32", distill.tree_bytes(words), counted=False),
+        distill.ledger.Entry("images and classes, file", "uint8", images_file),
+        distill.ledger.Entry("adapter, file", "float16", adapter_file),
+        distill.ledger.Entry("geometry: a seed", "", 0),
+        distill.ledger.Entry(
+            "public tower", "float32", distill.ledger.tree_bytes(tower), counted=False
+        ),
+        distill.ledger.Entry(
+            "public words", "float32", distill.ledger.tree_bytes(words), counted=False
+        ),
     ]
     entries += [
-        distill.Entry(f"instead: {form} labels, file", "", size, counted=False)
+        distill.ledger.Entry(f"instead: {form} labels, file", "", size, counted=False)
         for form, size in label_files.items()
     ]
     formulas = {
         "stored logits": ("float16", full),
         "stored logits, one in ten": ("float16", full // PRUNED),
-        "logits as bytes": ("uint8", distill.quantized_label_bytes(images, epochs, num_classes)),
-        "ship the teacher": ("float16", distill.tree_bytes(teacher, jnp.float16)),
+        "logits as bytes": (
+            "uint8",
+            distill.ledger.quantized_label_bytes(images, epochs, num_classes),
+        ),
+        "ship the teacher": ("float16", distill.ledger.tree_bytes(teacher, jnp.float16)),
     }
     entries += [
-        distill.Entry(f"instead: {name}, formula", dtype, size, counted=False)
+        distill.ledger.Entry(f"instead: {name}, formula", dtype, size, counted=False)
         for name, (dtype, size) in formulas.items()
     ]
-    return distill.ledger_table(entries, against=full)
+    return distill.ledger.ledger_table(entries, against=full)
 
 
 def robust_scores(
@@ -150,11 +161,11 @@ def robust_scores(
         hard, soft, control, plain, plain_control = found
         line = {"per class": count}
         if None not in (hard, soft, control):
-            line["label-robust score"] = distill.label_robust_score(
+            line["label-robust score"] = distill.ledger.label_robust_score(
                 real_hard=teacher, synthetic_hard=hard, synthetic_any=soft, random_any=control
             )
         if None not in (soft, control, plain, plain_control):
-            line["augmentation-robust score"] = distill.augmentation_robust_score(
+            line["augmentation-robust score"] = distill.ledger.augmentation_robust_score(
                 synthetic_augmented=soft,
                 random_augmented=control,
                 synthetic_plain=plain,

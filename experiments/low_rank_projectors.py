@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import io
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from experiments.arguments import StudyError
 from experiments.descent import descend, in_chunks
 from experiments.foundation_models import Foundation
 from lnl_jax import distill
@@ -41,7 +39,7 @@ class Projector(NamedTuple):
     """As it is stored.
 
     Attributes:
-        adapter: of `distill.init_projector`, in float16.
+        adapter: of `distill.projectors.init_projector`, in float16.
         words: what the head started from, ``[D, K]``; public, or drawn from the seed.
     """
 
@@ -69,38 +67,19 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
     key, draw = jax.random.split(jax.random.key(seed + 200))
     words = foundation.words
     if not setting.text:
-        words = distill.unit(jax.random.normal(draw, words.T.shape)).T
+        words = distill.projectors.unit_rows(jax.random.normal(draw, words.T.shape)).T
     ranks = {foundation.targets: setting.rank} if setting.rank else {}
-    adapter = distill.init_projector(
+    adapter = distill.projectors.init_projector(
         key, foundation.tower, words, ranks, head_rank=setting.head_rank, scale=foundation.scale
     )
     return Projector(adapter, words)
 
 
-def check_ranks(foundation: Foundation, rank: int, head_rank: int) -> None:
-    """Raises StudyError for factors that are wider than what they change.
-
-    Args:
-        foundation: its arrays, or their shapes.
-        rank: of the tower's adapter.
-        head_rank: of the head's.
-    """
-    factors = distill.lora_shapes(foundation.tower, {foundation.targets: 1})
-    sides = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(factors))
-    for name, value, most in (
-        ("rank", rank, sides),
-        ("head_rank", head_rank, max(foundation.words.shape)),
-    ):
-        if value > most:
-            raise StudyError(
-                f"{name} must be at most {most}, the size of the matrix that it "
-                f"changes; got {value}."
-            )
-
-
 def follow_teachers(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
     """HeLlO's objective: the logits `targets`, and the `classes` with a small weight."""
-    return distill.projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
+    return distill.projectors.projector_loss(
+        logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT
+    )
 
 
 def train_projector(
@@ -147,7 +126,7 @@ def _loss(objective: Callable, encode: Callable) -> Callable:
     """For `descend`: one function for each objective, so that it is compiled once."""
 
     def loss(trained, fixed, batch, constants):
-        logits = distill.project(
+        logits = distill.projectors.project(
             encode,
             constants["tower"],
             constants["words"],
@@ -187,7 +166,7 @@ def merged_tower(foundation: Foundation, projector: Projector) -> PyTree:
     return _merge(foundation.tower, adapter) if adapter else jax.device_put(foundation.tower)
 
 
-_merge = jax.jit(distill.merge_lora)
+_merge = jax.jit(distill.projectors.merge_lora)
 
 
 def label_dtype() -> Any:
@@ -233,7 +212,7 @@ def projector_logits(
 @functools.partial(jax.jit, static_argnames="dtype")
 def _project(foundation, adapter, images, *, dtype):
     encode = functools.partial(foundation.encode, dtype=dtype)
-    return distill.project(encode, foundation.tower, foundation.words, adapter, images)
+    return distill.projectors.project(encode, foundation.tower, foundation.words, adapter, images)
 
 
 def adapter_file(projector: Projector) -> bytes:

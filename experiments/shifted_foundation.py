@@ -36,12 +36,14 @@ def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int
         words=jax.random.normal(words, (WIDTH, num_classes)) / 8,
         scale=jnp.float32(10),
         encode=encode,
-        targets=distill.VIT_TARGETS,
+        targets=distill.projectors.VIT_TARGETS,
     )
 
 
 def trained_in_place(seed: int, steps: int) -> FoundationMaker:
     """A `FoundationMaker` that trains; its arguments are those of `train_foundation`."""
+    if steps < 1:
+        raise ValueError(f"foundation_steps must be at least 1, got {steps}.")
     return FoundationMaker(
         lambda parts: jax.eval_shape(
             lambda: initial_foundation(seed, parts.image_shape, parts.num_classes)
@@ -73,7 +75,7 @@ def train_foundation(part: Mapping, seed: int, steps: int, *, num_classes: int) 
     return dataclasses.replace(
         start,
         tower=trained["tower"],
-        words=distill.unit(trained["words"].T).T,
+        words=distill.projectors.unit_rows(trained["words"].T).T,
         scale=jnp.exp(trained["log_scale"]),
     )
 
@@ -110,8 +112,8 @@ def strange_views(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _loss(trained, fixed, batch, constants):
-    words = distill.unit(trained["words"].T).T
-    features = distill.unit(encode(trained["tower"], batch["images"]))
+    words = distill.projectors.unit_rows(trained["words"].T).T
+    features = distill.projectors.unit_rows(encode(trained["tower"], batch["images"]))
     logits = jnp.exp(trained["log_scale"]) * (features @ words)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["captions"])
     return losses.mean(), fixed

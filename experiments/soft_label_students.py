@@ -65,9 +65,9 @@ def student_loss(model: Any) -> Callable:
     def loss(trained, fixed, batch, objective):
         logits, fixed = call(model, trained, fixed, batch["images"], train=True)
         targets, temperature = batch["targets"], objective.temperature
-        divergence = distill.distillation_kl(logits, targets, temperature=temperature)
-        squared = distill.distillation_mse(
-            logits, distill.centered(targets), batch["mixed"], ce_weight=0.0
+        divergence = distill.labels.distillation_kl(logits, targets, temperature=temperature)
+        squared = distill.labels.distillation_mse(
+            logits, distill.projectors.centered(targets), batch["mixed"], ce_weight=0.0
         )
         hard = optax.softmax_cross_entropy(logits, batch["mixed"])
         total = objective.kl * temperature**2 * divergence
@@ -96,7 +96,9 @@ def with_live_labels(
         source: images to logits on the device.
     """
     batches = in_steps({"images": views.images, "mixed": views.mixed})
-    return distill.labels_ahead(lambda batch: source(batch["images"]), map(jax.device_put, batches))
+    return distill.labels.labels_ahead(
+        lambda batch: source(batch["images"]), map(jax.device_put, batches)
+    )
 
 
 def train_students(

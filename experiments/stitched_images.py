@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.arguments import StudyError
 from experiments.folder_parts import Reading
 from lnl_jax import data, distill
 from lnl_jax.data.decoding import decode
@@ -66,12 +65,12 @@ def check_counts(per_class: Sequence[int], label: np.ndarray, selection: Selecti
     """Whether the smallest class has patches enough.
 
     Raises:
-        StudyError: if not.
+        ValueError: if not.
     """
     least = min(np.bincount(label).min(), selection.pool)
     most = least // selection.factor**2
-    if max(per_class) > most:
-        raise StudyError(
+    if min(per_class) < 1 or max(per_class) > most:
+        raise ValueError(
             f"per_class must be from 1 to {most}: an image takes {selection.factor**2} patches of "
             f"as many images, and {least} of the smallest class are looked at; got {per_class}. "
             "Give a smaller factor, or a larger pool where the class has more images."
@@ -112,7 +111,7 @@ def choose_patches(
     chosen = []
     for label in range(len(part.classes)):
         members = np.flatnonzero(part.label[rows] == label)
-        order, best = distill.ranked_crops(losses[members])
+        order, best = distill.images.ranked_crops(losses[members])
         chosen.append(np.stack([rows[members[order]], best], 1)[:count])
     return np.stack(chosen).astype(np.int32)
 
@@ -140,7 +139,7 @@ def stitched(
     batches = data.stream(crops, plan, num_threads=reading.num_threads)
     for number, batch in enumerate(batches):
         best = batch["image"][np.arange(len(wanted[number])), wanted[number, :, 1]]
-        content += map(_jpeg, distill.stitch(best, per_class, selection.factor))
+        content += map(_jpeg, distill.images.stitch(best, per_class, selection.factor))
     return StoredImages(tuple(content), np.repeat(np.arange(len(part.classes)), per_class))
 
 
@@ -148,7 +147,7 @@ def random_middles(
     part: data.ImageFolder, per_class: int, reading: Reading, seed: int
 ) -> StoredImages:
     """Random real images, the control."""
-    rows = distill.random_images(part.label, per_class, np.random.default_rng((seed, 2)))
+    rows = distill.images.random_images(part.label, per_class, np.random.default_rng((seed, 2)))
     plan = data.epoch_plan(len(rows), reading.batch_size)
     mask, plan["position"] = plan["mask"], rows[plan["position"]]
     middles = {"image": data.MiddleImages(part.files, reading.size)}
@@ -185,7 +184,7 @@ def _losses(predict: Callable, crops: jax.Array, labels: jax.Array, factor: int)
     """Cross-entropies of crops in the middle of the mean colour, ``[B, crops]``."""
     mean = jnp.asarray(CLIP_MEAN)
     flat = crops.reshape(-1, *crops.shape[2:]) / 255 - mean[None, None, None]
-    images = distill.on_zeros(flat, factor) + mean[None, None, None]
+    images = distill.images.on_zeros(flat, factor) + mean[None, None, None]
     repeated = jnp.repeat(labels, crops.shape[1])
     losses = optax.softmax_cross_entropy_with_integer_labels(predict(images), repeated)
     return losses.reshape(crops.shape[:2])

@@ -135,7 +135,12 @@ def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> A
 
 
 def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
-    """Raises ValueError unless the value is `above`, `at_least`, `at_most`, `below` the bounds."""
+    """Raises ValueError unless the value is `above`, `at_least`, `at_most`, `below` the bounds.
+
+    A traced value cannot be looked at.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
     if not _within(np.asarray(value), **bounds).all():
         words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
         allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())

@@ -9,7 +9,7 @@ import lnl_jax
 ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 # What stands before a program: variables, and the core it is bound to.
-COMMAND = re.compile(r"((\w+=\S+|taskset -c \d+) )*\S*python3? \S+")
+COMMAND = re.compile(r"((\w+=\S+|taskset -c \d+) )*\S*(python3?|pip|ruff) \S+")
 
 
 class Block(NamedTuple):

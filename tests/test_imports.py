@@ -64,6 +64,9 @@ HELPERS = {
     "start_from_zero",
     "temperature_step",
 }
+# Rooms inside rooms.
+DISTILL = tuple(f"distill.{part}" for part in lnl_jax.distill.__all__)
+PARTS = ("data.augment", "data.preprocess", *DISTILL)
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
 HEAVY += ("safetensors", "tokenizers", "PIL")
@@ -186,7 +189,7 @@ def test_every_import_of_an_optional_package_says_which_extra_brings_it(package)
 
 PUBLIC = [
     pytest.param(package, name, id=f"{package}.{name}")
-    for package in (*PACKAGES, "data.augment", "data.preprocess")
+    for package in (*PACKAGES, *PARTS)
     for name in importlib.import_module(f"lnl_jax.{package}").__all__
     if callable(getattr(importlib.import_module(f"lnl_jax.{package}"), name))
 ]
@@ -195,7 +198,7 @@ OF_METHODS = [
 ]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, *DISTILL])
 def test_public_names_are_what_a_package_imports(package):
     module = importlib.import_module(f"lnl_jax.{package}")
     imports = ast.parse(inspect.getsource(module)).body[1:-1]
@@ -244,5 +247,5 @@ def test_every_method_documents_its_errors_an_example_and_its_source(room, name)
 
 
 @pytest.mark.parametrize(("room", "name"), OF_METHODS)
-def test_the_readme_names_every_method(room, name):
-    assert f"`{name}`" in (ROOT / "README.md").read_text()
+def test_the_table_of_functions_names_every_method(room, name):
+    assert f"`{name}`" in (ROOT / "docs/families.md").read_text()

@@ -40,14 +40,31 @@ def log_sums(
     return Sums(sums.log_sum, *jax.lax.stop_gradient(tuple(sums[1:])))
 
 
+@jax.custom_jvp
+def _exp_quotient(below: Array, temperature: Array) -> Array:
+    """``exp(below / temperature)``, with a derivative by the temperature where that is 0."""
+    return jnp.exp(below / temperature)
+
+
+@_exp_quotient.defjvp
+def _of_exp_quotient(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (below, temperature), (of_below, of_temperature) = primals, tangents
+    value = _exp_quotient(below, temperature)
+    finite = jnp.where(below == -jnp.inf, 0, below)
+    return value, value * (of_below - finite / temperature * of_temperature) / temperature
+
+
 class Partial(NamedTuple):
     """`Sums` on their way: over the keys that an anchor has met so far, all ``[A]``.
 
+    Similarities are compared before they are divided: large ones differ by less than what their
+    quotient by the temperature is rounded by.
+
     Attributes:
-        top: the highest ``s_j / temperature``; ``-inf`` before the first negative.
-        total: ``sum_j exp(s_j / temperature - top)``.
+        top: the highest ``s_j``; ``-inf`` before the first negative.
+        total: ``sum_j exp((s_j - top) / temperature)``.
         weighted: the same sum with a factor ``s_j``.
-        squares: ``sum_j exp(2 (s_j / temperature - top))``.
+        squares: ``sum_j exp(2 (s_j - top) / temperature)``.
         count: how many negatives there were.
     """
 
@@ -65,11 +82,11 @@ class Partial(NamedTuple):
 
     def with_keys(self, similarity: Array, negative: Array, temperature: Array) -> "Partial":
         """After more keys, of similarity ``[A, M]``."""
-        scaled = jnp.where(negative, similarity / temperature[:, None], -jnp.inf)
-        top = jax.lax.stop_gradient(jnp.maximum(self.top, scaled.max(-1)))
+        masked = jnp.where(negative, similarity, -jnp.inf)
+        top = jax.lax.stop_gradient(jnp.maximum(self.top, masked.max(-1)))
         held = jnp.where(top == -jnp.inf, 0, top)
-        before = jnp.exp(self.top - held)
-        weights = jnp.exp(scaled - held[:, None])
+        before = _exp_quotient(self.top - held, temperature)
+        weights = _exp_quotient(masked - held[:, None], temperature[:, None])
         return Partial(
             top,
             before * self.total + weights.sum(-1),
@@ -78,14 +95,21 @@ class Partial(NamedTuple):
             self.count + negative.sum(-1).astype(self.count.dtype),
         )
 
-    def sums(self) -> Sums:
-        """The sums over these keys."""
+    def levels(self) -> tuple[Array, Array, Array]:
+        """`top` and the logarithm of `total`, 0 for anchors without negatives; the other anchors.
+
+        Apart, as a sum of them would have lost what tells the weights of large similarities.
+        """
         some = ~(self.total == 0)
-        top, total, squares = (
-            jnp.where(some, part, 1) for part in (self.top, self.total, self.squares)
-        )
+        return jnp.where(some, self.top, 0), jnp.log(jnp.where(some, self.total, 1)), some
+
+    def sums(self, temperature: Array) -> Sums:
+        """The sums over these keys."""
+        top, log_total, some = self.levels()
+        total, squares = (jnp.where(some, part, 1) for part in (self.total, self.squares))
+        top = top / temperature
         return Sums(
-            jnp.where(some, top + jnp.log(total), -jnp.inf),
+            jnp.where(some, top + log_total, -jnp.inf),
             self.weighted / total,
             jnp.where(some, 2 * top + jnp.log(squares), -jnp.inf),
             self.count,
@@ -94,7 +118,7 @@ class Partial(NamedTuple):
 
 def sums_over(similarity: Array, negative: Array, temperature: Array) -> Sums:
     """The sums of given similarities ``[A, M]``."""
-    return Partial.empty(temperature).with_keys(similarity, negative, temperature).sums()
+    return Partial.empty(temperature).with_keys(similarity, negative, temperature).sums(temperature)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -103,7 +127,7 @@ def blocked_sums(
 ) -> Sums:
     """The sums, a tile of `block_size` anchors and some keys at a time; so is their gradient."""
     start = Partial.empty(temperature)
-    return after_keys(start, queries, keys, temperature, pairs, block_size).sums()
+    return after_keys(start, queries, keys, temperature, pairs, block_size).sums(temperature)
 
 
 def after_keys(
@@ -123,24 +147,33 @@ def after_keys(
 def _forward(
     queries: Array, keys: Array, temperature: Array, pairs: Pairs, block_size: int
 ) -> tuple[Sums, tuple]:
-    sums = blocked_sums(queries, keys, temperature, pairs, block_size)
-    return sums, (queries, keys, temperature, pairs, sums.log_sum, sums.mean)
+    # Not `blocked_sums`: a derivative of these residuals must not meet its rule.
+    start = Partial.empty(temperature)
+    partial = after_keys(start, queries, keys, temperature, pairs, block_size)
+    return partial.sums(temperature), residuals(partial, queries, keys, temperature, pairs)
+
+
+def residuals(
+    partial: Partial, queries: Array, keys: Array, temperature: Array, pairs: Pairs
+) -> tuple:
+    """What `backward` needs, once `partial` has met all keys."""
+    return queries, keys, temperature, pairs, partial.levels(), partial.sums(temperature).mean
 
 
 def backward(block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
     """Gradients by anchors, keys and temperatures; keys may be a part of those that were summed."""
-    queries, keys, temperature, pairs, log_sum, mean = residuals
-    some = ~(log_sum == -jnp.inf)
+    queries, keys, temperature, pairs, (top, log_total, some), mean = residuals
     scale = jnp.where(some, cotangents.log_sum, 0) / temperature
     of_temperature = -scale * mean / temperature
 
     def slopes(similarity: Array, negative: Array, rows: tuple[Array, ...]) -> Array:
-        temperature, log_sum, scale = (part[:, None] for part in rows)
-        exponents = jnp.where(negative, similarity / temperature - log_sum, -jnp.inf)
-        return scale * jnp.exp(exponents)
+        temperature, top, log_total, scale = (part[:, None] for part in rows)
+        below = similarity - top
+        # Products that are made again may round to more than the highest.
+        below = jnp.where(negative & ~(below > 0), below, 0)
+        return scale * jnp.exp(jnp.where(negative, below / temperature - log_total, -jnp.inf))
 
-    # A row without negatives has no weights: all its exponents are -inf.
-    rows = (temperature, jnp.where(some, log_sum, 0), scale)
+    rows = (temperature, top, log_total, scale)
     of_queries, of_keys = _tiles.pull_back(slopes, rows, queries, keys, pairs, block_size)
     return of_queries, of_keys, of_temperature, None
 

@@ -79,8 +79,9 @@ def contrastive_statistics(
             tiles of a million or, if that is more, of ``block_size ** 2``. None: all at once.
 
     Returns:
-        `ContrastiveStatistics`; NaN where a positive is outside ``[0, M)``. Forward-mode
-        differentiation needs ``block_size=None``.
+        `ContrastiveStatistics`; NaN where a positive is outside ``[0, M)``. In blocks there are
+        gradients and second derivatives, `jax.hessian` too; `jax.jvp` of the value itself needs
+        ``block_size=None``.
 
     Raises:
         ValueError: for shapes or dtypes that do not fit each other, a mask that is not boolean, a

@@ -45,7 +45,8 @@ def ring_statistics(
     Differentiate the device's own part of the loss, its sum over the size of the whole batch. The
     value is then still to be added up over devices; so are gradients of shared parameters under
     `pmap`, but `shard_map` has added those up by itself (with ``check_vma=True``, the default): a
-    `psum` of them counts them once per device, silently.
+    `psum` of them counts them once per device, silently. A second derivative is right as well, but
+    holds the keys of all devices.
 
     Args:
         queries: the device's anchors, ``[B, d]``, or views, ``[V, B, d]``.
@@ -120,6 +121,19 @@ def _ring_sums(
     block_size: int,
 ) -> Sums:
     """Of all devices' keys. A gradient of the loop itself would keep the keys of every hop."""
+    return _after_the_round(queries, keys, temperature, pairs, axis_name, block_size).sums(
+        temperature
+    )
+
+
+def _after_the_round(
+    queries: Array,
+    keys: Array,
+    temperature: Array,
+    pairs: Pairs,
+    axis_name: str,
+    block_size: int,
+) -> Partial:
     there = _of_others(pairs)
 
     def hop(carry: tuple, _: None) -> tuple[tuple, None]:
@@ -134,7 +148,7 @@ def _ring_sums(
     own = after(Partial.empty(temperature), keys, pairs)
     start = (own, (keys, _of_keys(pairs)))
     (partial, _), _ = jax.lax.scan(hop, start, length=jax.lax.axis_size(axis_name) - 1)
-    return partial.sums()
+    return partial
 
 
 def _forward(
@@ -145,18 +159,18 @@ def _forward(
     axis_name: str,
     block_size: int,
 ) -> tuple[Sums, tuple]:
-    sums = _ring_sums(queries, keys, temperature, pairs, axis_name, block_size)
-    return sums, (queries, keys, temperature, pairs, sums.log_sum, sums.mean)
+    partial = _after_the_round(queries, keys, temperature, pairs, axis_name, block_size)
+    return partial.sums(temperature), _blocked.residuals(partial, queries, keys, temperature, pairs)
 
 
 def _backward(axis_name: str, block_size: int, residuals: tuple, cotangents: Sums) -> tuple:
-    queries, keys, temperature, pairs, log_sum, mean = residuals
-    there = _of_others(pairs)
+    queries, keys, temperature, pairs, *of_sums = residuals
+    there, dtype = _of_others(pairs), temperature.dtype
 
     def gradients(visitors: Array, pairs: Pairs) -> tuple[Array, Array, Array]:
-        parts = (queries, visitors, temperature, pairs, log_sum, mean)
+        parts = (queries, visitors, temperature, pairs, *of_sums)
         of_queries, of_keys, of_temperature, _ = _blocked.backward(block_size, parts, cotangents)
-        return of_queries.astype(log_sum.dtype), of_keys.astype(log_sum.dtype), of_temperature
+        return of_queries.astype(dtype), of_keys.astype(dtype), of_temperature
 
     def hop(carry: tuple, _: None) -> tuple[tuple, None]:
         of_queries, travelling = carry

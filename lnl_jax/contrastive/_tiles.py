@@ -1,6 +1,7 @@
 """Similarities of anchors to keys in tiles: never all of them at once.
 
-A block of anchors meets some keys at a time; the backward pass computes these tiles again.
+A block of anchors meets some keys at a time; the backward pass computes these tiles again, and so
+do derivatives of it.
 """
 
 import functools
@@ -19,6 +20,10 @@ PyTree = Any
 # Of a tile, unless that is less than a square: small blocks of anchors meet more keys at a time,
 # so that products of matrices run at their full rate.
 SIMILARITIES_PER_TILE = 2**20
+
+
+# Derivatives of what is in a loop over tiles keep no tile either.
+_made_again = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
 class Pairs(NamedTuple):
@@ -105,6 +110,7 @@ def fold_tiles(
     def of_rows(rows: PyTree) -> PyTree:
         carry, values, x, which = rows
 
+        @_made_again
         def of_tile(carry: PyTree, place: _Place) -> tuple[PyTree, None]:
             y, negative = _tile(keys, which.with_keys_of(pairs), place, block_size)
             return fold(carry, similarities(x, y), negative, values), None
@@ -137,14 +143,18 @@ def pull_back(
         # barrier XLA undoes that where there is one tile, and then has no bfloat16 product.
         across = jax.lax.optimization_barrier(x.T)
 
-        def of_tile(carry: tuple[Array, Array], place: _Place) -> tuple[tuple, None]:
-            of_keys, of_x = carry
+        @_made_again
+        def pulls(place: _Place) -> tuple[Array, Array]:
             y, negative = _tile(keys, which.with_keys_of(pairs), place, block_size)
             of_pairs = slopes(similarities(x, y), negative & real[:, None], values)
-            of_y = jax.lax.dynamic_slice_in_dim(of_keys, place.first, len(y), axis=1)
-            of_y += _product(across, of_pairs, x.dtype)
+            return _product(across, of_pairs, x.dtype), _product(of_pairs, y, x.dtype)
+
+        def of_tile(carry: tuple[Array, Array], place: _Place) -> tuple[tuple, None]:
+            of_keys, of_x = carry
+            of_y, more = pulls(place)
+            of_y += jax.lax.dynamic_slice_in_dim(of_keys, place.first, of_y.shape[1], axis=1)
             of_keys = jax.lax.dynamic_update_slice_in_dim(of_keys, of_y, place.first, axis=1)
-            return (of_keys, of_x + _product(of_pairs, y, x.dtype)), None
+            return (of_keys, of_x + more), None
 
         start = (of_keys, jnp.zeros_like(x, dtype=dtype))
         (of_keys, of_x), _ = jax.lax.scan(of_tile, start, _places(len(keys), block_size))
@@ -171,7 +181,7 @@ class _Place(NamedTuple):
 def _places(num_keys: int, block_size: int) -> _Place:
     """Of all tiles, ``[tiles]``."""
     size = _keys_per_tile(num_keys, block_size)
-    new = jnp.arange(0, num_keys, size)
+    new = jnp.arange(0, num_keys, size, dtype=jnp.int32)
     return _Place(jnp.minimum(new, num_keys - size), new)
 
 
@@ -196,7 +206,7 @@ def _tile(keys: Array, pairs: Pairs, place: _Place, block_size: int) -> tuple[Ar
     )
     negative = is_negative(pairs, (len(pairs.positive), size))
     if len(keys) % size:
-        negative &= jnp.arange(size)[None] >= place.new - place.first
+        negative &= jnp.arange(size, dtype=jnp.int32)[None] >= place.new - place.first
     return cut(keys), negative
 
 

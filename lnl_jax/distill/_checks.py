@@ -6,7 +6,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, in_range, read_classes, read_labels, read_logits
+from lnl_jax._arguments import (
+    check_integer,
+    check_range,
+    computation_dtype,
+    in_range,
+    read_classes,
+    read_labels,
+    read_logits,
+)
+from lnl_jax._class_numbers import read_labels as class_numbers
 
 
 def read_logits_and_targets(logits: Array, targets: Array) -> tuple[Array, Array, np.dtype]:
@@ -93,18 +102,36 @@ def class_distributions(
     return jnp.where(outside[..., None], jnp.nan, jax.nn.one_hot(index, num_classes))
 
 
-def host_classes(name: str, labels: ArrayLike, size: int, num_classes: int | None) -> np.ndarray:
-    """The classes of examples on the host, ``[N]``.
+def host_classes(
+    labels: ArrayLike, size: int, num_classes: int | None = None, name: str = "labels"
+) -> np.ndarray:
+    """The classes of the examples on the host, int32, ``[N]``.
 
     Raises:
         ValueError: unless they are N integers from 0 to K - 1.
     """
-    labels = np.asarray(labels)
-    read_classes(name, labels, (size,))
-    if labels.size and (labels.min() < 0 or (num_classes and labels.max() >= num_classes)):
-        allowed = f"from 0 to {num_classes - 1}" if num_classes else "at least 0"
-        raise ValueError(
-            f"{name} must be {allowed}, got {labels.min()} to {labels.max()}; leave out examples "
-            "without a class, and number the classes from 0."
-        )
+    labels = class_numbers(labels, num_classes, name)
+    if len(labels) != size:
+        raise ValueError(f"{name} must have one entry per example, {size}, got {len(labels)}.")
     return labels
+
+
+def check_seed(seed: int | Array) -> None:
+    """Raises ValueError for a seed that a generator would cut to 32 bits; a traced one passes."""
+    if not isinstance(seed, jax.Array):
+        check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
+
+
+def check_step(step: int | Array) -> None:
+    """Raises ValueError for a step before the first; a traced one passes."""
+    if not isinstance(step, jax.Array):
+        check_integer("step", step, at_least=0)
+
+
+def read_numbers(name: str, values: np.ndarray, **bounds: float) -> np.ndarray:
+    """A finite number for each example, float64."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} must have one number per example, got the shape {values.shape}.")
+    check_range(name, values, **{"below": np.inf, "above": -np.inf} | bounds)
+    return values

@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
+
+from lnl_jax._arguments import check_integer, in_range, read_classes, refuse_explicit_mesh
 
 # Similarities of so many queries to all keys are in memory at once.
 QUERIES_AT_ONCE = 256
@@ -23,17 +27,15 @@ def nearest(queries: Array, keys: Array, *, num_neighbours: int) -> tuple[Array,
         similar first.
 
     Raises:
-        ValueError: if the shapes do not fit, or k is not from 1 to N.
+        ValueError: if the shapes or types do not fit, k is not from 1 to N, or the arrays are split
+            over an Explicit axis of a mesh.
 
     Example:
         >>> nearest(jnp.array([[1.0, 0.1]]), jnp.eye(2), num_neighbours=2)[1].tolist()
         [[0, 1]]
     """
     _check(queries, keys)
-    if not 1 <= num_neighbours <= len(keys):
-        raise ValueError(
-            f"num_neighbours must be from 1 to the {len(keys)} keys, got {num_neighbours}."
-        )
+    check_integer("num_neighbours", num_neighbours, at_most=len(keys))
 
     def search(query: Array) -> tuple[Array, Array]:
         return jax.lax.top_k(_similarities(query, keys), num_neighbours)
@@ -48,7 +50,7 @@ def knn_scores(
     *,
     num_classes: int,
     num_neighbours: int = 200,
-    temperature: float = 0.1,
+    temperature: ArrayLike = 0.1,
 ) -> Array:
     r"""Weighted nearest neighbours: the similar keys vote for their class.
 
@@ -59,16 +61,18 @@ def knn_scores(
     Args:
         queries: of unit norm, ``[Q, D]``.
         keys: of unit norm, ``[N, D]``, of the training set.
-        labels: of the keys, integers from 0 to K - 1, ``[N]``.
+        labels: of the keys, integers from 0 to K - 1, ``[N]``; a key with another one votes for no
+            class.
         num_classes: K.
         num_neighbours: how many vote; with fewer keys, all do.
-        temperature: T, of the votes; infinity counts them equally.
+        temperature: T, above 0, of the votes; infinity counts them equally.
 
     Returns:
-        ``[Q, K]``, float32; each row sums to 1.
+        ``[Q, K]``, float32; each row sums to 1, or less where a voter has no class.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes or types do not fit, a number is out of range, or the arrays are
+            split over an Explicit axis of a mesh.
 
     Example:
         >>> scores = knn_scores(jnp.eye(2), jnp.eye(2), jnp.array([1, 0]), num_classes=2)
@@ -79,15 +83,20 @@ def knn_scores(
         Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (CVPR
         2018), section 3.4, with their 200 neighbours; the temperature there is 0.07.
     """
-    if labels.shape != keys.shape[:1]:
-        raise ValueError(
-            f"labels must have one entry per key, {keys.shape[:1]}, got {labels.shape}."
-        )
+    _check(queries, keys)
+    labels = read_classes("labels", labels, keys.shape[:1])
+    refuse_explicit_mesh(labels=labels)
+    check_integer("num_classes", num_classes)
+    check_integer("num_neighbours", num_neighbours)
+    temperature = in_range("temperature", temperature, jnp.dtype(jnp.float32), above=0)
     count = min(num_neighbours, len(keys))
     similarities, positions = nearest(queries, keys, num_neighbours=count)
     votes = jax.nn.softmax(similarities / temperature, axis=-1)
     rows = jnp.arange(len(queries))[:, None]
-    return jnp.zeros((len(queries), num_classes)).at[rows, labels[positions]].add(votes)
+    # Beyond the end it is dropped; a negative one would count from there.
+    voted = labels[positions]
+    voted = jnp.where(voted < 0, num_classes, voted)
+    return jnp.zeros((len(queries), num_classes)).at[rows, voted].add(votes, mode="drop")
 
 
 def retrieval_ranks(queries: Array, keys: Array, positives: Array) -> Array:
@@ -100,13 +109,15 @@ def retrieval_ranks(queries: Array, keys: Array, positives: Array) -> Array:
         queries: ``[Q, D]``; of unit norm for cosine similarity.
         keys: ``[N, D]``, likewise.
         positives: positions of the right keys, integers from 0 to N - 1, ``[Q]``, or ``[Q, P]``
-            where a query has several; repeat one where it has fewer.
+            where a query has several; repeat one where it has fewer. A position that no key has
+            is found after all keys.
 
     Returns:
         Integers from 0, ``[Q]``.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes or types do not fit, or the arrays are split over an Explicit axis
+            of a mesh.
 
     Example:
         >>> keys = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -114,18 +125,21 @@ def retrieval_ranks(queries: Array, keys: Array, positives: Array) -> Array:
         [0, 2, 1]
     """
     _check(queries, keys)
-    if positives.ndim not in (1, 2) or len(positives) != len(queries):
+    if np.ndim(positives) not in (1, 2) or len(positives) != len(queries):
         raise ValueError(
             f"positives must have the shape [{len(queries)}] or [{len(queries)}, P], got "
-            f"{positives.shape}."
+            f"{np.shape(positives)}."
         )
+    positives = read_classes("positives", positives, np.shape(positives))
+    refuse_explicit_mesh(positives=positives)
     positives = positives.reshape(len(queries), -1)
+    positives = jnp.where(positives < 0, len(keys), positives)
 
     def rank(rows: tuple[Array, Array]) -> Array:
         query, right = rows
         similarities = _similarities(query, keys)
-        best = similarities[right].max()
-        is_wrong = jnp.ones(len(keys), bool).at[right].set(False)
+        best = similarities.at[right].get(mode="fill", fill_value=-jnp.inf).max()
+        is_wrong = jnp.ones(len(keys), bool).at[right].set(False, mode="drop")
         return (is_wrong & (similarities >= best)).sum()
 
     return _in_blocks(rank, (queries, positives))
@@ -143,8 +157,12 @@ def _in_blocks(function: Callable, rows: Array | tuple[Array, ...]):
 
 
 def _check(queries: Array, keys: Array) -> None:
-    if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
+    if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or not len(keys):
         raise ValueError(
             f"queries and keys must have the shapes [Q, D] and [N, D], got {queries.shape} and "
             f"{keys.shape}."
         )
+    for name, values in (("queries", queries), ("keys", keys)):
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise ValueError(f"{name} must be floating, got {values.dtype}; cast them to float32.")
+    refuse_explicit_mesh(queries=queries, keys=keys)

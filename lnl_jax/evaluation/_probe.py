@@ -4,8 +4,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+
+from lnl_jax._arguments import (
+    check_integer,
+    in_range,
+    read_classes,
+    refuse_explicit_mesh,
+)
 
 
 class LinearProbe(NamedTuple):
@@ -46,19 +54,20 @@ def fit_linear_probe(
 
     Args:
         features: ``[N, D]``.
-        labels: integers from 0 to K - 1, ``[N]``.
+        labels: integers from 0 to K - 1, ``[N]``; another one is allowed where the weight is 0.
         num_classes: K.
         l2: :math:`\lambda`, above 0; the bias is free.
-        weights: of the examples, ``[N]``, such as 0 for padding or the inverse size of the class;
-            all 1 by default.
-        max_iterations: of L-BFGS.
-        tolerance: the search stops where no entry of the gradient is larger.
+        weights: of the examples, at least 0, not all 0, ``[N]``, such as 0 for padding or the
+            inverse size of the class; all 1 by default.
+        max_iterations: of L-BFGS, at least 1.
+        tolerance: the search stops where no entry of the gradient is larger; at least 0.
 
     Returns:
-        The `LinearProbe`, in float32.
+        The `LinearProbe`, in float32; NaN where a label that counts is outside ``[0, K)``.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes or types do not fit, a number is out of range, or the arrays are
+            split over an Explicit axis of a mesh.
 
     Example:
         >>> features, labels = jnp.array([[-2.0], [-1.0], [1.0], [2.0]]), jnp.array([0, 0, 1, 1])
@@ -66,15 +75,24 @@ def fit_linear_probe(
         >>> probe_scores(probe, features).argmax(-1).tolist()
         [0, 0, 1, 1]
     """
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
+    if features.ndim != 2 or not len(features) or not jnp.issubdtype(features.dtype, jnp.floating):
         raise ValueError(
-            f"features must have the shape [N, D] and labels [N], got {features.shape} and "
-            f"{labels.shape}."
+            f"features must be floating of shape [N, D], got {features.dtype} of shape "
+            f"{features.shape}."
         )
-    weights = jnp.ones(labels.shape, jnp.float32) if weights is None else weights
-    if weights.shape != labels.shape:
-        raise ValueError(f"weights must have the shape {labels.shape}, got {weights.shape}.")
-    weights = weights / weights.sum()
+    labels = read_classes("labels", labels, features.shape[:1])
+    check_integer("num_classes", num_classes)
+    if not isinstance(max_iterations, jax.Array):
+        check_integer("max_iterations", max_iterations)
+    tolerance = in_range("tolerance", tolerance, jnp.dtype(jnp.float32), at_least=0)
+    l2 = in_range("l2", l2, jnp.dtype(jnp.float32), above=0, below=jnp.inf)
+    weights = _read_weights(weights, labels.shape)
+    refuse_explicit_mesh(features=features, labels=labels, weights=weights)
+    outside = (labels < 0) | (labels >= num_classes)
+    counts = weights != 0
+    # A negative label would be taken for one that counts from the last class.
+    labels = jnp.where(outside, 0, labels).astype(jnp.int32)
+    weights = jnp.where(outside & counts, jnp.nan, weights / weights.sum())
     features = features.astype(jnp.float32)
 
     def objective(params: tuple[Array, Array]) -> Array:
@@ -106,6 +124,16 @@ def fit_linear_probe(
     return LinearProbe(*params, value, optax.tree.norm(grad, ord="inf"))
 
 
+def _read_weights(weights: Array | None, shape: tuple[int, ...]) -> Array:
+    if weights is None:
+        return jnp.ones(shape, jnp.float32)
+    if np.shape(weights) != shape:
+        raise ValueError(f"weights must have the shape {shape}, got {np.shape(weights)}.")
+    if isinstance(weights, np.ndarray) and not weights.any():
+        raise ValueError("weights must not all be 0: no example would count.")
+    return in_range("weights", weights, jnp.dtype(jnp.float32), at_least=0, below=jnp.inf)
+
+
 def probe_scores(probe: LinearProbe, features: Array) -> Array:
     """The scores of a linear probe.
 
@@ -115,5 +143,13 @@ def probe_scores(probe: LinearProbe, features: Array) -> Array:
 
     Returns:
         ``[N, K]``, float32.
+
+    Raises:
+        ValueError: if the features have another width than those of the probe.
     """
+    if features.ndim != 2 or features.shape[1] != len(probe.kernel):
+        raise ValueError(
+            f"features must have the shape [N, {len(probe.kernel)}], as those of the probe; got "
+            f"{features.shape}."
+        )
     return features.astype(jnp.float32) @ probe.kernel + probe.bias[None]

@@ -1,5 +1,6 @@
 """Classification without training: the class whose descriptions are most similar."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -8,13 +9,14 @@ def class_embeddings(texts: Array) -> Array:
     """One direction per class from several descriptions: the normalised mean of unit vectors.
 
     Args:
-        texts: embeddings of P descriptions of each of K classes, of any norm, ``[K, P, D]``.
+        texts: embeddings of P descriptions of each of K classes, of any norm, ``[K, P, D]``. One
+            of norm 0 has no direction: it stays 0, with gradient 0, as does a mean of norm 0.
 
     Returns:
         Of unit norm, ``[K, D]``, float32.
 
     Raises:
-        ValueError: if `texts` has not three dimensions.
+        ValueError: if `texts` is not floating or has not three dimensions.
 
     Example:
         >>> class_embeddings(jnp.array([[[2.0, 0.0], [5.0, 0.0]]])).tolist()
@@ -24,8 +26,10 @@ def class_embeddings(texts: Array) -> Array:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
         (ICML 2021), section 3.1.4, the ensemble over prompts.
     """
-    if texts.ndim != 3:
-        raise ValueError(f"texts must have the shape [K, P, D], got {texts.shape}.")
+    if texts.ndim != 3 or not texts.shape[1] or not jnp.issubdtype(texts.dtype, jnp.floating):
+        raise ValueError(
+            f"texts must be floating of shape [K, P, D], got {texts.dtype} of shape {texts.shape}."
+        )
     return _unit(_unit(texts.astype(jnp.float32)).mean(1))
 
 
@@ -33,7 +37,7 @@ def zero_shot_scores(images: Array, classes: Array) -> Array:
     """Cosine similarities of images to classes.
 
     Args:
-        images: embeddings of any norm, ``[N, D]``.
+        images: embeddings of any norm, ``[N, D]``; one of norm 0 scores 0, with gradient 0.
         classes: from `class_embeddings`, ``[K, D]``.
 
     Returns:
@@ -55,5 +59,9 @@ def zero_shot_scores(images: Array, classes: Array) -> Array:
 
 
 def _unit(vectors: Array) -> Array:
-    norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / jnp.where(norms > 0, norms, 1)
+    # The squares of very small or large rows would be 0 or infinite.
+    size = jax.lax.stop_gradient(jnp.abs(vectors).max(-1, keepdims=True))
+    nothing = size == 0
+    vectors = vectors / jnp.where(nothing, 1, size)
+    squares = jnp.where(nothing, 1, jnp.square(vectors).sum(-1, keepdims=True))
+    return jnp.where(nothing, 0, vectors * jax.lax.rsqrt(squares))

@@ -15,7 +15,7 @@ from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
 from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP, LaneMLP
-from lnl_jax.models.projector import ProjectedEncoder, Projector, TwoTower
+from lnl_jax.models.projection_head import ProjectedEncoder, ProjectionHead, TwoTower
 from lnl_jax.models.resnet import (
     ResNet,
     plain_stem,
@@ -38,7 +38,7 @@ __all__ = [
     "LoadedCLIP",
     "ModifiedResNet",
     "ProjectedEncoder",
-    "Projector",
+    "ProjectionHead",
     "ResNet",
     "TextTower",
     "TwoTower",

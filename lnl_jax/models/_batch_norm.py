@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from lnl_jax.models._checks import check_mask
+from lnl_jax.models._checks import check_mask, check_normalization
 
 
 class BatchNorm(nn.Module):
@@ -16,8 +16,8 @@ class BatchNorm(nn.Module):
     where the padding is unequal and is NaN where a device holds nothing else.
 
     Attributes:
-        momentum: weight of the old running statistics.
-        epsilon: added to the variance.
+        momentum: weight of the old running statistics, from 0 to 1.
+        epsilon: added to the variance, above 0.
         axis_name: of the devices, inside `pmap` and `shard_map` only.
 
     References:
@@ -32,6 +32,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool, mask: Array | None = None) -> Array:
         """The normalised inputs ``[B, ..., C]``, in their dtype."""
+        check_normalization(self.momentum, self.epsilon)
         channels = inputs.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
@@ -72,6 +73,8 @@ class BatchNorm(nn.Module):
             sums = jax.lax.psum(sums, self.axis_name)
         count, total, squares = sums
         mean = total / jnp.maximum(count, 1)
-        # Rounding must not make the difference negative.
-        var = jnp.maximum(squares / jnp.maximum(count, 1) - jnp.square(mean), 0)
+        var = squares / jnp.maximum(count, 1) - jnp.square(mean)
+        # Rounding must not make it negative; a maximum would halve the second slope where all
+        # inputs are equal.
+        var = var - jax.lax.stop_gradient(jnp.minimum(var, 0))
         return count, mean, var

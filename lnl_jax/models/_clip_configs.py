@@ -11,14 +11,20 @@ from lnl_jax.models.clip_resnet import ModifiedResNet
 Shapes = Mapping[str, tuple[int, ...]]
 ACTIVATIONS: dict[str, Activation] = {"gelu": gelu, "quick_gelu": quick_gelu}
 # What the transformers library takes where a configuration leaves it out.
-TEXT_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 8, "eos_token_id": 49407}
+TEXT_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 8}
 VISION_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 12}
+# The end of a text in OpenAI's vocabulary.
+USUAL_END = 49407
 
 # The settings of open_clip that this CLIP has, and those that are as here with these values.
 VISION_SETTINGS = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size")
-TEXT_SETTINGS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
+TEXT_SETTINGS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "eos_id")
 WITHOUT_EFFECT = ("patch_dropout", "hf_tokenizer_name", "tokenizer_kwargs")
-AS_HERE = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",)}
+AS_HERE = {
+    "pool_type": ("tok", "argmax", "eos"),
+    "pos_embed_type": ("learnable",),
+    "proj_type": ("linear",),
+}
 
 
 class Sizes(NamedTuple):
@@ -48,16 +54,15 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
             "depth": section.get("num_hidden_layers"),
             "hidden": section.get("intermediate_size"),
             "patch_size": section.get("patch_size"),
-            "image_size": section.get("image_size"),
             "vocabulary": section.get("vocab_size"),
             "context_length": section.get("max_position_embeddings"),
         }
         _agree(declared, found)
-    end = text["eos_token_id"]
+    image = sizes.image | {"image_size": _image_size(vision.get("image_size"), sizes.image)}
     return CLIP(
         VisionTower(
             sizes.embed_dim,
-            **sizes.image,
+            **image,
             heads=vision["num_attention_heads"],
             activation=_activation(vision["hidden_act"]),
             epsilon=vision.get("layer_norm_eps", 1e-5),
@@ -66,9 +71,7 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
             sizes.embed_dim,
             **sizes.text,
             heads=text["num_attention_heads"],
-            # Configurations from before this setting meant something hold 2; those texts end at
-            # the greatest id.
-            end_token=None if end == 2 else end,
+            end_token=_end_of_hugging_face(text.get("eos_token_id"), sizes.text["vocabulary"]),
             activation=_activation(text["hidden_act"]),
             epsilon=text.get("layer_norm_eps", 1e-5),
         ),
@@ -78,6 +81,50 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
 def _section(config: Mapping, name: str, defaults: Mapping) -> dict[str, Any]:
     # Where both are there, the second has the last word.
     return {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
+
+
+def _end_of_hugging_face(end: Any, vocabulary: int) -> int | None:
+    """The token that ends a text; None where it is the greatest id in the text."""
+    if end is None:
+        if vocabulary <= USUAL_END:
+            raise ValueError(
+                "config.json has no eos_token_id in its text_config, and a vocabulary of "
+                f"{vocabulary} tokens has not the usual {USUAL_END}: add the end of a text."
+            )
+        return USUAL_END
+    if isinstance(end, list) and len(end) == 1:
+        end = end[0]
+    # Configurations from before this setting meant something hold 2; those texts end at the
+    # greatest id.
+    return None if end == 2 else _end_token("eos_token_id", end, vocabulary)
+
+
+def _end_token(name: str, end: Any, vocabulary: int) -> int:
+    if not isinstance(end, int) or isinstance(end, bool) or not 0 <= end < vocabulary:
+        raise ValueError(
+            f"the configuration must have {name}, the token that ends a text, from 0 to "
+            f"{vocabulary - 1} in this vocabulary; got {end!r}."
+        )
+    return end
+
+
+def _image_size(declared: Any, found: Mapping[str, int]) -> int:
+    """Rows and columns; the weights only tell how many whole patches these have."""
+    size = _side(declared)
+    if size is None:
+        return found["image_size"]
+    whole = size // found["patch_size"] * found["patch_size"]
+    _agree({"image_size": whole}, found)
+    return size
+
+
+def _side(declared: Any) -> int | None:
+    """The side of a square, which some configurations give twice."""
+    if isinstance(declared, list | tuple):
+        if len(declared) != 2 or declared[0] != declared[1]:
+            raise ValueError(f"the configuration must have a square image_size, got {declared}.")
+        return declared[0]
+    return declared
 
 
 def _activation(name: str) -> Activation:
@@ -144,20 +191,22 @@ def open_clip_model(
         sizes,
     )
     heads = text.get("heads", sizes["width"] // 64)
-    tower = TextTower(embed_dim, **sizes, heads=heads, activation=activation)
+    end = None
+    if text.get("pool_type") == "eos":
+        end = _end_token("eos_id", text.get("eos_id"), sizes["vocabulary"])
+    tower = TextTower(embed_dim, **sizes, heads=heads, end_token=end, activation=activation)
     if "visual.layer1.0.conv1.weight" in shapes:
         return CLIP(_resnet(shapes, embed_dim, vision, settings.get("attnpool_heads")), tower)
     found = _open_clip_images(shapes)
     _agree(_declared(vision), found)
+    found["image_size"] = _image_size(vision.get("image_size"), found)
     heads = found["width"] // (vision.get("head_width") or 64)
     return CLIP(VisionTower(embed_dim, **found, heads=heads, activation=activation), tower)
 
 
 def _declared(vision: Mapping) -> dict[str, Any]:
     names = {"width": "width", "depth": "layers", "patch_size": "patch_size"}
-    return {ours: vision.get(theirs) for ours, theirs in names.items()} | {
-        "image_size": vision.get("image_size")
-    }
+    return {ours: vision.get(theirs) for ours, theirs in names.items()}
 
 
 def _open_clip_texts(shapes: Shapes) -> dict[str, int]:
@@ -191,7 +240,7 @@ def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, heads: int | None) 
     }
     layers = vision.get("layers")
     declared = {
-        "image_size": vision.get("image_size"),
+        "image_size": _side(vision.get("image_size")),
         "blocks": None if layers is None else tuple(layers),
         "width": vision.get("width"),
     }

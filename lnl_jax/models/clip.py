@@ -3,11 +3,12 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from lnl_jax.models._checks import check_images, check_size
+from lnl_jax.models._checks import check_end_token, check_ids, check_images, check_size
 from lnl_jax.models._transformer import (
     Activation,
     Blocks,
@@ -29,7 +30,8 @@ class VisionTower(nn.Module):
 
     Attributes:
         embed_dim: of the result.
-        image_size: rows and columns, a multiple of `patch_size`.
+        image_size: rows and columns; what is less than a whole patch, on the right and at the
+            bottom, is not seen.
         patch_size: sides of a patch.
         width: of the tokens.
         depth: blocks.
@@ -82,7 +84,8 @@ class VisionTower(nn.Module):
         patches = Patches(
             self.width, self.patch_size, use_bias=False, dtype=self.dtype, name="embedding"
         )
-        tokens = LayerNorm(self.epsilon, name="norm_pre")(patches(images))
+        seen = self.image_size // self.patch_size * self.patch_size
+        tokens = LayerNorm(self.epsilon, name="norm_pre")(patches(images[:, :seen, :seen]))
         tokens = _blocks(self, causal=False)(tokens)
         return _projected(self, "norm_post", tokens[:, 0])
 
@@ -140,10 +143,13 @@ class TextTower(nn.Module):
                 nothing.
 
         Returns:
-            ``[B, embed_dim]``, float32.
+            ``[B, embed_dim]``, float32; NaN for a text without its `end_token`, where the ids are
+            traced and cannot be looked at.
 
         Raises:
-            ValueError: if the ids have another shape or type, or the heads do not divide the width.
+            ValueError: if the ids have another shape or type, the heads do not divide the width, or
+                `end_token` is outside the vocabulary; outside of compiled programs also if an id is
+                outside the vocabulary, or a text has no `end_token`.
         """
         if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
             raise ValueError(
@@ -155,6 +161,9 @@ class TextTower(nn.Module):
                 f"ids must be of 1 to {self.context_length} tokens, the context length, got the "
                 f"shape {ids.shape}; give the tokenizer this context_length."
             )
+        if not (self.is_initializing() or isinstance(ids, jax.core.Tracer)):
+            check_ids(ids, self.vocabulary, self.end_token)
+        check_end_token(self.end_token, self.vocabulary)
         embed = nn.Embed(
             self.vocabulary,
             self.width,
@@ -167,7 +176,10 @@ class TextTower(nn.Module):
         tokens = embed(ids) + positions[: ids.shape[1]].astype(self.dtype)[None]
         tokens = _blocks(self, causal=True)(tokens)
         end = ids if self.end_token is None else (ids == self.end_token).astype(jnp.int32)
-        return _projected(self, "norm", tokens[jnp.arange(len(ids)), end.argmax(1)])
+        embedding = _projected(self, "norm", tokens[jnp.arange(len(ids)), end.argmax(1)])
+        if self.end_token is None:
+            return embedding
+        return jnp.where(end.any(1)[:, None], embedding, jnp.nan)
 
 
 def _blocks(tower: VisionTower | TextTower, *, causal: bool) -> Blocks:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ IN_A_FOLDER = (
     ("model.safetensors.index.json", "config.json"),
 )
 LISTED = 40
+# What torch.nn.DataParallel, torch.compile and training frameworks put before every name.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 TO_FETCH = (
     "Nothing is downloaded. Fetch into a folder, and give its path, either model.safetensors, "
@@ -62,7 +65,9 @@ def load_clip(
     it tells the heads, the activation and the end of a text. Without the latter, as with converted
     weights of OpenAI, heads are 64 wide, and `activation` is to be given. Parameters become
     float32. Constants such as `position_ids` are skipped; everything else in the file has to be a
-    parameter of the model, and every parameter of the model in the file.
+    parameter of the model, and every parameter of the model in the file. Where all names begin with
+    ``module.``, ``_orig_mod.`` or ``model.``, as wrappers of PyTorch leave them, this is stripped,
+    with a warning that says so.
 
     Args:
         path: a `.safetensors` file, or a folder with ``open_clip_model.safetensors``,
@@ -75,8 +80,9 @@ def load_clip(
 
     Raises:
         FileNotFoundError: if there is no such file, or no weights in the folder.
-        ValueError: if the file is incomplete, a pickle, or of another architecture; a name that is
-            missing or left over is listed.
+        ValueError: if the file is incomplete, a pickle, or of another architecture, where names
+            that are missing or left over are listed; or if the end of a text is not told, or is
+            outside the vocabulary.
 
     Example:
         >>> load_clip("no/such/folder")  # doctest: +ELLIPSIS
@@ -85,13 +91,26 @@ def load_clip(
         FileNotFoundError: no CLIP weights at no/such/folder. Nothing is downloaded. Fetch into ...
     """
     weights, config = _located(path)
-    tensors = _read(weights)
+    tensors = _unwrapped(_read(weights), weights)
     if config is not None:
         config = _json(config)
     try:
         return _loaded(tensors, config, activation)
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
+
+
+def _unwrapped(tensors: dict[str, np.ndarray], weights: Path) -> dict[str, np.ndarray]:
+    stripped = ""
+    while tensors:
+        prefix = next((one for one in WRAPPERS if all(n.startswith(one) for n in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        stripped += prefix
+    if stripped:
+        warnings.warn(f"{weights}: all names begin with {stripped!r}, stripped.", stacklevel=3)
+    return tensors
 
 
 def _loaded(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lnl_jax.models._checks import check_ids
 from lnl_jax.models.clip import CLIP
 from lnl_jax.models.clip_tokenizer import Tokenize
 
@@ -50,8 +51,9 @@ def zero_shot_weights(
         ``[D, K]``, float32, columns of length 1; `lnl_jax.evaluation` has classes as rows.
 
     Raises:
-        ValueError: if there are no names or templates, a template has no ``{}``, the vocabulary is
-            larger than that of the tower, or the cache is of other names, templates or weights.
+        ValueError: if there are no names or templates, a template has no ``{}``, a token is outside
+            the vocabulary of the tower, a text has no end token, or the cache is of other names,
+            templates or weights.
 
     References:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
@@ -61,11 +63,8 @@ def zero_shot_weights(
     # One template after the other, each with all names.
     texts = [template.replace("{}", name) for template in templates for name in class_names]
     ids = np.asarray(tokenize(texts))
-    if ids.max() >= model.text.vocabulary:
-        raise ValueError(
-            f"token {ids.max()} is beyond the {model.text.vocabulary} of the text tower: the "
-            "tokenizer is that of another checkpoint."
-        )
+    # Here, because the tower runs in a compiled program.
+    check_ids(ids, model.text.vocabulary, model.text.end_token)
     params = variables["params"]["text"]
     if cache is None:
         return _embedded(model, params, ids, len(templates))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from lnl_jax.models._checks import check_images
+from lnl_jax.models._checks import check_images, check_sizes
 from lnl_jax.models._convolution import convolution
 from lnl_jax.models._head import head
 
@@ -54,8 +54,10 @@ class ConvNet(nn.Module):
             ``[B, K]``, float32.
 
         Raises:
-            ValueError: if the images have another shape or type, or are too small for the depth.
+            ValueError: if the images have another shape or type, or are too small for the depth, or
+                a size is less than 1.
         """
+        check_sizes(num_classes=self.num_classes, width=self.width, depth=self.depth)
         check_images(images)
         if min(images.shape[1:3]) < 2**self.depth:
             raise ValueError(

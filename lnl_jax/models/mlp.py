@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from lnl_jax.models._checks import check_sizes
+
 
 class MLP(nn.Module):
     """Dense layers with an activation between them, and scores at the end.
@@ -37,6 +39,7 @@ class MLP(nn.Module):
 
         `train` and `mask` change nothing; every model takes them.
         """
+        _check(self.num_classes, self.hidden, inputs)
         outputs = inputs.reshape(inputs.shape[0], -1)
         for width in self.hidden:
             outputs = self.activation(_dense(width, outputs.shape[-1])(outputs))
@@ -70,10 +73,20 @@ class LaneMLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Scores ``[K, B]`` for inputs ``[features, B]``."""
+        _check(self.num_classes, self.hidden, inputs)
         outputs = inputs
         for width in self.hidden:
             outputs = self.activation(_LaneDense(width)(outputs))
         return _LaneDense(self.num_classes)(outputs)
+
+
+def _check(num_classes: int, hidden: Sequence[int], inputs: Array) -> None:
+    check_sizes(num_classes=num_classes, hidden=tuple(hidden))
+    if inputs.ndim < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(
+            "inputs must be floating, with an axis of examples and one of features, got "
+            f"{inputs.dtype} of shape {inputs.shape}."
+        )
 
 
 class _LaneDense(nn.Module):

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import Array
 
 from lnl_jax.models._batch_norm import BatchNorm
-from lnl_jax.models._checks import check_images
+from lnl_jax.models._checks import check_images, check_sizes
 from lnl_jax.models._convolution import convolution
 from lnl_jax.models._head import head
 
@@ -134,8 +134,10 @@ class ResNet(nn.Module):
             ``[B, K]``, or ``[B, D]`` features; float32.
 
         Raises:
-            ValueError: if the images or the mask have another shape or type.
+            ValueError: if the images or the mask have another shape or type, or a size is less than
+                1.
         """
+        check_sizes(num_classes=self.num_classes, width=self.width, blocks=tuple(self.blocks))
         check_images(images)
 
         def layer(features: int, size: int, stride: int) -> Layer:

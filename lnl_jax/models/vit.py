@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from lnl_jax.models._checks import check_images
+from lnl_jax.models._checks import check_images, check_sizes
 from lnl_jax.models._head import head
 from lnl_jax.models._transformer import Activation, Blocks, LayerNorm, Patches, gelu
 
@@ -62,6 +62,14 @@ class ViT(nn.Module):
 
     def setup(self) -> None:
         """The layers."""
+        check_sizes(
+            num_classes=self.num_classes,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            patch_size=self.patch_size,
+            mlp_ratio=self.mlp_ratio,
+        )
         self.embedding = Patches(self.width, self.patch_size, self.class_token, dtype=self.dtype)
         hidden = self.mlp_ratio * self.width
         self.blocks = Blocks(self.depth, self.heads, hidden, self.activation, dtype=self.dtype)

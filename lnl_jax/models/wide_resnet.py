@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from lnl_jax._arguments import check_range
 from lnl_jax.models._batch_norm import BatchNorm
-from lnl_jax.models._checks import check_images
+from lnl_jax.models._checks import check_images, check_sizes
 from lnl_jax.models._convolution import convolution
 from lnl_jax.models._head import head
 
@@ -49,6 +50,8 @@ class WideResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, mask: Array | None = None) -> Array:
         """Scores ``[B, K]``, float32, for images ``[B, H, W, C]``; arguments as of `ResNet`."""
+        check_sizes(num_classes=self.num_classes, blocks=self.blocks, widen=self.widen)
+        check_range("dropout", self.dropout, at_least=0, below=1)
         check_images(images)
 
         def activate(inputs: Array) -> Array:

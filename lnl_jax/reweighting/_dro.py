@@ -6,7 +6,6 @@ uniform weights 1/n. ``B`` is the batch size, ``n`` how many of its examples are
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -16,6 +15,7 @@ from lnl_jax.reweighting._worst_weights import (
     cvar,
     kl_ball,
     kl_penalty,
+    kl_penalty_weights,
     read_batch,
     read_scalar,
     weigh,
@@ -60,7 +60,7 @@ def kl_dro_weights(losses: Array, *, temperature: ArrayLike, where: Array | None
     """
     batch = read_batch(losses, where)
     temperature = read_scalar("temperature", temperature, batch, above=0, below=math.inf)
-    return weigh(batch, kl_penalty(batch, temperature).weights, temperature).public
+    return weigh(batch, kl_penalty_weights(batch, temperature), temperature).public
 
 
 def kl_dro_value(losses: Array, *, temperature: ArrayLike, where: Array | None = None) -> Array:
@@ -76,9 +76,9 @@ def kl_dro_value(losses: Array, *, temperature: ArrayLike, where: Array | None =
 
     Returns:
         A scalar, in the dtype of `losses`, between their mean and their maximum. The gradient with
-        respect to `losses` is :func:`kl_dro_weights`, which is held (Danskin), and with respect to
-        `temperature` it is :math:`-\mathrm{KL}(w \,\|\, 1/n)`. NaN where an included loss is not
-        finite; 0 where all are masked.
+        respect to `losses` is :func:`kl_dro_weights` (Danskin), and with respect to `temperature`
+        it is :math:`-\mathrm{KL}(w \,\|\, 1/n)`; the Hessian is the derivative of these. NaN where
+        an included loss is not finite; 0 where all are masked.
 
     Raises:
         ValueError: as :func:`kl_dro_weights`.
@@ -92,16 +92,9 @@ def kl_dro_value(losses: Array, *, temperature: ArrayLike, where: Array | None =
     """
     batch = read_batch(losses, where)
     temperature = read_scalar("temperature", temperature, batch, above=0, below=math.inf)
-    worst = kl_penalty(batch, temperature)
-    weights = weigh(batch, worst.weights, temperature).weights
-    moving = jnp.vdot(weights, _without_value(batch.losses))
-    moving -= worst.divergence * _without_value(temperature)
-    return (worst.value + moving).astype(batch.dtype)
-
-
-def _without_value(x: Array) -> Array:
-    """Zero, with the gradient of x."""
-    return x - jax.lax.stop_gradient(x)
+    value = kl_penalty(batch, temperature)
+    value = jnp.where(batch.broken | jnp.isnan(temperature), jnp.nan, value)
+    return jnp.where(batch.given.any(), value, 0).astype(batch.dtype)
 
 
 def kl_ball_weights(losses: Array, *, radius: ArrayLike, where: Array | None = None) -> Array:
@@ -155,8 +148,10 @@ def kl_ball_value(losses: Array, *, radius: ArrayLike, where: Array | None = Non
         where: boolean, the examples to include, ``[B]``.
 
     Returns:
-        A scalar, in the dtype of `losses`. Its gradient is the weights, which are held (Danskin);
-        none flows to `radius`. NaN where an included loss is not finite; 0 where all are masked.
+        A scalar, in the dtype of `losses`. Its gradient is the weights (Danskin), its Hessian their
+        derivative; none flows to `radius`. Where losses tie so that several weights are worst,
+        it is those that treat equal losses alike. NaN where an included loss is not finite; 0
+        where all are masked.
 
     Raises:
         ValueError: as :func:`kl_ball_weights`.
@@ -226,8 +221,10 @@ def chi2_ball_value(losses: Array, *, radius: ArrayLike, where: Array | None = N
         where: boolean, the examples to include, ``[B]``.
 
     Returns:
-        A scalar, in the dtype of `losses`. Its gradient is the weights, which are held (Danskin);
-        none flows to `radius`. NaN where an included loss is not finite; 0 where all are masked.
+        A scalar, in the dtype of `losses`. Its gradient is the weights (Danskin), its Hessian their
+        derivative; none flows to `radius`. Where losses tie so that several weights are worst,
+        it is those that treat equal losses alike. NaN where an included loss is not finite; 0
+        where all are masked.
 
     Raises:
         ValueError: as :func:`chi2_ball_weights`.
@@ -292,8 +289,10 @@ def cvar_value(losses: Array, *, fraction: ArrayLike, where: Array | None = None
         where: boolean, the examples to include, ``[B]``.
 
     Returns:
-        A scalar, in the dtype of `losses`. Its gradient is the weights, which are held (Danskin);
-        none flows to `fraction`. NaN where an included loss is not finite; 0 where all are masked.
+        A scalar, in the dtype of `losses`. Its gradient is the weights (Danskin), its Hessian their
+        derivative; none flows to `fraction`. Where losses tie so that several weights are worst,
+        it is those that treat equal losses alike. NaN where an included loss is not finite; 0
+        where all are masked.
 
     Raises:
         ValueError: as :func:`cvar_weights`.

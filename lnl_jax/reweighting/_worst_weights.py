@@ -1,6 +1,7 @@
 """The worst weights of the examples of a batch, and what the functions that use them share.
 
-All is computed on values, without gradients. ``B`` is the batch size.
+The weights move with the losses: their derivative is the second one of the value, of which the
+first is the weights themselves (Danskin). Public weights are held. ``B`` is the batch size.
 """
 
 import dataclasses
@@ -81,11 +82,23 @@ class Weighted(NamedTuple):
 
     @property
     def public(self) -> Array:
-        return self.weights.astype(self.batch.dtype)
+        return jax.lax.stop_gradient(self.weights).astype(self.batch.dtype)
 
     @property
     def value(self) -> Array:
-        return (self.weights * self.batch.losses).sum().astype(self.batch.dtype)
+        return _weighted_sum(self.weights, self.batch.losses).astype(self.batch.dtype)
+
+
+@jax.custom_jvp
+def _weighted_sum(weights: Array, losses: Array) -> Array:
+    """At a maximum: what the weights add to the slope is 0, but not what they add to its slope."""
+    return (weights * losses).sum()
+
+
+@_weighted_sum.defjvp
+def _weighted_sum_jvp(primals, tangents):
+    weights, _ = primals
+    return _weighted_sum(*primals), (weights * tangents[1]).sum()
 
 
 def weigh(batch: Batch, weights: Array, hyperparameter: Array) -> Weighted:
@@ -94,48 +107,95 @@ def weigh(batch: Batch, weights: Array, hyperparameter: Array) -> Weighted:
     return Weighted(batch, jnp.where(batch.given, weights, 0))
 
 
-class Penalised(NamedTuple):
-    """The maximum of the weighted mean less the price, where it is taken, and the divergence there.
-
-    Attributes:
-        weights: ``[B]``.
-        value: a scalar.
-        divergence: from the uniform weights, a scalar.
-    """
-
-    weights: Array
-    value: Array
-    divergence: Array
+def kl_penalty(batch: Batch, temperature: Array) -> Array:
+    """The maximum over the simplex of the weighted mean less a KL penalty."""
+    return _kl_penalty(batch, temperature)
 
 
-def kl_penalty(batch: Batch, temperature: Array) -> Penalised:
-    """The maximum over the simplex with a KL penalty."""
-    batch, temperature = jax.lax.stop_gradient((batch, temperature))
-    gaps, largest, spread = _below_the_largest(batch)
-    limits = jnp.finfo(gaps.dtype)
-    # Beyond these the weights are uniform, or all on the maximum, to rounding; within them no gap
-    # is lost when it is divided.
-    highest = jnp.where(spread > 0, spread, 1) / float(limits.eps)
-    temperature = jnp.clip(temperature, float(limits.tiny), highest)
+@jax.custom_jvp
+def _kl_penalty(batch: Batch, temperature: Array) -> Array:
+    gaps, largest, _ = _below_the_largest(batch)
+    temperature = _between_extremes(batch, temperature)
     scaled = gaps / temperature
-    weights = jax.nn.softmax(scaled, where=batch.included)
     mean = jnp.exp(scaled).mean(where=batch.included)
     # Near 1 the logarithm would lose what the temperature then multiplies.
     below = jnp.expm1(scaled).mean(where=batch.included)
     log_mean = jnp.where(mean > 0.5, jnp.log1p(below), jnp.log(mean))
+    return largest + temperature * log_mean
+
+
+@_kl_penalty.defjvp
+def _kl_penalty_jvp(primals, tangents):
+    batch, temperature = primals
+    batch_dot, temperature_dot = tangents
+    scaled = _penalised_scores(batch, temperature)
+    weights = jnp.where(batch.given, jax.nn.softmax(scaled, where=batch.included), 0)
     divergence = _kl_from_uniform(scaled, batch.included)
-    return Penalised(weights, largest + temperature * log_mean, divergence)
+    slope = jnp.vdot(weights, batch_dot.losses) - divergence * temperature_dot
+    return _kl_penalty(batch, temperature), slope
+
+
+def kl_penalty_weights(batch: Batch, temperature: Array) -> Array:
+    """Where :func:`kl_penalty` takes its maximum, ``[B]``."""
+    return jax.nn.softmax(_penalised_scores(batch, temperature), where=batch.included)
+
+
+def _penalised_scores(batch: Batch, temperature: Array) -> Array:
+    gaps, _, _ = _below_the_largest(batch)
+    return gaps / _between_extremes(batch, temperature)
+
+
+def _between_extremes(batch: Batch, temperature: Array) -> Array:
+    """Beyond them the weights are uniform, or all on the maximum, to rounding.
+
+    Within them no gap is lost when it is divided.
+    """
+    _, _, spread = _below_the_largest(batch)
+    limits = jnp.finfo(spread.dtype)
+    highest = jnp.where(spread > 0, spread, 1) / float(limits.eps)
+    return jnp.clip(temperature, float(limits.tiny), highest)
 
 
 def kl_ball(batch: Batch, radius: Array) -> Array:
     """The maximiser over the simplex within a KL ball around the uniform weights, ``[B]``."""
-    return _kl_ball(*jax.lax.stop_gradient((_unit_gaps(batch), batch.included, radius)))
+    radius = jax.lax.stop_gradient(radius)
+    return _kl_ball(batch.losses, batch.included, radius)[0]
+
+
+@jax.custom_jvp
+def _kl_ball(losses: Array, included: Array, radius: Array) -> tuple[Array, Array]:
+    """The weights, a softmax, and its inverse temperature; 0 where they do not move."""
+    gaps, spread = _unit_gaps(losses, included)
+    weights, inverse_temperature = _bisected(gaps, included, radius)
+    return weights, inverse_temperature / jnp.where(spread > 0, spread, 1)
+
+
+@_kl_ball.defjvp
+def _kl_ball_jvp(primals, tangents):
+    r"""By the implicit function theorem.
+
+    :math:`d \log w = \beta\, d\ell + \ell\, d\beta` up to a constant, and the divergence stays
+    for :math:`d\beta = -\beta\, \mathrm{cov}(\ell, d\ell) / \mathrm{var}(\ell)`.
+    """
+    losses, included, _ = primals
+    weights, inverse_temperature = _kl_ball(*primals)
+    gaps, spread = _unit_gaps(losses, included)
+    gaps -= jnp.vdot(weights, gaps)
+    moved = jnp.where(included, tangents[0], 0)
+    moved -= jnp.vdot(weights, moved)
+    variance = jnp.vdot(weights, gaps**2)
+    ratio = jnp.vdot(weights, gaps * moved) / jnp.where(variance > 0, variance, 1)
+    change = inverse_temperature * weights * (moved - ratio * gaps)
+    return (weights, inverse_temperature), (
+        change,
+        -inverse_temperature * ratio / jnp.where(spread > 0, spread, 1),
+    )
 
 
 # Control flow is compiled afresh at every eager call unless the function around it is jitted.
 @jax.jit
-def _kl_ball(gaps: Array, included: Array, radius: Array) -> Array:
-    """A softmax whose inverse temperature is found by bisection of its logarithm."""
+def _bisected(gaps: Array, included: Array, radius: Array) -> tuple[Array, Array]:
+    """The weights, and the inverse temperature found by bisection of its logarithm."""
     limits = jnp.finfo(gaps.dtype)
 
     def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -155,7 +215,8 @@ def _kl_ball(gaps: Array, included: Array, radius: Array) -> Array:
     tied = included & (gaps == 0)
     share = 1 / tied.sum().astype(gaps.dtype)
     saturated = radius >= jnp.log(included.sum().astype(gaps.dtype) * share)
-    return jnp.where(saturated, jnp.where(tied, share, 0), weights)
+    weights = jnp.where(saturated, jnp.where(tied, share, 0), weights)
+    return weights, jnp.where(saturated, 0, inverse_temperature)
 
 
 def _kl_from_uniform(scores: Array, included: Array) -> Array:
@@ -166,16 +227,43 @@ def _kl_from_uniform(scores: Array, included: Array) -> Array:
     """
     mass = jnp.exp(scores)
     ratio = mass / mass.mean(where=included)
-    return (jax.scipy.special.xlogy(ratio, ratio) - (ratio - 1)).mean(where=included)
+    # Not `xlogy`, whose slope at 0 is infinite.
+    log_ratio = jnp.log(jnp.where(ratio > 0, ratio, 1))
+    return (ratio * log_ratio - (ratio - 1)).mean(where=included)
 
 
 def chi2_ball(batch: Batch, radius: Array) -> Array:
     """The maximiser over the simplex within a chi-squared ball around uniform weights, ``[B]``."""
-    return _chi2_ball(*jax.lax.stop_gradient((_unit_gaps(batch), batch.included, radius)))
+    return _chi2_ball(batch.losses, batch.included, jax.lax.stop_gradient(radius))
+
+
+@jax.custom_jvp
+def _chi2_ball(losses: Array, included: Array, radius: Array) -> Array:
+    return _without_negative_weights(_unit_gaps(losses, included)[0], included, radius)
+
+
+@_chi2_ball.defjvp
+def _chi2_ball_jvp(primals, tangents):
+    """On the support they are a constant plus the offset of the losses at a constant length."""
+    losses, included, _ = primals
+    weights = _chi2_ball(*primals)
+    gaps, spread = _unit_gaps(losses, included)
+    support = included & (weights > 0)
+    size = support.sum().astype(gaps.dtype)
+
+    def offset(values: Array) -> Array:
+        values = jnp.where(support, values, 0)
+        return jnp.where(support, values - values.sum() / size, 0)
+
+    tilt, gaps, moved = offset(weights), offset(gaps), offset(tangents[0])
+    length, square = jnp.vdot(tilt, tilt), jnp.vdot(gaps, gaps)
+    slope = jnp.vdot(tilt, gaps) / jnp.where(square > 0, square * spread, 1)
+    along = jnp.vdot(tilt, moved) / jnp.where(length > 0, length, 1)
+    return weights, slope * (moved - along * tilt)
 
 
 @jax.jit
-def _chi2_ball(gaps: Array, included: Array, radius: Array) -> Array:
+def _without_negative_weights(gaps: Array, included: Array, radius: Array) -> Array:
     r"""Without the bounds at 0 the maximiser is linear in the gaps, in closed form.
 
     What that makes negative is left out, until nothing is. The threshold :math:`\eta`, below which
@@ -223,16 +311,23 @@ def cvar(batch: Batch, fraction: Array) -> Array:
     return jnp.where(above, 1, jnp.where(tied, remainder, 0)) / sharing
 
 
-def _unit_gaps(batch: Batch) -> Array:
-    """The losses from -1, the smallest, to 0, the largest and the masked; 0 if all are equal."""
-    gaps, _, spread = _below_the_largest(batch)
-    return jnp.where(spread > 0, gaps / spread, 0)
+def _unit_gaps(losses: Array, included: Array) -> tuple[Array, Array]:
+    """The losses from -1, the smallest, to 0, the largest and the masked; 0 if all are equal.
+
+    And the spread that they are divided by, which is held, as only their ratios matter.
+    """
+    gaps, _, spread = _relative(losses, included)
+    return jnp.where(spread > 0, gaps / jnp.where(spread > 0, spread, 1), 0), spread
 
 
 def _below_the_largest(batch: Batch) -> tuple[Array, Array, Array]:
     """Each loss minus the largest, 0 for the masked, ``[B]``; the largest; the spread."""
-    largest = batch.losses.max(where=batch.included, initial=-jnp.inf)
-    gaps = jnp.where(batch.included, batch.losses - largest, 0)
-    spread = -gaps.min()
+    return _relative(batch.losses, batch.included)
+
+
+def _relative(losses: Array, included: Array) -> tuple[Array, Array, Array]:
+    largest = jax.lax.stop_gradient(losses.max(where=included, initial=-jnp.inf))
+    gaps = jnp.where(included, losses - largest, 0)
+    spread = jax.lax.stop_gradient(-gaps.min())
     # Below the normal numbers, which XLA may flush, all losses are equal.
     return gaps, largest, jnp.where(spread >= float(jnp.finfo(gaps.dtype).tiny), spread, 0)

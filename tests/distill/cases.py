@@ -69,9 +69,11 @@ SQUARES = "a squared error to minus infinity is infinite"
 WEIGHT = {"ce_weight": 0.3}, {"ce_weight": -0.1}
 OBJECTIVES = {
     "distillation_kl": Objective(
-        distill.distillation_kl, kl, {"temperature": 2.0}, {"temperature": 0.0}
+        distill.labels.distillation_kl, kl, {"temperature": 2.0}, {"temperature": 0.0}
     ),
-    "distillation_mse": Objective(distill.distillation_mse, mse, *WEIGHT, "either", SQUARES),
-    "soft_cross_entropy": Objective(distill.soft_cross_entropy, soft_cross_entropy, {}, {}),
-    "projector_loss": Objective(distill.projector_loss, centred_mse, *WEIGHT, "classes", SQUARES),
+    "distillation_mse": Objective(distill.labels.distillation_mse, mse, *WEIGHT, "either", SQUARES),
+    "soft_cross_entropy": Objective(distill.labels.soft_cross_entropy, soft_cross_entropy, {}, {}),
+    "projector_loss": Objective(
+        distill.projectors.projector_loss, centred_mse, *WEIGHT, "classes", SQUARES
+    ),
 }

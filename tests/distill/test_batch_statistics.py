@@ -30,14 +30,14 @@ def batch_and_teacher():
 @jax.jit
 def gap_of(images):
     _, variables = batch_and_teacher()
-    _, found, wanted = distill.batch_norm_statistics(MODEL, variables, images)
-    return distill.batch_norm_gap(found, wanted)
+    _, found, wanted = distill.images.batch_norm_statistics(MODEL, variables, images)
+    return distill.images.batch_norm_gap(found, wanted)
 
 
 @pytest.mark.slow
 def test_a_teacher_finds_its_own_statistics_in_its_own_images():
     images, variables = batch_and_teacher()
-    scores, found, wanted = distill.batch_norm_statistics(MODEL, variables, images)
+    scores, found, wanted = distill.images.batch_norm_statistics(MODEL, variables, images)
     assert len(found) == len(wanted) == 1 + 2 + 3
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -49,7 +49,7 @@ def test_a_teacher_finds_its_own_statistics_in_its_own_images():
 @pytest.mark.slow
 def test_inputs_are_those_before_the_normalisation():
     images, variables = batch_and_teacher()
-    _, inputs = distill.batch_norm_inputs(MODEL, variables, images)
+    _, inputs = distill.images.batch_norm_inputs(MODEL, variables, images)
     first = variables["params"]["Conv_0"]["kernel"]
     expected = jax.lax.conv_general_dilated(
         images, first, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -80,12 +80,12 @@ def test_normalisations_are_seen_inside_modules_and_none_is_named(rng):
         collection: {"inner": {"norm": of}, "last": of}
         for collection, of in {"params": norm, "batch_stats": running}.items()
     }
-    _, inputs = distill.batch_norm_inputs(Nested(), variables, images)
+    _, inputs = distill.images.batch_norm_inputs(Nested(), variables, images)
     assert list(inputs) == ["inner/norm", "last"]
     np.testing.assert_array_equal(inputs["inner/norm"], 2 * images)
     between = (2 * images - np.arange(4)) / np.sqrt(2 + 1e-5) + 1
     np.testing.assert_allclose(inputs["last"], between, rtol=1e-4, atol=1e-5)
-    _, found, wanted = distill.batch_norm_statistics(Nested(), variables, images)
+    _, found, wanted = distill.images.batch_norm_statistics(Nested(), variables, images)
     for (mean, var), values in zip(found, (2 * images, between), strict=True):
         np.testing.assert_allclose(mean, values.mean((0, 1)), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(var, values.var((0, 1)), rtol=1e-4, atol=1e-5)
@@ -93,4 +93,4 @@ def test_normalisations_are_seen_inside_modules_and_none_is_named(rng):
         np.testing.assert_array_equal((mean, var), (running["mean"], running["var"]))
     kernel = {"params": {"kernel": np.ones((4, 2), "f4")}}
     with pytest.raises(ValueError, match="must have batch normalisations, Dense has none"):
-        distill.batch_norm_inputs(nn.Dense(2, use_bias=False), kernel, images)
+        distill.images.batch_norm_inputs(nn.Dense(2, use_bias=False), kernel, images)

@@ -44,11 +44,16 @@ def with_gradient(case, logits, targets, labels, **settings):
 
 def test_every_objective_has_a_case():
     """What takes scores of a student and of a teacher is one."""
+    functions = {
+        name: getattr(part, name)
+        for part in (distill.labels, distill.projectors)
+        for name in part.__all__
+        if callable(getattr(part, name))
+    }
     takes_both = {
         name
-        for name in distill.__all__
-        if callable(getattr(distill, name))
-        and {"logits", "targets"} <= set(getattr(distill, name).__annotations__)
+        for name, function in functions.items()
+        if {"logits", "targets"} <= set(function.__annotations__)
     }
     assert takes_both == OBJECTIVES.keys()
 

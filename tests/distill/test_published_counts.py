@@ -21,11 +21,13 @@ def rn50():
 
 @pytest.mark.parametrize(("head_rank", "printed"), [(None, 1.5), (128, 0.8)])
 def test_the_sizes_that_hello_prints(rn50, head_rank, printed):
-    ranks = {distill.RN50_TARGETS: 8}
-    shapes = distill.projector_shapes(rn50, ranks, dim=1024, num_classes=1000, head_rank=head_rank)
+    ranks = {distill.projectors.RN50_TARGETS: 8}
+    shapes = distill.projectors.projector_shapes(
+        rn50, ranks, dim=1024, num_classes=1000, head_rank=head_rank
+    )
     assert len(shapes["encoder"]) == 48
-    assert distill.count_parameters(shapes["encoder"]) == 588_288
-    count = distill.count_parameters(shapes)
+    assert distill.projectors.count_parameters(shapes["encoder"]) == 588_288
+    count = distill.projectors.count_parameters(shapes)
     assert round(count / MEBI, 1) == printed
     # Scale and offset are counted besides.
     head = 1024 * 1000 if head_rank is None else 128 * (1024 + 1000)
@@ -33,6 +35,10 @@ def test_the_sizes_that_hello_prints(rn50, head_rank, printed):
 
 
 def test_the_matrices_of_the_transformer():
-    found = distill.lora_shapes(shapes_of(models.clip_vit_b32().image), {distill.VIT_TARGETS: 8})
+    found = distill.projectors.lora_shapes(
+        shapes_of(models.clip_vit_b32().image), {distill.projectors.VIT_TARGETS: 8}
+    )
     assert len(found) == 12 * 6
-    assert distill.count_parameters(found) == 12 * 8 * (4 * 2 * 768 + 2 * (768 + 4 * 768))
+    assert distill.projectors.count_parameters(found) == 12 * 8 * (
+        4 * 2 * 768 + 2 * (768 + 4 * 768)
+    )

@@ -65,8 +65,10 @@ def test_a_new_projector_is_zero_shot_classification(folder, name):
     embeddings, texts, scale = jax.jit(model.apply)(variables, prepared, jnp.asarray(ids))
     features = jax.jit(foundation.encode)(foundation.tower, images)
     np.testing.assert_allclose(features, embeddings, rtol=1e-4, atol=1e-5)
-    words = distill.unit(distill.unit(texts).reshape(3, len(TEMPLATES), -1).sum(1))
-    expected = scale * distill.unit(embeddings) @ words.T
+    words = distill.projectors.unit_rows(
+        distill.projectors.unit_rows(texts).reshape(3, len(TEMPLATES), -1).sum(1)
+    )
+    expected = scale * distill.projectors.unit_rows(embeddings) @ words.T
     projector = initial_projector(foundation, Setting(2, 2), 0)
     factors = jax.tree.leaves(projector.adapter["encoder"])
     assert len(factors) == 2 * {VIT: 3 * 6, RESNET: 5 * 3}[name]
@@ -121,7 +123,7 @@ def test_a_run_counts_the_public_tower_and_resumes_alike(folder, cifar):
     _, variables = models.load_clip(path)
     tower = {kind: of["image"] for kind, of in variables.items() if "image" in of}
     lines = {line["what"]: line for line in outputs["storage"]}
-    assert lines["public tower"]["bytes"] == distill.tree_bytes(tower)
+    assert lines["public tower"]["bytes"] == distill.ledger.tree_bytes(tower)
     assert lines["public tower"]["counted"] == "no"
     # The third stage is the linear probe: the adapter is still to be trained.
     resume = Resume(rows[:3], lambda like: jax.tree.map(lambda _, leaf: leaf, like, states[2]))
@@ -134,7 +136,7 @@ def test_a_run_counts_the_public_tower_and_resumes_alike(folder, cifar):
 
 def test_what_is_missing_is_said_with_the_files_to_fetch(folder, cifar):
     wanted = r"no CLIP weights at /nowhere.*openai/clip-vit-base-patch32.*experiment hello_digits"
-    with pytest.raises(ValueError, match=wanted):
+    with pytest.raises(FileNotFoundError, match=wanted):
         next(hello_cifar(**TINY, **cifar, clip="/nowhere"))
     path = folder(VIT)
     (path / "merges.txt").unlink()

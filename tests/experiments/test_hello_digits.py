@@ -68,7 +68,7 @@ def test_the_ledger_counts_the_files(whole):
             assert line["bytes"] == sizes[f"labels_{count}_{form}.npz"]
             assert line["counted"] == "no"
     with np.load(io.BytesIO(outputs["labels_2_float16.npz"]), allow_pickle=False) as file:
-        assert file["logits"].nbytes == distill.label_bytes(20, TINY["student_epochs"], 10)
+        assert file["logits"].nbytes == distill.ledger.label_bytes(20, TINY["student_epochs"], 10)
     vector = np.load(io.BytesIO(outputs["adapter.npy"]), allow_pickle=False)
     listed = {row["projector"]: row for row in outputs["projectors"]}
     assert listed["LoRA, text, low-rank head"]["parameters"] == vector.size
@@ -211,10 +211,12 @@ def test_views_are_those_of_the_drawn_geometry_whatever_is_drawn_at_once():
     views = draw_views(images, classes, seed=5, steps=53, batch_size=3, num_classes=3)
     assert len(views.images) == len(views.mixed) == 53
     settings = {"count": 6, "batch_size": 3, "size": (4, 4), "min_area": 0.5, "flip_rate": 0.0}
-    drawn = distill.draw_geometry(5, 51, alpha=1.0, **settings)
-    np.testing.assert_allclose(views.images[51], distill.apply_geometry(images, drawn), atol=1e-6)
+    drawn = distill.labels.draw_geometry(5, 51, alpha=1.0, **settings)
     np.testing.assert_allclose(
-        views.mixed[51], distill.mixed_labels(classes, drawn, num_classes=3), atol=1e-6
+        views.images[51], distill.labels.apply_geometry(images, drawn), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        views.mixed[51], distill.labels.mixed_labels(classes, drawn, num_classes=3), atol=1e-6
     )
 
 
@@ -233,14 +235,14 @@ def test_images_are_seen_as_they_are_stored():
     [
         ({"rows": ("hardest",)}, "rows: hardest are none of"),
         ({"rows": ("hard", "hard")}, "rows must not name anything twice"),
-        ({"per_class": (0,)}, "per_class must be from 1 to"),
+        ({"per_class": (0,)}, "per_class must be from 1 to the 106 images of the smallest class"),
         ({"per_class": (1, 107)}, "per_class must be from 1 to the 106 images"),
-        ({"per_class": ()}, "per_class must hold at least one number"),
+        ({"per_class": ()}, "per_class must hold at least one value"),
         ({"learning_rates": (0.0,)}, "learning_rates must be above 0"),
-        ({"student_epochs": 3}, "student_epochs must be from 4"),
-        ({"teacher_steps": 8}, "teacher_steps must be from 9"),
-        ({"students": 0}, "students must be from 1"),
-        ({"rank": 0}, "rank must be from 1"),
+        ({"student_epochs": 3}, "student_epochs must be at least 4"),
+        ({"teacher_steps": 8}, "teacher_steps must be at least 9"),
+        ({"students": 0}, "students must be at least 1"),
+        ({"rank": 0}, "rank must be at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"ce_weight": -1.0}, "ce_weight must be at least 0"),
     ],

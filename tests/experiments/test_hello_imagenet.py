@@ -117,7 +117,7 @@ def test_a_run_goes_on_where_it_stopped_and_the_ledger_has_the_bytes_of_the_file
     scores = artifacts["robust_scores"][0]
     fractions = {row: value / 100 for row, value in results.items()}
     assert scores["augmentation-robust score"] == pytest.approx(
-        distill.augmentation_robust_score(
+        distill.ledger.augmentation_robust_score(
             synthetic_augmented=fractions["projector_kl"],
             random_augmented=fractions["projector_kl_random"],
             synthetic_plain=fractions["projector_kl_plain"],
@@ -191,7 +191,7 @@ def test_the_best_crops_of_a_class_are_stitched_as_they_were_scored(folder):
         losses = np.log(np.exp(scores).sum(-1)) - scores[..., label]
         assert (losses.argmin(1) == numbers).all()
         assert (np.diff(losses.min(1)) >= 0).all()
-        whole = distill.stitch(found[np.arange(4), numbers], 1, 2)[0].astype(float)
+        whole = distill.images.stitch(found[np.arange(4), numbers], 1, 2)[0].astype(float)
         assert np.abs(images[[label]][0] - whole).mean() < 12
 
 
@@ -225,7 +225,7 @@ def test_scores_are_those_whose_rows_were_run():
         ["augmentation-robust score", "per class"],
     ]
     assert lines[1]["augmentation-robust score"] == pytest.approx(
-        distill.augmentation_robust_score(
+        distill.ledger.augmentation_robust_score(
             synthetic_augmented=0.3, random_augmented=0.3, synthetic_plain=0.2, random_plain=0.1
         )
     )
@@ -235,16 +235,16 @@ def test_scores_are_those_whose_rows_were_run():
     ("arguments", "error", "message"),
     [
         ({"data_dir": None}, ValueError, "give --data_dir DIR with train/CLASS"),
-        ({"data_dir": "/nowhere"}, ValueError, "there is no folder /nowhere"),
-        ({"class_names": "/nowhere.txt"}, ValueError, "there is no file /nowhere.txt"),
+        ({"data_dir": "/nowhere"}, FileNotFoundError, "there is no folder /nowhere"),
+        ({"class_names": "/nowhere.txt"}, FileNotFoundError, "there is no file /nowhere.txt"),
         ({"per_class": (2,)}, ValueError, "per_class must be from 1 to 1: an image takes 4 patch"),
         ({"validation_per_class": 7}, ValueError, "validation_per_class must be from 1 to 6"),
-        ({"rows": ("best",)}, ValueError, "rows cannot be best; there is hard, hard_random"),
+        ({"rows": ("best",)}, ValueError, "rows: best are none of hard, hard_random"),
         ({"weak_teachers": 4}, ValueError, "teacher_epochs must be at least the 4 weak_teachers"),
         ({"image_size": 20}, ValueError, "image_size must be a multiple of 8 without --clip"),
         ({"image_size": 15}, ValueError, "factor must divide the image_size of 15, got 2"),
-        ({"clip": "/nowhere"}, ValueError, "clip: no CLIP weights at /nowhere"),
-        ({"learning_rates": ()}, ValueError, "learning_rates must hold at least one number"),
+        ({"clip": "/nowhere"}, FileNotFoundError, "no CLIP weights at /nowhere"),
+        ({"learning_rates": ()}, ValueError, "learning_rates must hold at least one value"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(folder, arguments, error, message):

@@ -59,7 +59,7 @@ def test_only_kernels_are_decayed_and_rescaled():
 
 @pytest.mark.slow
 def test_views_differ_have_unit_norm_and_padding_enters_no_statistics(rng):
-    network = models.ProjectedEncoder(models.ResNet(None, (), 4), models.Projector((8,), 8))
+    network = models.ProjectedEncoder(models.ResNet(None, (), 4), models.ProjectionHead((8,), 8))
     image = jnp.asarray(rng.integers(0, 256, (6, 16, 16, 3)), jnp.uint8)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     mean, std = jnp.full(3, 0.5), jnp.full(3, 0.2)

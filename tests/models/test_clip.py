@@ -204,7 +204,7 @@ TEXT = models.TextTower(4, vocabulary=9, context_length=5, width=8, depth=1, hea
         (VISION, jnp.zeros((1, 9, 8, 3)), r"images must have the shape \[B, 8, 8, C\]"),
         (VISION, jnp.zeros((1, 8, 8, 3), jnp.uint8), "images must be floating point"),
         (VISION.clone(heads=3), jnp.zeros((1, 8, 8, 3)), "heads must divide the width 8, got 3"),
-        (VISION.clone(patch_size=3), jnp.zeros((1, 8, 8, 3)), "whole patches of 3x3 pixels"),
+        (VISION.clone(patch_size=9), jnp.zeros((1, 8, 8, 3)), "whole patches of 9x9 pixels"),
         (RESNET, jnp.zeros((1, 64, 64, 3)), r"images must have the shape \[B, 32, 32, C\]"),
         (RESNET, jnp.zeros((1, 32, 32, 3), jnp.uint8), "images must be floating point"),
         (RESNET.clone(image_size=48), jnp.zeros((1, 48, 48, 3)), "a multiple of 32, got 48"),

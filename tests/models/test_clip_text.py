@@ -112,7 +112,9 @@ NAMES = ["cat", "dog", "hat"]
 
 @functools.cache
 def loaded():
-    return models.load_clip(CLIP)
+    """The tiny towers, whose texts end as those of the made-up vocabulary do."""
+    model, variables = models.load_clip(CLIP)
+    return models.LoadedCLIP(model.clone(text=model.text.clone(end_token=IDS[END])), variables)
 
 
 @pytest.fixture
@@ -174,7 +176,27 @@ def test_what_makes_no_classifier_is_refused(classifier):
     with pytest.raises(ValueError, match=r"templates must each hold \{\}"):
         classifier(NAMES, templates=("a photo",))
     small = loaded().model.clone(text=loaded().model.text.clone(vocabulary=5))
-    with pytest.raises(ValueError, match="beyond the 5 of the text tower"):
+    with pytest.raises(ValueError, match="token .* of text 0 is beyond the 5 of the text tower"):
         zero_shot_weights(
             small, loaded().variables, classifier.args[2], NAMES, templates=("a {}.",)
         )
+
+
+def test_a_text_without_its_end_is_an_error_and_not_all_texts_alike(classifier):
+    model, variables = loaded()
+    params = {"params": variables["params"]["text"]}
+    ids = np.array([[0, 5, 6, IDS[END], 0, 0], [0, 5, 6, 7, 8, 9]], np.int32)
+    with pytest.raises(ValueError, match=rf"1 of 2 texts have no end token, {IDS[END]}, .* text 1"):
+        model.text.apply(params, ids)
+    with pytest.raises(ValueError, match="token 99 of text 1 is beyond the 99"):
+        model.text.apply(params, ids + 90 * (ids == 9))
+    # Traced, it can only be shown.
+    found = np.asarray(jax.jit(model.text.apply)(params, ids))
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+    other = model.clone(text=model.text.clone(end_token=98))
+    with pytest.raises(ValueError, match="3 of 3 texts have no end token, 98"):
+        zero_shot_weights(other, variables, classifier.args[2], NAMES)
+    for end in (99, -1):
+        with pytest.raises(ValueError, match=f"end_token must be from 0 to 98, .* got {end}"):
+            jax.eval_shape(model.text.clone(end_token=end).apply, params, ids)

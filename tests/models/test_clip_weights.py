@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lnl_jax.models import ModifiedResNet, gelu, load_clip, quick_gelu
+from lnl_jax.models import _clip_configs as configs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_tiny"
 HF, VIT, RN = "hf_clip_gelu", "open_clip_vit_gelu", "open_clip_rn"
@@ -166,6 +167,79 @@ def test_a_configuration_of_other_weights_is_refused(tmp_path, case):
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
     with pytest.raises(ValueError, match=message):
         load_clip(folder(tmp_path, name, config=config))
+
+
+def changed(name, sections):
+    """The golden configuration with other settings; those given as None are left out."""
+    config = dict(config_of(name))
+    for section, new in sections.items():
+        merged = {**config[section], **new}
+        config[section] = {key: value for key, value in merged.items() if value is not None}
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "message"),
+    [
+        (HF, {"text_config": {"eos_token_id": None}}, "no eos_token_id .* vocabulary of 99 tokens"),
+        (HF, {"text_config": {"eos_token_id": 49407}}, "eos_token_id, .*from 0 to 98 .*got 49407"),
+        (HF, {"text_config": {"eos_token_id": [97, 98]}}, r"eos_token_id, .*got \[97, 98\]"),
+        (HF, {"text_config": {"eos_token_id": "98"}}, "eos_token_id, .*got '98'"),
+        (VIT, {"text": {"pool_type": "eos"}}, "must have eos_id, .*from 0 to 98 .*got None"),
+        (VIT, {"text": {"pool_type": "eos", "eos_id": 99}}, "must have eos_id, .*got 99"),
+        (VIT, {"text": {"proj_type": "mlp"}}, "text_cfg asks for .*proj_type"),
+        (HF, {"vision_config": {"image_size": [32, 40]}}, r"square image_size, got \[32, 40\]"),
+        (HF, {"vision_config": {"image_size": 40}}, "says image_size 40, the weights 32"),
+        (VIT, {"vision": {"image_size": [31, 31]}}, "says image_size 24, the weights 32"),
+        (RN, {"vision": {"image_size": [96, 96]}}, "says image_size 96, the weights 64"),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_weights_is_named(tmp_path, name, sections, message):
+    with pytest.raises(ValueError, match=message):
+        load_clip(folder(tmp_path, name, config=changed(name, sections)))
+
+
+def test_settings_are_read_in_every_form_that_they_have(tmp_path):
+    text, vision = {"eos_token_id": [98]}, {"image_size": [32, 32]}
+    config = changed(HF, {"text_config": text, "vision_config": vision})
+    model, variables = load_clip(folder(tmp_path, HF, config=config))
+    assert (model.text.end_token, model.image.image_size) == (98, 32)
+    equal(variables, loaded(HF).variables)
+    text = {"proj_type": "linear", "pool_type": "eos", "eos_id": 98}
+    config = changed(VIT, {"text": text, "vision": {"image_size": [32, 32]}})
+    model, variables = load_clip(folder(tmp_path, VIT, config=config))
+    assert (model.text.end_token, model.image.image_size) == (98, 32)
+    equal(variables, loaded(VIT).variables)
+    config = changed(RN, {"vision": {"image_size": [64, 64]}})
+    assert load_clip(folder(tmp_path, RN, config=config)).model.image.image_size == 64
+    # The usual end is that of a vocabulary which has it.
+    assert configs._end_of_hugging_face(None, 49408) == 49407
+
+
+def test_what_is_less_than_a_patch_is_not_seen_as_in_transformers(tmp_path, rng):
+    config = changed(HF, {"vision_config": {"image_size": 37}})
+    model, variables = load_clip(folder(tmp_path, HF, config=config))
+    assert model.image.image_size == 37
+    images = jnp.asarray(rng.normal(size=(2, 37, 37, 3)), jnp.float32)
+    params = {"params": variables["params"]["image"]}
+    found = jax.jit(model.image.apply)(params, images)
+    expected = jax.jit(loaded(HF).model.image.apply)(params, images[:, :32, :32])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_stripped_and_said(tmp_path, prefix):
+    folder(tmp_path, VIT)
+    tensors = {prefix + name: value for name, value in stored(VIT).items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.warns(
+        UserWarning, match=rf"model.safetensors: all names begin with '{prefix}', str"
+    ):
+        equal(load_clip(tmp_path).variables, loaded(VIT).variables)
+    tensors["step"] = np.zeros(1, np.float32)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="another architecture"):
+        load_clip(tmp_path)
 
 
 def test_a_configuration_that_is_not_json_is_refused(tmp_path):

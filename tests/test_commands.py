@@ -1,0 +1,204 @@
+"""Every command of the pages runs at a tiny size, so that none rots while its page stays."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import EXPERIMENTS, SWEEPS, command_line
+from experiments.ldr_letter import OFFICIAL_TEST_ROWS
+from tests.documentation import ROOT, commands, pages
+
+# What no test here runs, and where it runs instead.
+ELSEWHERE = {
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[experiments]' && "
+    ".venv/bin/python experiments/run.py --exp ldr_digits": "the first thing in .ci/run",
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && "
+    ".venv/bin/python -m pytest -q -n 2": "the second thing in .ci/run",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[all]'": "its parts in .ci/run",
+    ".venv/bin/python -m pytest -n 2": "in .ci/run",
+    ".venv/bin/ruff check --fix . && .venv/bin/ruff format .": "in .ci/run",
+    ".venv/bin/pip install -e '.[docs]' && "
+    ".venv/bin/python -m sphinx docs build/docs": "in .ci/run",
+    "pip install .": "as a wheel, in .ci/run",
+    ".ci/run": "is what runs all",
+}
+# What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
+# than one such command has.
+TINY = {
+    "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
+    "--temperatures 1 --step_sizes 0.1",
+    "hello_cifar": "--foundation_steps 1 --teacher_steps 9 --projector_steps 1 --student_epochs 4 "
+    "--students 2 --train_size 40 --per_class 1 --architecture.width 4 --architecture.depth 1",
+    "hello_digits": "--foundation_steps 1 --teacher_steps 9 --projector_steps 1 --student_epochs 4 "
+    "--students 2 --per_class 1 --architecture.width 4 --architecture.depth 1",
+    "hello_noisy": "--seeds 2 --foundation_steps 1 --contrastive_steps 1 --projector_steps 1",
+    "isogclr_cifar": "--train_size 200 --model resnet8 --model.width 4 --projector_width 8 "
+    "--epochs 1 --warmup_epochs 0 --batch_size 16 --num_neighbours 3",
+    "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
+    "isogclr_pairs": "--seeds 2 --epochs 1",
+    "ldr_benchmark": "--dataset vowel --noises clean,uniform --folds 2 --epochs 1 "
+    "--learning_rates 0.1 --losses cross_entropy,generalized_cross_entropy,ldr_kl,aldr_kl_step",
+    "ldr_cifar": "--folds 3 --first_folds 1 --epochs 1 --batch_size 16 --learning_rates 0.1 "
+    "--temperatures 10 --qs 0.7 --train_size 120 --model convnet --model.width 4 --model.depth 1",
+    "ldr_cifarn": "--folds 3 --first_folds 1 --epochs 1 --batch_size 16 --learning_rates 0.1 "
+    "--temperatures 10 --qs 0.7 --train_size 120 --model convnet --model.width 4 --model.depth 1",
+    "ldr_digits": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
+    "ldr_digits_noise": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
+    "ldr_letter": "--folds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
+    "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
+    "benchmarks/contrastive.py": "--batch_sizes 8 --block_sizes 4 --width 4 --calls 1",
+    "benchmarks/import_time.py": "--runs 1",
+    "benchmarks/losses.py": "--examples 8 --classes 6 --calls 1",
+    "benchmarks/projector.py": "--batch 4 --steps 1",
+    "benchmarks/sweep.py": "--runs 18 --steps 2 --rounds 1",
+    "benchmarks/sweep_in_float64.py": "--losses cross_entropy --data_dir DIR",
+    "benchmarks/training.py": "--models resnet8 --width 4 --batch 4 --steps 1",
+    "experiments/report.py": "",
+    "--list": "",
+    "--help": "",
+}
+SPECIAL = {
+    "experiments/run.py --exp ldr_digits --loss ldr_kl": "--seeds 2 --epochs 1 "
+    "--learning_rates 0.1",
+    "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
+}
+# What stands for the results of an earlier command.
+READ = {
+    "FOLDER": "python experiments/run.py --exp ldr_benchmark --data_dir DIR",
+    "results": "python experiments/run.py --exp ldr_digits",
+}
+COMMANDS = sorted({command for page in pages() for command in commands(page)} - set(ELSEWHERE))
+
+
+def words_of(command):
+    """Variables, the program with what stands before it, and its options ``{name: values}``."""
+    words = shlex.split(command)
+    at = next(index for index, word in enumerate(words) if word.endswith(".py"))
+    variables = dict(word.split("=") for word in words[:at] if "=" in word)
+    options, rest = {}, words[at + 1 :]
+    for word in rest:
+        if word.startswith("--"):
+            options[word] = []
+        else:
+            options.setdefault(next(reversed(options), ""), []).append(word)
+    return variables, words[at], options
+
+
+def kind(command):
+    """The study, sweep or script of a command."""
+    _, script, options = words_of(command)
+    if script != "experiments/run.py":
+        return script
+    for name in ("--list", "--help"):
+        if name in options:
+            return name
+    return (options.get("--exp") or options.get("--sweep"))[0]
+
+
+def changes_of(command):
+    """What makes it tiny."""
+    for start, changes in SPECIAL.items():
+        if start in command:
+            return changes
+    return TINY[kind(command)]
+
+
+def tiny(command):
+    """Variables and words of the command as it is run here."""
+    variables, script, options = words_of(command)
+    options |= words_of(f"{script} {changes_of(command)}")[2]
+    words = [script]
+    for name, values in options.items():
+        words += [name] * bool(name) + values
+    return variables, words
+
+
+def check(command):
+    """Whether the script is there and the study takes what it is given; nothing runs."""
+    _, script, options = words_of(command)
+    assert (ROOT / script).is_file()
+    name = (options.get("--exp") or options.get("--sweep") or [None])[0]
+    if name is None or "--help" in options:
+        return
+    study = EXPERIMENTS[SWEEPS[name][0] if "--sweep" in options else name]
+    own = [word for word in options if word not in ("--exp", "--sweep", "--data_dir")]
+    command_line.bind(study, {word.removeprefix("--"): options[word][0] for word in own})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_is_one_that_there_is_and_has_a_tiny_form(command):
+    check(command)
+    changes_of(command)
+
+
+def test_a_command_without_a_tiny_form_is_found():
+    with pytest.raises(KeyError):
+        changes_of("python benchmarks/other.py")
+
+
+def test_commands_that_run_elsewhere_stand_on_a_page():
+    found = {command for page in pages() for command in commands(page)}
+    assert set(ELSEWHERE) <= found
+
+
+def test_commands_in_docstrings_of_studies_are_ones_that_there_are():
+    for study in EXPERIMENTS.values():
+        for line in study.__doc__.replace("\\\n", " ").splitlines():
+            if "python experiments/" in line:
+                check(line)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where commands run, with small data sets in DIR."""
+    found = tmp_path_factory.mktemp("commands")
+    (found / "DIR").mkdir()
+    rng = np.random.default_rng(0)
+    for name, columns, classes in (("letter", 16, 26), ("vowel", 10, 11)):
+        labels = np.arange(300) % classes
+        x = np.float32(rng.integers(0, 16, (300, columns)) + labels[:, None] / classes)
+        official = {OFFICIAL_TEST_ROWS: np.arange(240, 300)} if name == "letter" else {}
+        save(found / "DIR" / f"{name}.npz", x, labels, 240, **official)
+    labels = np.arange(1500) % 10
+    images = rng.integers(0, 30, (1500, 32, 32, 3)) + 20 * labels[:, None, None, None]
+    worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
+    save(found / "DIR/cifar10.npz", np.uint8(images), labels, 1200, y_train_worse=worse)
+    save(found / "DIR/data.npz", np.uint8(images), labels, 1200)
+    return found
+
+
+def save(file, x, labels, cut, **more):
+    """A data set cut into training and test part."""
+    parts = {"x_train": x[:cut], "y_train": labels[:cut]}
+    np.savez(file, **parts, x_test=x[cut:], y_test=labels[cut:], **more)
+
+
+def run(command, folder):
+    """Runs it in tiny form; returns what it printed."""
+    variables, words = tiny(command)
+    words = [results_of(READ[word], folder) if word in READ else word for word in words]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / words[0]), *words[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def results_of(command, folder):
+    """The folder of a run, which is finished now or was before."""
+    line = next(line for line in run(command, folder).splitlines() if line.startswith("results/"))
+    return line.partition(":")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_runs(command, folder):
+    assert run(command, folder).strip()
