@@ -10,6 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def is_finite_number(value: float) -> bool:
+    """Whether it is one real number, neither boolean nor infinite nor NaN."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return number and math.isfinite(value)
+
+
 def check_integer(name: str, value: int, *, at_least: int, at_most: int | None = None) -> None:
     """Raises ValueError unless the value is an integer within the bounds."""
     integer = isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
@@ -28,10 +34,8 @@ def check_number(
     below: float | None = None,
 ) -> None:
     """Raises ValueError unless the value is one finite number within the bounds."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     within = (
-        number
-        and math.isfinite(value)
+        is_finite_number(value)
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lnl_jax._host_arguments import check_integer, check_number
 from lnl_jax.data.mixing import cutmix, mixup
 from lnl_jax.data.views import (
     color_jitter,
@@ -56,8 +57,7 @@ def random_crop(key: jax.Array, images: jax.Array, *, padding: int = 4) -> jax.A
         He et al., "Deep Residual Learning for Image Recognition" (2016), Section 4.2.
     """
     _check_images(images)
-    if padding < 0:
-        raise ValueError(f"padding must be at least 0, got {padding}.")
+    check_integer("padding", padding, at_least=0)
     size, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows, columns = jax.random.randint(key, (2, size), 0, 2 * padding + 1)
@@ -141,7 +141,7 @@ def cutout(key: jax.Array, images: jax.Array, *, size: int, fill: float = 0) -> 
         The images, with the shape and dtype of `images`.
 
     Raises:
-        ValueError: if `images` has not four dimensions, or `size` is negative.
+        ValueError: if `images` has not four dimensions, `size` is negative or `fill` not finite.
 
     Example:
         >>> images = jnp.ones((1, 3, 4, 1), jnp.uint8)
@@ -153,8 +153,9 @@ def cutout(key: jax.Array, images: jax.Array, *, size: int, fill: float = 0) -> 
         (2017), Section 3.2.
     """
     _check_images(images)
-    if size < 0:
-        raise ValueError(f"size must be at least 0, got {size}.")
+    check_integer("size", size, at_least=0)
+    if not isinstance(fill, jax.Array):
+        check_number("fill", fill)
     count, height, width, _ = images.shape
     hidden = [
         _between(length, jax.random.randint(one, (count,), 0, length) - size // 2, size)

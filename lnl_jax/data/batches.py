@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from lnl_jax._host_arguments import check_generator, check_integer
+
+LARGEST_POSITION = int(np.iinfo(np.int32).max)
+
 
 def epoch_plan(
     num_examples: int, batch_size: int, rng: np.random.Generator | None = None
@@ -24,17 +28,18 @@ def epoch_plan(
         Padding repeats position 0.
 
     Raises:
-        ValueError: if either number is less than 1.
+        ValueError: if either number is no integer from 1 on that fits into int32, or `rng` is no
+            generator.
 
     Example:
         >>> plan = epoch_plan(5, 2)
         >>> plan["position"].tolist(), plan["mask"].tolist()
         ([[0, 1], [2, 3], [4, 0]], [[True, True], [True, True], [True, False]])
     """
-    if num_examples < 1 or batch_size < 1:
-        raise ValueError(
-            f"num_examples and batch_size must be at least 1, got {num_examples} and {batch_size}."
-        )
+    check_integer("num_examples", num_examples, at_least=1, at_most=LARGEST_POSITION)
+    check_integer("batch_size", batch_size, at_least=1, at_most=LARGEST_POSITION)
+    if rng is not None:
+        check_generator("rng", rng)
     steps = -(-num_examples // batch_size)
     position = np.zeros(steps * batch_size, np.int32)
     position[:num_examples] = (

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from lnl_jax._host_arguments import check_number
+
 
 def mixup(
     key: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
@@ -121,5 +123,5 @@ def _check(images: jax.Array, targets: jax.Array, alpha: float) -> None:
         )
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(f"targets must be floating, got {targets.dtype}.")
-    if isinstance(alpha, int | float) and alpha <= 0:
-        raise ValueError(f"alpha must be more than 0, got {alpha}.")
+    if not isinstance(alpha, jax.Array):
+        check_number("alpha", alpha, above=0)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.augment import to_float
 
 __all__ = ["clip_images", "resize_and_crop"]
@@ -94,5 +95,4 @@ def _check(images: jax.Array, size: int) -> None:
             "images must be uint8 or floating point of shape [B, H, W, C], got "
             f"{images.dtype} of shape {images.shape}."
         )
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}.")
+    check_integer("size", size, at_least=1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.dataset import Splits
 
 Array = np.ndarray
@@ -48,7 +49,8 @@ def shapes32(
         is in random order, and the counts of two classes differ by at most one.
 
     Raises:
-        ValueError: if `num_classes` is neither 10 nor 100, or a number of images is less than 1.
+        ValueError: if `num_classes` is neither 10 nor 100, a number of images is less than 1, or
+            `seed` less than 0.
 
     Example:
         >>> splits = shapes32(num_train=20, num_test=10)
@@ -57,10 +59,9 @@ def shapes32(
     """
     if num_classes not in (10, 100):
         raise ValueError(f"num_classes must be 10 or 100, got {num_classes}.")
-    if min(num_train, num_test) < 1:
-        raise ValueError(
-            f"num_train and num_test must be at least 1, got {num_train} and {num_test}."
-        )
+    for name, number in (("num_train", num_train), ("num_test", num_test)):
+        check_integer(name, number, at_least=1)
+    check_integer("seed", seed, at_least=0)
     names = tuple(SHAPES)
     if num_classes == 100:
         names = tuple(f"{shape} {texture}" for shape in SHAPES for texture in TEXTURES)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import jax
 
 from lnl_jax._extras import require
+from lnl_jax._host_arguments import check_integer, check_number
 from lnl_jax.data.batches import take
 
 
@@ -36,11 +37,8 @@ def stream(
         >>> [batch["index"].tolist() for batch in stream(rows, epoch_plan(3, 2))]
         [[4, 8], [9, 4]]
     """
-    if num_threads < 0 or buffer_size < 1:
-        raise ValueError(
-            f"num_threads must be at least 0 and buffer_size at least 1, got {num_threads} and "
-            f"{buffer_size}."
-        )
+    check_integer("num_threads", num_threads, at_least=0)
+    check_integer("buffer_size", buffer_size, at_least=1)
     require("grain")
     import grain
 
@@ -74,8 +72,7 @@ def fits_on_device(
         >>> fits_on_device({"index": np.arange(1000)})
         True
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must be more than 0 and at most 1, got {fraction}.")
+    check_number("fraction", fraction, above=0, at_most=1)
     memory = (device or jax.devices()[0]).memory_stats() or {}
     if "bytes_limit" not in memory:
         return True

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._host_arguments import check_number
+
 # Luma of red, green and blue, ITU-R BT.601, as in the grey images of PIL.
 LUMA = (0.299, 0.587, 0.114)
 # Red, green and blue to brightness and two axes of colour, in which a hue is an angle.
@@ -54,9 +56,8 @@ def random_resized_crop(
         A. The lower bound of the area is that of the official iSogCLR code.
     """
     _check_images(images)
-    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
-        if not 0 < low <= high or (name == "scale" and high > 1):
-            raise ValueError(f"{name} must be a range of positive numbers, got {(low, high)}.")
+    _check_range("scale", scale, at_most=1)
+    _check_range("ratio", ratio)
     size, height, width, channels = images.shape
     keys = jax.random.split(key, 3)
     area = jax.random.uniform(keys[0], (size,), minval=scale[0], maxval=scale[1])
@@ -114,7 +115,8 @@ def color_jitter(
         float32, with the shape of `images`.
 
     Raises:
-        ValueError: if `images` is not ``[B, H, W, 3]`` or a strength is out of range.
+        ValueError: if `images` is not ``[B, H, W, 3]``, or a strength or `probability` is out of
+            range.
 
     Example:
         >>> import functools
@@ -130,11 +132,9 @@ def color_jitter(
     """
     _check_colors(images)
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    for name, strength in (strengths | {"hue": 2 * hue}).items():
-        if not 0 <= strength <= 1:
-            bound = 0.5 if name == "hue" else 1
-            given = hue if name == "hue" else strength
-            raise ValueError(f"{name} must be from 0 to {bound}, got {given}.")
+    for name, strength in (strengths | {"hue": hue}).items():
+        check_number(name, strength, at_least=0, at_most=0.5 if name == "hue" else 1)
+    _check_probability(probability)
     images = images.astype(jnp.float32)
     size = len(images)
     keys = jax.random.split(key, 5)
@@ -169,7 +169,7 @@ def random_grayscale(key: Array, images: Array, *, probability: float = 0.2) -> 
         float32, with the shape of `images`.
 
     Raises:
-        ValueError: if `images` is not ``[B, H, W, 3]``.
+        ValueError: if `images` is not ``[B, H, W, 3]``, or `probability` is out of range.
 
     Example:
         >>> red = jnp.array([100.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
@@ -177,6 +177,7 @@ def random_grayscale(key: Array, images: Array, *, probability: float = 0.2) -> 
         [29.9, 29.9, 29.9]
     """
     _check_colors(images)
+    _check_probability(probability)
     images = images.astype(jnp.float32)
     grey = (images @ jnp.asarray(LUMA))[..., None]
     chosen = jax.random.bernoulli(key, probability, (len(images), 1, 1, 1))
@@ -204,7 +205,8 @@ def gaussian_blur(
         float32, with the shape of `images`.
 
     Raises:
-        ValueError: if `images` has not four dimensions, or `sigma` is no range.
+        ValueError: if `images` has not four dimensions, `sigma` is no range, or `probability` is
+            out of range.
 
     Example:
         >>> images = jnp.full((1, 4, 4, 3), 7, jnp.uint8)
@@ -217,8 +219,8 @@ def gaussian_blur(
         2020), appendix A.
     """
     _check_images(images)
-    if not 0 < sigma[0] <= sigma[1]:
-        raise ValueError(f"sigma must be a range of positive numbers, got {sigma}.")
+    _check_range("sigma", sigma)
+    _check_probability(probability)
     images = images.astype(jnp.float32)
     size, height, width, _ = images.shape
     width_key, choice_key = jax.random.split(key)
@@ -249,6 +251,21 @@ def _hue_rotation(angle: Array) -> Array:
     turn = jnp.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], -1).reshape(-1, 3, 3)
     matrix = jnp.linalg.inv(to_yiq)[None] @ turn @ to_yiq[None]
     return jnp.swapaxes(matrix, -1, -2)
+
+
+def _check_range(name: str, bounds: tuple[float, float], *, at_most: float | None = None) -> None:
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"{name} must be two numbers, the lowest and the highest, got {bounds!r}.")
+    for bound in bounds:
+        check_number(name, bound, above=0, at_most=at_most)
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{name} must be a range with the lowest number first, got {bounds}.")
+
+
+def _check_probability(probability: float) -> None:
+    # A traced one cannot be looked at.
+    if not isinstance(probability, jax.Array):
+        check_number("probability", probability, at_least=0, at_most=1)
 
 
 def _check_images(images: Array) -> None:

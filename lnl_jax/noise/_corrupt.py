@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.noise._checks import check_label_array, check_label_range
+from lnl_jax._class_numbers import read_labels
+from lnl_jax._host_arguments import check_generator
 
 
 class Corrupted(NamedTuple):
@@ -36,7 +37,7 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
 
     Raises:
         ValueError: if the labels are not integers from 0 to K - 1, or the rows of the matrix are
-            not distributions; the first such row is named.
+            not distributions; the first such row is named. If `rng` is no generator.
 
     Example:
         >>> matrix = np.array([[0.0, 1.0], [0.0, 1.0]])
@@ -44,8 +45,10 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
         >>> noisy.labels.tolist(), round(noisy.rate, 2)
         ([1, 1, 1], 0.67)
     """
-    labels, matrix = np.asarray(labels), np.asarray(matrix, np.float64)
+    check_generator("rng", rng)
+    labels, matrix = np.asarray(labels), np.asarray(matrix)
     _check(labels, matrix)
+    matrix = matrix.astype(np.float64)
     num_classes = matrix.shape[1]
     rows = matrix[labels] if matrix.shape[0] == num_classes else matrix
     # The old label comes first on the line that the number falls on, then the others in cyclic
@@ -61,14 +64,17 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
 
 
 def _check(labels: np.ndarray, matrix: np.ndarray) -> None:
-    check_label_array(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        read_labels(labels)
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"matrix must hold real numbers, got {matrix.dtype}.")
     if matrix.ndim != 2 or matrix.shape[0] not in (matrix.shape[1], len(labels)):
         raise ValueError(
             f"matrix must have shape [K, K] or [{len(labels)}, K], one row per class or per "
             f"example; got {matrix.shape}."
         )
     _check_rows(matrix)
-    check_label_range(labels, matrix.shape[1])
+    read_labels(labels, matrix.shape[1])
 
 
 def _check_rows(matrix: np.ndarray) -> None:

@@ -4,12 +4,9 @@ import math
 
 import numpy as np
 
-from lnl_jax.noise._checks import (
-    check_label_array,
-    check_label_range,
-    check_num_classes,
-    check_rate,
-)
+from lnl_jax._class_numbers import read_labels
+from lnl_jax._host_arguments import check_generator
+from lnl_jax.noise._checks import check_num_classes, check_rate
 
 # How much the rates of the examples differ, as in the paper.
 _RATE_DEVIATION = 0.1
@@ -52,7 +49,8 @@ def instance_dependent(
 
     Raises:
         ValueError: if `rate` or `num_classes` is out of range, the labels are not N integers from 0
-            to K - 1, or the features are not N arrays of finite numbers.
+            to K - 1, the features are not N arrays of finite numbers, or `rng` is no
+            generator.
 
     Example:
         >>> features = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0]])
@@ -68,8 +66,8 @@ def instance_dependent(
     features, labels = np.asarray(features), np.asarray(labels)
     check_num_classes(num_classes)
     check_rate(rate)
-    check_label_array(labels)
-    check_label_range(labels, num_classes)
+    check_generator("rng", rng)
+    labels = read_labels(labels, num_classes)
     features = _flatten(features, labels)
     rows = np.zeros((len(labels), num_classes))
     for label in range(num_classes):

@@ -94,6 +94,10 @@ def class_dependent(num_classes: int, rate: float, mapping: Mapping[int, int]) -
     """
     check_num_classes(num_classes)
     check_rate(rate)
+    if not isinstance(mapping, Mapping):
+        raise ValueError(
+            f"mapping must be from class to class, such as {{3: 5}}, got {type(mapping).__name__}."
+        )
     matrix = np.eye(num_classes)
     for pair in mapping.items():
         if not all(_is_class(label, num_classes) for label in pair):

@@ -236,7 +236,7 @@ def test_a_constant_channel_is_shifted_only():
         ),
         (
             lambda key: augment.mixup(key, jnp.ones((2, 3)), jnp.eye(2), alpha=0),
-            "alpha must be more than 0, got 0",
+            "alpha must be a finite number above 0, got 0",
         ),
         (
             lambda key: augment.cutmix(key, jnp.ones((2, 3)), jnp.eye(2), alpha=1.0),

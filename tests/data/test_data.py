@@ -1,10 +1,27 @@
 import collections
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from lnl_jax.data import batches, check_labels, digits, epoch_plan, take
+from lnl_jax.data import (
+    CroppedImages,
+    DecodedImages,
+    MiddleImages,
+    augment,
+    batches,
+    check_labels,
+    digits,
+    epoch_plan,
+    fits_on_device,
+    shapes32,
+    stream,
+    take,
+)
+
+KEY = jax.random.key(0)
+IMAGES = np.zeros((2, 4, 4, 3), np.float32)
 
 
 def dataset(size=10):
@@ -104,10 +121,52 @@ def test_every_order_is_as_likely():
     assert min(counts.values()) > 60
 
 
-@pytest.mark.parametrize(("size", "batch_size"), [(0, 3), (10, 0), (10, -1)])
-def test_a_plan_of_nothing_raises(size, batch_size):
-    with pytest.raises(ValueError, match=f"must be at least 1, got {size} and {batch_size}"):
-        epoch_plan(size, batch_size)
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0, 3), "num_examples must be an integer of at least 1 .*got 0"),
+        ((2**31, 3), "num_examples must be .* at most 2147483647, got 2147483648"),
+        *(
+            ((10, batch_size), f"batch_size must be an integer .*got {batch_size}")
+            for batch_size in (0, -1, 2.0, 2**40, np.nan, True, None)
+        ),
+        ((10, 2, 0), "rng must be a numpy.random.Generator, got int"),
+    ],
+)
+def test_numbers_that_make_no_plan_are_named(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        epoch_plan(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: stream({}, {}, num_threads=-1), "num_threads must be an integer of at least 0"),
+        (lambda: stream({}, {}, buffer_size=0), "buffer_size must be an integer of at least 1"),
+        (lambda: stream({}, {}, num_threads=1.5), "num_threads must be an integer.*got 1.5"),
+        (lambda: fits_on_device({}, fraction=np.nan), "fraction must be .*got nan"),
+        (lambda: fits_on_device({}, fraction=0), "fraction must be .*above 0"),
+        (lambda: shapes32(num_train=0), "num_train must be an integer of at least 1, got 0"),
+        (lambda: shapes32(num_test=1e3), "num_test must be an integer .*got 1000.0"),
+        (lambda: shapes32(seed=-1), "seed must be an integer of at least 0, got -1"),
+        (lambda: MiddleImages([], 0), "size must be an integer of at least 1, got 0"),
+        (lambda: DecodedImages([], 2.5), "size must be an integer of at least 1, got 2.5"),
+        (lambda: CroppedImages([], 4, -1), "seed must be an integer of at least 0, got -1"),
+        (lambda: CroppedImages([], 4, (0, 1.5)), "seed must be an integer .*got 1.5"),
+        (lambda: CroppedImages([], 4, 0, crops=0), "crops must be an integer of at least 1, got 0"),
+        (lambda: CroppedImages([], 4, 0, min_area=np.nan), "min_area must be .*got nan"),
+        (lambda: CroppedImages([], 4, 0, max_ratio=0.5), "max_ratio must be .*at least 1, got 0.5"),
+        (lambda: CroppedImages([], 4, 0, flip_rate=2), "flip_rate must be .*at most 1, got 2"),
+        (lambda: augment.cutout(KEY, IMAGES, size=-1), "size must be an integer of at least 0"),
+        (lambda: augment.cutout(KEY, IMAGES, size=1, fill=np.nan), "fill must be a finite number"),
+        (lambda: augment.random_crop(KEY, IMAGES, padding=1.5), "padding must be an integer"),
+        (lambda: augment.mixup(KEY, IMAGES, np.eye(2), alpha=np.nan), "alpha must be a finite"),
+        (lambda: augment.cutmix(KEY, IMAGES, np.eye(2), alpha=np.inf), "alpha must be a finite"),
+    ],
+)
+def test_numbers_without_sense_are_named_before_anything_is_drawn(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
 
 
 def test_batches_are_the_plan_carried_out():

@@ -145,13 +145,13 @@ FEATURES, LABELS = np.ones((4, 2)), np.array([0, 1, 2, 0])
         ({"features": FEATURES.astype(complex)}, "features must be real numbers.*complex128"),
         ({"features": np.array([[1.0], [1.0], [np.inf], [1.0]])}, "1 of 4 rows.*row 2"),
         ({"features": np.full((4, 2), np.nan)}, "features must be finite; 4 of 4 rows.*row 0"),
-        ({"labels": LABELS + 1}, "labels must be from 0 to 2.*got 1 to 3"),
-        ({"labels": LABELS - 1}, "labels must be from 0 to 2.*got -1 to 1"),
+        ({"labels": LABELS + 1}, "labels must be from 0 to 2.*numbered from 1: subtract"),
+        ({"labels": LABELS - 1}, "labels must be from 0 to 2.*first in row .: -1"),
         ({"labels": LABELS * 1.0}, r"integers of shape \[N\], got float64"),
         ({"labels": LABELS[None]}, r"got int64 of shape \(1, 4\)"),
         ({"rate": 1.1}, "rate must be from 0 to 1, got 1.1"),
         ({"rate": float("nan")}, "rate must be from 0 to 1, got nan"),
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"num_classes": 1}, "num_classes must be an integer of at least 2, got 1"),
     ],
 )
 def test_impossible_arguments_raise_and_say_why(changes, text):

@@ -10,6 +10,7 @@ from lnl_jax.noise import (
     class_dependent,
     corrupt,
     cyclic,
+    instance_dependent,
     pairflip,
     symmetric,
 )
@@ -148,7 +149,7 @@ def test_a_rate_out_of_range_raises(rate):
 
 
 def test_noise_needs_two_classes():
-    with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_classes must be an integer of at least 2, got 1"):
         symmetric(1, 0.5)
 
 
@@ -168,8 +169,8 @@ MATRIX = symmetric(3, 0.5)
         (LABELS, np.array([[0.0, 1.0]] * 3 + [[0.3, 0.6]]), "row 3 sums to 0.9"),
         (LABELS, MATRIX[:2], r"\[K, K\] or \[4, K\].*got \(2, 3\)"),
         (LABELS, MATRIX[0], r"got \(3,\)"),
-        (np.array([0, 3, 1, 1]), MATRIX, "labels must be from 0 to 2.*got 0 to 3"),
-        (np.array([0, -1, 1, 1]), MATRIX, "labels must be from 0 to 2.*got -1 to 1"),
+        (np.array([0, 3, 1, 1]), MATRIX, "labels must be from 0 to 2.*first in row .: 3"),
+        (np.array([0, -1, 1, 1]), MATRIX, "labels must be from 0 to 2.*first in row .: -1"),
         (np.array([0.0, 1.0]), MATRIX, r"labels must be integers of shape \[N\], got float64"),
         (np.array([True, False]), MATRIX, "got bool"),
         (np.eye(3, dtype=int), MATRIX, r"got int64 of shape \(3, 3\)"),
@@ -194,7 +195,7 @@ def test_pairflip_sends_every_class_to_the_next_one_and_nowhere_else(labels, rat
     ("arguments", "text"),
     [
         ((10, 1.5), "rate must be from 0 to 1, got 1.5"),
-        ((1, 0.1), "num_classes must be at least 2"),
+        ((1, 0.1), "num_classes must be an integer of at least 2"),
     ],
 )
 def test_pairflip_out_of_range_raises(arguments, text):
@@ -273,11 +274,54 @@ def test_a_mapping_of_what_is_no_class_raises_and_names_the_pair(pair):
     ("call", "text"),
     [
         (lambda: class_dependent(3, 1.5, {}), "rate must be from 0 to 1, got 1.5"),
-        (lambda: class_dependent(1, 0.5, {}), "num_classes must be at least 2, got 1"),
+        (
+            lambda: class_dependent(1, 0.5, {}),
+            "num_classes must be an integer of at least 2, got 1",
+        ),
         (lambda: cifar10_asymmetric(-0.1), "rate must be from 0 to 1, got -0.1"),
-        (lambda: cyclic(1), "num_classes must be at least 2, got 1"),
+        (lambda: cyclic(1), "num_classes must be an integer of at least 2, got 1"),
     ],
 )
 def test_class_dependent_noise_out_of_range_raises(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        *(
+            (lambda rate=rate: symmetric(3, rate), f"rate must be from 0 to 1, got {shown}")
+            for rate, shown in (("0.5", "'0.5'"), (None, "None"), (np.ones(3), "array"), (1j, "1j"))
+        ),
+        *(
+            (
+                lambda number=number: pairflip(number, 0.5),
+                "num_classes must be an integer of at least",
+            )
+            for number in (3.0, True, "3", np.array([3]))
+        ),
+        (
+            lambda: class_dependent(3, 0.5, [(0, 1)]),
+            "mapping must be from class to class.*got list",
+        ),
+        (lambda: corrupt([0, 1], np.eye(2), 0), "rng must be a numpy.random.Generator, got int"),
+        (lambda: corrupt([0, 1], np.eye(2, dtype=str), seeded()), "matrix must hold real numbers"),
+        (lambda: corrupt([0, 1], np.eye(2) * 1j, seeded()), "matrix must hold real numbers"),
+        (lambda: corrupt([0.0, 1.0], np.eye(2), seeded()), r"labels must be integers.*cast them"),
+        (lambda: corrupt(np.eye(2), np.eye(2), seeded()), r"labels must be .*labels.argmax"),
+        (lambda: corrupt([1, 2], np.eye(2), seeded()), "numbered from 1: subtract it, labels - 1"),
+        (lambda: corrupt([0, 2**32], np.eye(2), seeded()), "labels must be .*row 1: 4294967296"),
+        (
+            lambda: corrupt(np.uint8([0, 255]), np.eye(2), seeded()),
+            "255 commonly marks rows without a label",
+        ),
+        (
+            lambda: instance_dependent(np.eye(2), [0, 1], 2, 0.5, 1),
+            "rng must be a numpy.random.Gen",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_named_with_the_repair(call, text):
     with pytest.raises(ValueError, match=text):
         call()
