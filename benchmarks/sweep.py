@@ -28,10 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.ldr_benchmark import make_method, make_trainer, stacked_settings
+from experiments.ldr_benchmark import make_method, make_trainer
+from experiments.lockstep import stacked
 from experiments.networks import tabular, tabular_in_lanes
 from lnl_jax import models, train
-from lnl_jax.train import sweep
+from lnl_jax.train import chunks, lockstep
 
 try:
     import torch
@@ -172,7 +173,7 @@ def problem(runs, steps, layers, as_network, input_shape):
     rows = {"position": position, "mask": np.ones(position.shape, bool)}
     return (
         make_trainer(method, network, 5e-3, 10**6),
-        stacked_settings(method.settings),
+        stacked(method.settings),
         parts,
         rows,
     )
@@ -186,8 +187,8 @@ def run_sweep(trainer, settings, parts, plan):
         calls.append((time.perf_counter(), time.process_time(), steps))
 
     # As many epochs as go into two calls, whatever their length.
-    epochs = 2 * max(sweep.STEPS_PER_CALL // len(plan["mask"]), 1)
-    runs = train.run_sweep(
+    epochs = 2 * max(chunks.STEPS_PER_CALL // len(plan["mask"]), 1)
+    runs = train.in_chunks(
         trainer, settings, parts, lambda epoch: plan, epochs=epochs, chunk=chunk, report=report
     )
     for _ in runs:
@@ -198,7 +199,7 @@ def run_sweep(trainer, settings, parts, plan):
 
 def run_narrow_sweep(*arguments):
     """The same, compiled as XLA would by itself."""
-    with mock.patch.object(sweep, "WIDE_VECTORS", {}):
+    with mock.patch.object(lockstep, "WIDE_VECTORS", {}):
         return run_sweep(*arguments)
 
 
@@ -213,7 +214,7 @@ def one_at_a_time(trainer, settings, parts, plan):
     def epoch(part, state, rows):
         def one(state, rows):
             batch = {name: values[rows["position"]] for name, values in part["train"].items()}
-            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]}), None
+            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})
 
         return jax.lax.scan(one, state, rows)[0]
 

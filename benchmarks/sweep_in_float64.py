@@ -122,7 +122,7 @@ def one_at_a_time(name, arguments, conditions, parts):
     def epoch(setting, part, state, rows):
         def one(state, rows):
             batch = {name: values[rows["position"]] for name, values in part["train"].items()}
-            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]}), None
+            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})
 
         return jax.lax.scan(one, state, rows)[0]
 

@@ -15,7 +15,6 @@ from experiments.choices import (
 )
 from experiments.lockstep import (
     Method,
-    Study,
     curves,
     describe,
     paired_gain,
@@ -34,6 +33,7 @@ from experiments.noisy_labels import (
     robust_loss,
 )
 from experiments.outputs import Checkpoint, Resume, Row
+from lnl_jax import train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,7 +143,7 @@ def methods_of(
 
 def compare(
     methods: Sequence[Method],
-    make: Callable[[Method], Study],
+    make: Callable[[Method], train.Runs],
     plan: Callable[[int], dict[str, np.ndarray]],
     protocol: Protocol,
     size: int,

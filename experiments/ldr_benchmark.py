@@ -26,12 +26,12 @@ from experiments.choices import (
     unnormalized,
 )
 from experiments.files import csv_bytes
-from experiments.lockstep import Method, describe, epoch_plans, staircase
+from experiments.lockstep import Method, describe, epoch_plans, stacked, staircase
 from experiments.networks import Network, tabular_in_lanes
 from experiments.noisy_labels import adapted_temperatures, check_protocol, robust_loss
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import metrics, models, train
-from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
+from lnl_jax.train import Trainer, chunk_size, in_chunks, run_bytes
 
 PyTree = Any
 # With their settings in `choices.HYPERPARAMETERS` these are the 39 of the paper's comparison.
@@ -190,7 +190,7 @@ def _chunks(
     finished: int,
 ) -> tuple[int, Iterator[tuple[range, dict[str, np.ndarray]]]]:
     """How many data sets are trained on at once, and all runs of a method in such chunks."""
-    settings = stacked_settings(method.settings)
+    settings = stacked(method.settings)
     one = jax.tree.map(lambda v: v[0], (settings, parts))
     devices = jax.local_device_count()
     chunk = chunk_size(
@@ -200,7 +200,7 @@ def _chunks(
         devices=devices,
         at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
     )
-    runs = run_sweep(trainer, settings, parts, plan, epochs=epochs, chunk=chunk, finished=finished)
+    runs = in_chunks(trainer, settings, parts, plan, epochs=epochs, chunk=chunk, finished=finished)
     return chunk, runs
 
 
@@ -251,13 +251,6 @@ def shared_plans(
     return lambda epoch: {name: values[:, at] for name, values in kept(epoch).items()}
 
 
-def stacked_settings(settings: Sequence[Mapping]) -> dict[str, np.ndarray]:
-    """The settings as arrays with a leading axis."""
-    return {
-        key: np.asarray([setting[key] for setting in settings], np.float32) for key in settings[0]
-    }
-
-
 def make_trainer(
     method: Method, network: Network, weight_decay: float, total_steps: int
 ) -> Trainer:
@@ -285,7 +278,7 @@ def make_trainer(
 
     def step(setting, part, state, batch):
         loss_fn = functools.partial(method.loss_fn, setting, part["known"])
-        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0]
+        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0], {}
 
     return Trainer(start, step, functools.partial(_measure, method, network))
 

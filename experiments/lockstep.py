@@ -8,7 +8,7 @@ method shares (splits, noise, initialisation, order) makes their differences pai
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ import optax
 
 from experiments.outputs import Checkpoint, Resume, Row
 from lnl_jax import data, train
+from lnl_jax.train import Runs, Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,20 +44,6 @@ class Method(NamedTuple):
     extra: PyTree = ()
 
 
-class Study(NamedTuple):
-    """All runs of one method: the initial states ``[data sets, settings]`` and what acts on them.
-
-    Attributes:
-        state: a `TrainState`.
-        run_epoch: ``(state, rows) -> (state, metrics)``.
-        measure: ``state -> dict`` of arrays ``[data sets, settings]``.
-    """
-
-    state: PyTree
-    run_epoch: Callable
-    measure: Callable
-
-
 def initial_params(model: Any, x: np.ndarray, seeds: Sequence[int]) -> PyTree:
     """The parameters that all methods and settings start from, ``[data sets, ...]``.
 
@@ -80,7 +67,7 @@ def make_study(
     schedule: Callable[[jax.Array], jax.Array],
     weight_decay: float,
     measure: Callable[[PyTree, PyTree, Mapping], dict],
-) -> Study:
+) -> Runs:
     """Puts the runs of a method side by side.
 
     Args:
@@ -94,29 +81,11 @@ def make_study(
         measure: ``(params, extra, parts) -> dict`` of scalars, for one run and one data set.
 
     Returns:
-        The `Study`.
+        The `Runs`.
     """
-    settings = _stacked(method.settings)
-    parts = jax.tree.map(jnp.asarray, dict(parts))
-    optimizer = functools.partial(_optimizer, schedule, weight_decay)
-    descend = functools.partial(_descend, method, optimizer)
-
-    def step(parts, states, rows):
-        def on_one_data_set(states, part, known, rows):
-            batch = data.take(part, rows)
-            return jax.vmap(descend, (0, None, 0, None))(settings, known, states, batch)
-
-        return jax.vmap(on_one_data_set)(states, parts["train"], parts.get("known", {}), rows)
-
-    @jax.jit
-    def measure_all(parts, params, extra):
-        return jax.vmap(jax.vmap(measure, (0, 0, None)))(params, extra, parts)
-
-    return Study(
-        _start(method, optimizer, seeds, params, settings),
-        train.run_steps(jax.tree_util.Partial(step, parts)),
-        lambda state: measure_all(parts, state.params, state.extra),
-    )
+    trainer = make_trainer(method, schedule, weight_decay, measure)
+    data_sets = dict(parts) | {"params": params, "seed": np.asarray(seeds)}
+    return train.in_lanes(trainer, stacked(method.settings), data_sets)
 
 
 def make_study_in_turn(
@@ -130,11 +99,8 @@ def make_study_in_turn(
     measure: Callable[[PyTree, PyTree, Mapping], dict],
     shared: Mapping[str, Mapping] | None = None,
     streamed: bool = False,
-) -> Study:
+) -> Runs:
     """As `make_study`, for networks that fill the machine alone: one run after the other.
-
-    They still share one program. A convolution with an axis of runs is a grouped one, which on CPU
-    takes twice the time of its parts.
 
     Args:
         method: what is trained.
@@ -151,61 +117,27 @@ def make_study_in_turn(
             images as they are, is not compiled whole.
 
     Returns:
-        The `Study`.
+        The `Runs`.
     """
-    settings = _stacked(method.settings)
-    optimizer = functools.partial(_optimizer, schedule, weight_decay)
-    own, shared = jax.tree.map(jnp.asarray, dict(parts)), dict(shared or {})
+    trainer = make_trainer(method, schedule, weight_decay, measure)
+    own = jax.tree.map(np.asarray, dict(parts) | {"params": params, "seed": np.asarray(seeds)})
+    shared = dict(shared or {}) if streamed else jax.tree.map(jnp.asarray, dict(shared or {}))
+    data_sets = [part_of(own, shared, index) for index in range(len(seeds))]
     if not streamed:
-        shared = jax.tree.map(jnp.asarray, shared)
-        measure = jax.jit(measure)
-    descend = functools.partial(_descend, method, optimizer)
-    runs = list(itertools.product(range(len(seeds)), range(len(method.settings))))
-    of_data_set = [part_of(own, shared, index) for index in range(len(seeds))]
+        return train.in_turn(trainer, stacked(method.settings), data_sets)
 
-    # One function for all runs, which get their arrays as arguments: it is compiled once.
-    def step(setting, parts, state, rows):
-        batch = rows if streamed else data.take(parts["train"], rows)
-        return descend(setting, parts["known"], state, batch)
+    def batches(index, rows):
+        training = dict(data_sets[index]["train"])
+        training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
+        return data.stream(training, rows)
 
-    def run_of(data_set, setting):
-        of_setting, parts = _pick(settings, setting), of_data_set[data_set]
-        if streamed:
-            return _streamed_run(step, of_setting, parts)
-        return train.run_steps(jax.tree_util.Partial(step, of_setting, parts))
-
-    run_epochs = {(data_set, setting): run_of(data_set, setting) for data_set, setting in runs}
-
-    def run_epoch(states, rows):
-        history = []
-        for data_set, setting in runs:
-            own_rows = jax.tree.map(lambda array, at=data_set: array[:, at], rows)
-            state = _pick(states, (data_set, setting))
-            state, metrics = run_epochs[data_set, setting](state, own_rows)
-            states = _put(states, (data_set, setting), state)
-            history.append(metrics)
-        shape = (len(seeds), len(method.settings))
-        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *history)
-        return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
-
-    def measure_all(states):
-        found = []
-        for data_set, setting in runs:
-            state = _pick(states, (data_set, setting))
-            found.append(measure(state.params, state.extra, of_data_set[data_set]))
-        shape = (len(seeds), len(method.settings))
-        return jax.tree.map(lambda *values: np.stack(values).reshape(shape), *found)
-
-    return Study(_start(method, optimizer, seeds, params, settings), run_epoch, measure_all)
-
-
-def _streamed_run(step: Callable, setting: Setting, parts: Mapping) -> Callable:
-    """Epochs whose batches, with their images, come from threads on the host."""
-    known = {name: values for name, values in parts["known"].items() if name != "image"}
-    training = jax.tree.map(np.asarray, parts["train"])
-    training["image"] = _Rows(parts["known"]["image"], training["index"])
-    run = train.dispatch_steps(jax.tree_util.Partial(step, setting, {"known": known}))
-    return lambda state, rows: run(state, data.stream(training, rows))
+    on_device = [
+        each | {"known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}
+        for each in data_sets
+    ]
+    return train.in_turn(
+        trainer, stacked(method.settings), on_device, batches=batches, measured=data_sets
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,94 +151,52 @@ class _Rows:
         return self.array[self.index[positions]]
 
 
-def part_of(parts: Mapping, shared: Mapping | None, index: int) -> dict[str, dict]:
+def part_of(parts: Mapping, shared: Mapping | None, index: int) -> dict[str, Any]:
     """The parts of one data set: its own, and what it shares with the others."""
-    found = {name: dict(part) for name, part in _pick(dict(parts), index).items()}
+    found = dict(jax.tree.map(lambda array: array[index], dict(parts)))
     for name, part in (shared or {}).items():
-        found[name] = found.get(name, {}) | dict(part)
+        found[name] = dict(found.get(name, {})) | dict(part)
     return found
 
 
-def _stacked(settings: Sequence[Setting]) -> dict[str, jax.Array]:
-    return {key: jnp.asarray([setting[key] for setting in settings]) for key in settings[0]}
+def stacked(settings: Sequence[Setting]) -> dict[str, np.ndarray]:
+    """The settings as arrays with a leading axis."""
+    return {
+        key: np.asarray([setting[key] for setting in settings], np.float32) for key in settings[0]
+    }
 
 
-def _optimizer(schedule: Callable, weight_decay: float, learning_rate: jax.Array):
-    decayed = optax.add_decayed_weights(weight_decay)
-    return optax.chain(decayed, optax.sgd(lambda t: learning_rate * schedule(t), momentum=0.9))
+def make_trainer(
+    method: Method,
+    schedule: Callable[[jax.Array], jax.Array],
+    weight_decay: float,
+    measure: Callable[[PyTree, PyTree, Mapping], dict],
+) -> Trainer:
+    """What one run of a method does: SGD with momentum 0.9 from the data set's `params`."""
 
+    def optimizer(setting):
+        rate = setting["learning_rate"]
+        decayed = optax.add_decayed_weights(weight_decay)
+        return optax.chain(decayed, optax.sgd(lambda t: rate * schedule(t), momentum=0.9))
 
-def _start(
-    method: Method, optimizer: Callable, seeds: Sequence[int], params: PyTree, settings: PyTree
-) -> PyTree:
-    """The states before the first step, ``[data sets, settings]``."""
+    def start(setting, data_set):
+        key = jax.random.key(data_set["seed"])
+        tx = optimizer(setting)
+        return train.init_state(data_set["params"], tx, key=key, extra=method.extra)
 
-    def start(seed, params, setting):
-        tx = optimizer(setting["learning_rate"])
-        return train.init_state(params, tx, key=jax.random.key(seed), extra=method.extra)
+    def step(setting, data_set, state, batch):
+        loss_fn = functools.partial(method.loss_fn, setting, data_set.get("known", {}))
+        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)
 
-    start_all = jax.jit(jax.vmap(jax.vmap(start, (None, None, 0)), (0, 0, None)))
-    return start_all(jnp.asarray(seeds), params, settings)
+    def measure_run(setting, data_set, state):
+        return measure(state.params, state.extra, data_set)
 
-
-def _descend(method: Method, optimizer: Callable, setting: Setting, known: PyTree, state, batch):
-    """One step of one run."""
-    loss_fn = functools.partial(method.loss_fn, setting, known)
-    return train.make_train_step(loss_fn, optimizer(setting["learning_rate"]))(state, batch)
-
-
-@jax.jit
-def _pick(tree: PyTree, at: Any) -> PyTree:
-    """The entry of every array at an index of its leading axes."""
-    return jax.tree.map(lambda array: array[at], tree)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _put(tree: PyTree, at: Any, entry: PyTree) -> PyTree:
-    return jax.tree.map(lambda array, new: array.at[at].set(new), tree, entry)
-
-
-def train_together(
-    studies: Sequence[Study],
-    states: Sequence[PyTree],
-    plan: Callable[[int], dict[str, np.ndarray]],
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-) -> Iterator[tuple[int, list[dict[str, np.ndarray]], list[PyTree]]]:
-    """Trains all studies epoch by epoch, from where their states are.
-
-    A run that diverges stays where it is, not finite: that is its result, and validation will not
-    choose it.
-
-    Args:
-        studies: one for each method.
-        states: theirs, the initial ones or restored ones.
-        plan: the rows of an epoch, numbered from 0, ``[steps, data sets, batch]``.
-        epochs: how many in all.
-        steps_per_epoch: how many steps an epoch has.
-
-    Yields:
-        The number of the epoch, from 1; for each study what it measures, the mean `loss` of the
-        epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw; the
-        states, which the next epoch consumes.
-    """
-    # The first epoch consumes a copy: the caller's states stay usable.
-    states = [jax.tree.map(jnp.copy, state) for state in states]
-    for epoch in range(int(np.max(states[0].step)) // steps_per_epoch, epochs):
-        rows, measured = plan(epoch), []
-        for index, study in enumerate(studies):
-            states[index], metrics = study.run_epoch(states[index], rows)
-            count = np.asarray(metrics["count"])
-            loss = (np.asarray(metrics["loss"]) * count).sum(0) / count.sum(0)
-            reports = {"loss": loss, "examples": int(count.sum())}
-            measured.append(study.measure(states[index]) | reports)
-        yield epoch + 1, measured, states
+    return Trainer(start, step, measure_run)
 
 
 def search(
     methods: Sequence[Method],
-    studies: Sequence[Study],
+    studies: Sequence[Runs],
     plan: Callable[[int], dict[str, np.ndarray]],
     metrics: Sequence[str],
     best: Callable[[np.ndarray], int],
@@ -337,8 +227,9 @@ def search(
     empty = [np.full((len(metrics), epochs, *shape), np.nan, np.float32) for shape in shapes]
     states, history = resume.restore(([study.state for study in studies], empty))
     examples = resume.rows[-1]["examples"] if resume.rows else 0
-    for epoch, measured, trained in train_together(
-        studies, states, plan, epochs=epochs, steps_per_epoch=steps_per_epoch
+    finished = int(np.max(states[0].step)) // steps_per_epoch
+    for epoch, measured, trained in train.fit_together(
+        studies, states, plan, epochs=epochs, finished=finished
     ):
         for method, values, found in zip(methods, history, measured, strict=True):
             values[:, epoch - 1] = [found[metric] for metric in metrics]

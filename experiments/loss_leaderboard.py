@@ -22,7 +22,6 @@ from experiments.lockstep import (
     make_study,
     paired_gain,
     staircase,
-    train_together,
 )
 from experiments.noisy_labels import (
     BASELINE,
@@ -38,7 +37,7 @@ from experiments.noisy_labels import (
     stack,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
-from lnl_jax import noise
+from lnl_jax import noise, train
 from lnl_jax.data.digits import NUM_CLASSES
 
 if TYPE_CHECKING:
@@ -120,8 +119,8 @@ def loss_leaderboard(
             measure=functools.partial(measure, NETWORK),
         )
         plan = functools.partial(epoch_plans, size, batch_size, all_seeds)
-        for epoch, (measured,), _ in train_together(
-            [study], [study.state], plan, epochs=epochs, steps_per_epoch=steps_per_epoch
+        for epoch, (measured,), _ in train.fit_together(
+            [study], [study.state], plan, epochs=epochs
         ):
             values = np.stack([np.asarray(measured[metric]) for metric in METRICS])
             final[index] = np.float32(values.reshape(_no_values(seeds, methods[index]).shape))

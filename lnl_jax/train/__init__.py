@@ -1,6 +1,8 @@
 """Training as functions: a step, tables of per-example state, epochs; no loss and no model."""
 
 from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
+from lnl_jax.train.chunks import chunk_size, in_chunks, run_bytes
+from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes, in_turn
 from lnl_jax.train.loop import (
     dispatch_in_turn,
     dispatch_steps,
@@ -12,7 +14,6 @@ from lnl_jax.train.loop import (
 )
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
-from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 from lnl_jax.train.table_rows import (
     fingerprint,
     grow,
@@ -24,6 +25,7 @@ from lnl_jax.train.table_rows import (
 from lnl_jax.train.tables import Table, segment_last, segment_log_mean_exp, segment_mean
 
 __all__ = [
+    "Runs",
     "Table",
     "TrainState",
     "Trainer",
@@ -34,8 +36,12 @@ __all__ = [
     "evaluate",
     "fingerprint",
     "fit",
+    "fit_together",
     "gather_batches",
     "grow",
+    "in_chunks",
+    "in_lanes",
+    "in_turn",
     "init_state",
     "latest_metadata",
     "local_mesh",
@@ -49,7 +55,6 @@ __all__ = [
     "restore_latest",
     "run_bytes",
     "run_steps",
-    "run_sweep",
     "save",
     "scan_steps",
     "segment_last",

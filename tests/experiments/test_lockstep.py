@@ -9,7 +9,7 @@ from experiments import lockstep
 from experiments.choices import LOSSES, unnormalized
 from experiments.networks import tabular
 from experiments.noisy_labels import METRICS, measure, robust_loss, stack
-from lnl_jax import models
+from lnl_jax import models, train
 
 EPOCHS, SIZE, BATCH = 3, 37, 8
 SEEDS = (3, 4)
@@ -52,9 +52,7 @@ def trained(make, *, test_is_shared):
     )
     plan = functools.partial(lockstep.epoch_plans, SIZE, BATCH, SEEDS)
     measured = []
-    epochs = lockstep.train_together(
-        [study], [study.state], plan, epochs=EPOCHS, steps_per_epoch=steps
-    )
+    epochs = train.fit_together([study], [study.state], plan, epochs=EPOCHS)
     for _, (found,), (state,) in epochs:
         measured.append([found[name] for name in METRICS])
         last, examples = state, found["examples"]

@@ -61,14 +61,14 @@ def evaluated(metric, batches=(BATCH,)):
     return train.evaluate(eval_step, state(), batches)
 
 
-TRAINER = train.Trainer(lambda *_: jnp.zeros(()), lambda s, d, state, b: state, lambda *_: {})
+TRAINER = train.Trainer(lambda *_: jnp.zeros(()), lambda s, d, state, b: (state, {}), lambda *_: {})
 
 
 def sweep(plan=None, data_sets=None, **changes):
     rows = {"position": np.zeros((1, 2, 2), int), "mask": np.ones((1, 2, 2), bool)}
     data_sets = {"train": {"x": np.zeros((2, 2))}} if data_sets is None else data_sets
     settings = {"epochs": 1, "chunk": 2, "mesh": train.data_mesh(2)} | changes
-    runs = train.run_sweep(
+    runs = train.in_chunks(
         TRAINER, np.zeros(1), data_sets, lambda _: rows | (plan or {}), **settings
     )
     return next(runs)
@@ -93,7 +93,7 @@ REFUSED = {
     ),
     "a mask of weights for a sweep": (
         lambda: sweep({"mask": np.ones((1, 2, 2))}),
-        "plan must give a dict of position, integers, and mask, boolean",
+        "rows must be a dict of position, integers, and mask, boolean",
     ),
     "an index of floats for pages": (
         lambda: train.page_in(ROW, np.zeros(2), np.ones(2, bool)),

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.train import sweep
+from lnl_jax.train import chunks
+from lnl_jax.train.chunks import chunk_size, in_chunks, run_bytes
+from lnl_jax.train.lockstep import Trainer
 from lnl_jax.train.sharding import data_mesh
-from lnl_jax.train.sweep import Trainer, chunk_size, run_bytes, run_sweep
 
 DATA_SETS, SIZE, BATCH, STEPS = 3, 10, 4, 3
 
@@ -29,7 +30,7 @@ def step(setting, part, state, batch):
     momentum = 0.9 * state["momentum"] + jax.grad(loss)(state["w"])
     visits = state["visits"].at[batch["index"]].add(jnp.where(batch["mask"], batch["y"], 0))
     w = state["w"] - setting["learning_rate"] * momentum
-    return {"w": w, "visits": visits, "momentum": momentum}
+    return {"w": w, "visits": visits, "momentum": momentum}, {}
 
 
 def measure(setting, part, state):
@@ -79,14 +80,14 @@ def alone(settings, data_sets, data_set, setting, epochs):
             at = rows["position"][number, data_set]
             batch = {name: values[at] for name, values in part["train"].items()}
             batch["mask"] = jnp.asarray(rows["mask"][number, data_set])
-            state = jax.jit(step)(setting, part, state, batch)
+            state, _ = jax.jit(step)(setting, part, state, batch)
     return state
 
 
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 3), (1, 2), (2, 2)])
 def test_every_run_is_what_it_would_be_alone(problem, devices, chunk):
     settings, data_sets = problem
-    found = run_sweep(
+    found = in_chunks(
         TRAINER, settings, data_sets, plan, epochs=3, chunk=chunk, mesh=data_mesh(devices)
     )
     seen = []
@@ -108,14 +109,14 @@ import sys
 import jax
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 import numpy as np
-from lnl_jax.train import sweep
+from lnl_jax.train import chunks
 from lnl_jax.train.sharding import data_mesh
-from lnl_jax.train.sweep import run_sweep
-from tests.train import test_sweep as t
+from lnl_jax.train.chunks import in_chunks
+from tests.train import test_chunks as t
 settings, data_sets = t.make_problem()
 mesh = data_mesh(2)
 assert mesh.size == 2 and len(jax.local_devices()) == 1
-found = run_sweep(t.TRAINER, settings, data_sets, t.plan, epochs=2, chunk=2, mesh=mesh)
+found = in_chunks(t.TRAINER, settings, data_sets, t.plan, epochs=2, chunk=2, mesh=mesh)
 np.savez(sys.argv[3], w=np.concatenate([measured["w"] for _, measured in found]))
 """
 
@@ -136,7 +137,7 @@ def test_two_processes_find_what_one_does(problem, tmp_path):
         for rank, file in enumerate(files)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    whole = run_sweep(TRAINER, *problem, plan, epochs=2, chunk=3, mesh=data_mesh(1))
+    whole = in_chunks(TRAINER, *problem, plan, epochs=2, chunk=3, mesh=data_mesh(1))
     expected = next(whole)[1]["w"]
     for file in files:
         np.testing.assert_allclose(np.load(file)["w"], expected, rtol=2e-6, atol=1e-6)
@@ -145,10 +146,10 @@ def test_two_processes_find_what_one_does(problem, tmp_path):
 def test_a_sweep_goes_on_after_what_was_finished(problem):
     settings, data_sets = problem
     whole = list(
-        run_sweep(TRAINER, settings, data_sets, plan, epochs=1, chunk=1, mesh=data_mesh(1))
+        in_chunks(TRAINER, settings, data_sets, plan, epochs=1, chunk=1, mesh=data_mesh(1))
     )
     rest = list(
-        run_sweep(
+        in_chunks(
             TRAINER, settings, data_sets, plan, epochs=1, chunk=1, mesh=data_mesh(1), finished=2
         )
     )
@@ -162,11 +163,11 @@ def test_a_sweep_goes_on_after_what_was_finished(problem):
     [(STEPS, [(1, 12), (2, 12), (1, 6), (2, 6)]), (2 * STEPS, [(2, 24), (2, 12)])],
 )
 def test_the_steps_of_all_runs_are_reported(problem, monkeypatch, steps_per_call, expected):
-    monkeypatch.setattr(sweep, "STEPS_PER_CALL", steps_per_call)
+    monkeypatch.setattr(chunks, "STEPS_PER_CALL", steps_per_call)
     settings, data_sets = problem
     reports = []
     list(
-        run_sweep(
+        in_chunks(
             TRAINER,
             settings,
             data_sets,
@@ -181,12 +182,12 @@ def test_the_steps_of_all_runs_are_reported(problem, monkeypatch, steps_per_call
 
 
 def test_calls_have_equally_many_epochs():
-    assert [list(each) for each in sweep._together(range(6), sweep.STEPS_PER_CALL // 4)] == [
+    assert [list(each) for each in chunks._together(range(6), chunks.STEPS_PER_CALL // 4)] == [
         [0, 1, 2],
         [3, 4, 5],
     ]
-    assert [len(each) for each in sweep._together(range(7), sweep.STEPS_PER_CALL // 4)] == [1] * 7
-    assert len(list(sweep._together(range(5), 10 * sweep.STEPS_PER_CALL))) == 5
+    assert [len(each) for each in chunks._together(range(7), chunks.STEPS_PER_CALL // 4)] == [1] * 7
+    assert len(list(chunks._together(range(5), 10 * chunks.STEPS_PER_CALL))) == 5
 
 
 def test_the_memory_of_a_run_counts_its_state_twice(problem):
@@ -206,6 +207,6 @@ def test_bad_input_is_named(problem):
     with pytest.raises(ValueError, match="memory must hold a data set per device, 200 bytes"):
         chunk_size(3, 100, memory=150, devices=2)
     with pytest.raises(ValueError, match="chunk must be a multiple of the 2 devices, got 3"):
-        next(run_sweep(TRAINER, settings, data_sets, plan, epochs=1, chunk=3, mesh=data_mesh(2)))
-    with pytest.raises(ValueError, match="at least one data set, setting and epoch; got 3, 2 and"):
-        next(run_sweep(TRAINER, settings, data_sets, plan, epochs=0, chunk=1, mesh=data_mesh(1)))
+        next(in_chunks(TRAINER, settings, data_sets, plan, epochs=1, chunk=3, mesh=data_mesh(2)))
+    with pytest.raises(ValueError, match="epochs must be an integer from 1 on"):
+        next(in_chunks(TRAINER, settings, data_sets, plan, epochs=0, chunk=1, mesh=data_mesh(1)))

@@ -1,0 +1,324 @@
+"""Many trainings in lockstep: every data set (seed, fold, noise) with every setting.
+
+A run is a data set with a setting (a learning rate, hyperparameters). The runs of a data set share
+its batches and their order, so that their differences are paired. How runs are carried out is a
+choice and changes nothing but the time: `in_lanes`, all at once in one program, for networks of
+small matrices; `in_turn`, for networks that fill the machine alone; and `in_chunks`, some data sets
+at a time, for more runs than the memory holds.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lnl_jax.train.loop import dispatch_steps, run_steps
+from lnl_jax.train.sharding import DATA_AXIS, data_mesh
+
+PyTree = Any
+# position and mask -> the batches of some steps
+Rows = Mapping[str, np.ndarray]
+# Half the width of the vector units of newer CPUs is XLA's choice, for older ones that slow down at
+# the whole. The functions between small products, element by element, are worth it; the numbers
+# stay the same. `benchmarks/sweep.py --halves` times both.
+WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
+
+
+class Trainer(NamedTuple):
+    """What one run does. All functions are for one run; the engine puts the axes of runs in front.
+
+    Attributes:
+        start: ``(setting, data_set) -> state``, any pytree: what a run changes, with its state per
+            training example.
+        step: ``(setting, data_set, state, batch) -> (state, metrics)``, for the examples of one
+            batch. Metrics that nobody reads cost time: an empty dict is one, too.
+        measure: ``(setting, data_set, state) -> dict`` of arrays.
+    """
+
+    start: Callable[[PyTree, PyTree], PyTree]
+    step: Callable[[PyTree, PyTree, PyTree, Mapping], tuple[PyTree, dict]]
+    measure: Callable[[PyTree, PyTree, PyTree], dict]
+
+
+class Runs(NamedTuple):
+    """All runs of a trainer, and how they are carried out.
+
+    Attributes:
+        state: before the first step, ``[data sets, settings, ...]``.
+        run_steps: ``(states, rows) -> (states, metrics)``. The rows are those of some steps,
+            ``position`` and ``mask``, ``[steps, data sets, batch]``, the metrics ``[steps, data
+            sets, settings]``. The states are donated.
+        measure: ``states -> dict`` of arrays ``[data sets, settings, ...]``.
+    """
+
+    state: PyTree
+    run_steps: Callable[[PyTree, Rows], tuple[PyTree, dict]]
+    measure: Callable[[PyTree], dict]
+
+
+def in_lanes(
+    trainer: Trainer, settings: PyTree, data_sets: PyTree, *, mesh: Mesh | None = None
+) -> Runs:
+    """All runs at once, as one program with two leading axes.
+
+    Nothing but positions crosses from the host between steps, and the batch of a data set is
+    gathered once for all its settings. Convolutions do not belong here: with an axis of runs they
+    are grouped ones, which on a CPU take twice the time of their parts, and far more in a loop.
+
+    Args:
+        trainer: what a run does.
+        settings: a pytree of arrays with a leading axis of settings.
+        data_sets: a dict of pytrees of arrays with a leading axis of data sets. Batches are taken
+            from ``train``, whose arrays have the examples next; the functions see the whole.
+        mesh: over whose devices the data sets are split, as many on each; None takes one device.
+            One over the devices of several processes is given to all of them, with the same
+            arguments; each gets all that is measured.
+
+    Returns:
+        The `Runs`.
+
+    Raises:
+        ValueError: if there is nothing to train, or the data sets do not split over the devices.
+
+    Example:
+        >>> trainer = Trainer(
+        ...     start=lambda setting, data_set: jnp.float32(0),
+        ...     step=lambda setting, data_set, w, batch: (w + setting * batch["x"].sum(), {}),
+        ...     measure=lambda setting, data_set, w: {"w": w},
+        ... )
+        >>> data_sets = {"train": {"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}}
+        >>> runs = in_lanes(trainer, jnp.array([1.0, 10.0]), data_sets)
+        >>> rows = {"position": np.zeros((3, 2, 1), int), "mask": np.ones((3, 2, 1), bool)}
+        >>> state, _ = runs.run_steps(runs.state, rows)
+        >>> runs.measure(state)["w"].tolist()
+        [[3.0, 30.0], [9.0, 90.0]]
+    """
+    mesh = data_mesh(1) if mesh is None else mesh
+    count = _check_runs(settings, data_sets)
+    if count % mesh.size:
+        raise ValueError(
+            f"data_sets must be a multiple of the {mesh.size} devices of the mesh, got {count}."
+        )
+    start, run, measure = _programs(trainer, mesh)
+    settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
+    data_sets = jax.device_put(data_sets, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+
+    def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
+        check_rows(rows)
+        return run(settings, data_sets, states, jax.device_put(dict(rows), of_rows))
+
+    return Runs(
+        start(settings, data_sets),
+        run_rows,
+        lambda states: on_host(measure(settings, data_sets, states)),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+    start = jax.vmap(jax.vmap(trainer.start, (0, None)), (None, 0))
+    measure = jax.vmap(jax.vmap(trainer.measure, (0, None, 0)), (None, 0, 0))
+
+    def step_all(settings, data_sets, states, rows):
+        def on_one(data_set, states, rows):
+            batch = gathered(data_set["train"], rows)
+            return jax.vmap(trainer.step, (0, None, 0, None))(settings, data_set, states, batch)
+
+        return jax.vmap(on_one)(data_sets, states, rows)
+
+    def run(settings, data_sets, states, rows):
+        return jax.lax.scan(
+            lambda states, rows: step_all(settings, data_sets, states, rows), states, rows
+        )
+
+    shared, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    steps_first = PartitionSpec(None, DATA_AXIS)
+
+    def compiled(function, inputs, outputs, **options):
+        parts = jax.shard_map(
+            function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+        )
+        return jax.jit(parts, **options)
+
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"compiler_options": WIDE_VECTORS} if on_cpu else {}
+    inputs = (shared, split, split, steps_first)
+    return (
+        compiled(start, (shared, split), split),
+        compiled(run, inputs, (split, steps_first), donate_argnums=2, **options),
+        compiled(measure, (shared, split, split), split),
+    )
+
+
+def in_turn(
+    trainer: Trainer,
+    settings: PyTree,
+    data_sets: Sequence[Mapping[str, PyTree]],
+    *,
+    batches: Callable[[int, Rows], Iterable[Mapping]] | None = None,
+    measured: Sequence[Mapping[str, PyTree]] | None = None,
+) -> Runs:
+    """One run after the other, all by one program: for networks that fill the machine alone.
+
+    Args:
+        trainer: what a run does.
+        settings: a pytree of arrays with a leading axis of settings.
+        data_sets: dicts as of `in_lanes`, without the axis; what they share, such as images, they
+            share in memory.
+        batches: ``(number of a data set, its rows) -> batches``, dicts of arrays one after the
+            other, for what is streamed from the host; None gathers them from ``train``.
+        measured: the data sets as `measure` sees them, where these hold arrays that stay on the
+            host; it is not compiled as a whole then. None takes `data_sets`.
+
+    Returns:
+        The `Runs`.
+
+    Raises:
+        ValueError: if there is nothing to train.
+    """
+    widths = {len(leaf) for leaf in jax.tree.leaves(settings)}
+    if not data_sets or not widths - {0}:
+        raise ValueError("there must be at least one data set and one setting, got none.")
+    shape = (len(data_sets), widths.pop())
+    data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
+    measure = jax.jit(trainer.measure) if measured is None else trainer.measure
+    seen = data_sets if measured is None else measured
+    places = list(itertools.product(*map(range, shape)))
+    of_settings = [_pick(settings, index) for index in range(shape[1])]
+
+    # One function for all runs, which get their arrays as arguments: it is compiled once.
+    def step(setting, data_set, state, rows):
+        batch = gathered(data_set["train"], rows) if batches is None else rows
+        return trainer.step(setting, data_set, state, batch)
+
+    make = run_steps if batches is None else dispatch_steps
+    programs = {
+        (one, index): make(jax.tree_util.Partial(step, of_settings[index], data_sets[one]))
+        for one, index in places
+    }
+
+    def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
+        check_rows(rows)
+        history = []
+        for one, index in places:
+            own = {name: values[:, one] for name, values in rows.items()}
+            own = own if batches is None else batches(one, own)
+            state, metrics = programs[one, index](_pick(states, (one, index)), own)
+            states = _put(states, (one, index), state)
+            history.append(metrics)
+        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *history)
+        return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
+
+    def measure_all(states: PyTree) -> dict:
+        found = [
+            measure(of_settings[index], seen[one], _pick(states, (one, index)))
+            for one, index in places
+        ]
+        return jax.tree.map(
+            lambda *values: np.stack(values).reshape(*shape, *np.shape(values[0])), *found
+        )
+
+    start = jax.jit(jax.vmap(trainer.start, (0, None)))
+    states = [start(settings, each) for each in data_sets]
+    return Runs(jax.tree.map(lambda *each: jnp.stack(each), *states), run_rows, measure_all)
+
+
+def fit_together(
+    all_runs: Sequence[Runs],
+    states: Sequence[PyTree],
+    plan: Callable[[int], Rows],
+    *,
+    epochs: int,
+    finished: int = 0,
+) -> Iterator[tuple[int, list[dict[str, Any]], list[PyTree]]]:
+    """Trains several sets of runs epoch by epoch, so that all their curves grow together.
+
+    A run that diverges stays where it is, not finite: that is its result, and validation will not
+    choose it.
+
+    Args:
+        all_runs: such as one for each method; their steps report `loss` and `count`.
+        states: theirs, the initial ones or restored ones.
+        plan: the rows of an epoch, numbered from 0.
+        epochs: how many in all.
+        finished: after how many of them the states are.
+
+    Yields:
+        The number of the epoch, from 1; for each set of runs what it measures, the mean `loss` of
+        the epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw;
+        the states, which the next epoch consumes.
+    """
+    # The first epoch consumes a copy: the caller's states stay usable.
+    states = [jax.tree.map(jnp.copy, state) for state in states]
+    for epoch in range(finished, epochs):
+        rows, reports = plan(epoch), []
+        for index, runs in enumerate(all_runs):
+            states[index], metrics = runs.run_steps(states[index], rows)
+            count = np.asarray(metrics["count"])
+            loss = (np.asarray(metrics["loss"]) * count).sum(0) / count.sum(0)
+            report = {"loss": loss, "examples": int(count.sum())}
+            reports.append(runs.measure(states[index]) | report)
+        yield epoch + 1, reports, states
+
+
+def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]:
+    """The batch at some positions of the training examples, with its mask."""
+    batch = {name: values[rows["position"]] for name, values in train.items()}
+    return batch | {"mask": rows["mask"]}
+
+
+def check_rows(rows: Rows) -> None:
+    """Raises ValueError unless these are positions and a boolean mask."""
+    if not {"position", "mask"} <= set(rows) or np.asarray(rows["mask"]).dtype != bool:
+        raise ValueError(
+            "rows must be a dict of position, integers, and mask, boolean, as "
+            "lnl_jax.data.epoch_plan gives them; got "
+            f"{ {name: str(np.asarray(values).dtype) for name, values in rows.items()} }."
+        )
+
+
+def check_train(data_set: PyTree) -> None:
+    """Raises ValueError unless this is a dict with its training examples."""
+    if not isinstance(data_set, Mapping) or "train" not in data_set:
+        raise ValueError(
+            "a data set must be a dict with its training examples under 'train', got "
+            f"{sorted(data_set) if isinstance(data_set, Mapping) else type(data_set).__name__}."
+        )
+
+
+def _check_runs(settings: PyTree, data_sets: PyTree) -> int:
+    """How many data sets there are."""
+    check_train(data_sets)
+    count, width = (
+        len(leaves[0]) if (leaves := jax.tree.leaves(tree)) else 0 for tree in (data_sets, settings)
+    )
+    if not count or not width:
+        raise ValueError(
+            f"there must be at least one data set and one setting, got {count} and {width}."
+        )
+    return count
+
+
+def on_host(measured: PyTree) -> PyTree:
+    """What all devices measured, also those of other processes."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(measured)):
+        return jax.tree.map(np.asarray, measured)
+    return multihost_utils.process_allgather(measured, tiled=True)
+
+
+@jax.jit
+def _pick(tree: PyTree, at: Any) -> PyTree:
+    """The entry of every array at an index of its leading axes."""
+    return jax.tree.map(lambda array: array[at], tree)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(tree: PyTree, at: Any, entry: PyTree) -> PyTree:
+    return jax.tree.map(lambda array, new: array.at[at].set(new), tree, entry)
