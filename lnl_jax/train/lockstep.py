@@ -24,9 +24,9 @@ from lnl_jax.train.sharding import DATA_AXIS, data_mesh
 PyTree = Any
 # position and mask -> the batches of some steps
 Rows = Mapping[str, np.ndarray]
-# Half the width of the vector units of newer CPUs is XLA's choice, for older ones that slow down at
-# the whole. The functions between small products, element by element, are worth it; the numbers
-# stay the same. `benchmarks/sweep.py --halves` times both.
+# By itself XLA takes half the width of the vector units of newer CPUs, since older ones slow down
+# at the whole. Between products as small as these the whole is faster (`benchmarks/sweep.py` times
+# both), and no number changes.
 WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.train import chunks
+from lnl_jax.train import chunks, lockstep
 from lnl_jax.train.chunks import chunk_size, in_chunks, run_bytes
 from lnl_jax.train.lockstep import Trainer
 from lnl_jax.train.sharding import data_mesh
@@ -109,7 +109,7 @@ import sys
 import jax
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 import numpy as np
-from lnl_jax.train import chunks
+from lnl_jax.train import chunks, lockstep
 from lnl_jax.train.sharding import data_mesh
 from lnl_jax.train.chunks import in_chunks
 from tests.train import test_chunks as t
@@ -179,6 +179,18 @@ def test_the_steps_of_all_runs_are_reported(problem, monkeypatch, steps_per_call
         )
     )
     assert reports == expected
+
+
+def test_wide_vectors_change_no_number(problem, monkeypatch, optimised):
+    def trained():
+        # A trainer of its own, whose programs no other test has made.
+        trainer = Trainer(start, lambda *arguments: step(*arguments), measure)
+        return next(in_chunks(trainer, *problem, plan, epochs=2, chunk=3, mesh=data_mesh(1)))[1]
+
+    wide = trained()
+    monkeypatch.setattr(lockstep, "WIDE_VECTORS", {})
+    for name, values in trained().items():
+        np.testing.assert_array_equal(values, wide[name])
 
 
 def test_calls_have_equally_many_epochs():
