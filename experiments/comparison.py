@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from experiments.arguments import check_batch_size
 from experiments.choices import (
     HYPERPARAMETERS,
     LOSSES,
@@ -27,8 +28,6 @@ from experiments.noisy_labels import (
     BASELINE,
     METRICS,
     best_setting,
-    check_choice,
-    check_protocol,
     name_of,
     robust_loss,
 )
@@ -56,17 +55,6 @@ class Protocol(NamedTuple):
     temperatures: Sequence[float]
     qs: Sequence[float]
     margin: float
-
-    def check(self) -> None:
-        """Raises ValueError for what no training can have."""
-        check_protocol(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            learning_rates=self.learning_rates,
-        )
-        check_choice("temperatures", self.temperatures)
-        check_choice("qs", self.qs)
 
     def steps_per_epoch(self, size: int) -> int:
         """For a training part of that many examples."""
@@ -123,7 +111,12 @@ def methods_of(
     protocol: Protocol,
     size: int,
 ) -> list[Method]:
-    """The losses with the settings that the protocol leaves open, for `size` training examples."""
+    """The losses with the settings that the protocol leaves open, for `size` training examples.
+
+    Raises:
+        StudyError: for a batch of more than that, or a setting that a loss refuses.
+    """
+    check_batch_size(protocol.batch_size, size)
     temperatures = product(temperature=protocol.temperatures)
     grids = HYPERPARAMETERS | dict.fromkeys(ADAPTED, temperatures)
     grids |= {"generalized_cross_entropy": product(q=protocol.qs)}

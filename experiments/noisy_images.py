@@ -4,8 +4,11 @@ import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from experiments.arguments import StudyError, check_images, check_network, refused
 from experiments.choices import OWN_NORMALIZATIONS, Loss, Normalization
 from experiments.command_line import as_text
 from experiments.comparison import (
@@ -91,10 +94,7 @@ def compare_on_images(
         **protocol: the fields of `Protocol`.
     """
     protocol = Protocol(**protocol)
-    protocol.check()
-    count = folds if first_folds is None else first_folds
-    if not 1 <= count <= folds:
-        raise ValueError(f"first_folds must be from 1 to folds = {folds}, got {first_folds}.")
+    count = check_first_folds(first_folds, folds)
     splits = labelled.splits
     parts, shared = image_parts(labelled, folds, count, seed)
     if streamed is None:
@@ -103,6 +103,8 @@ def compare_on_images(
     runs = range(seed * folds, seed * folds + count)
     size = parts["train"]["index"].shape[1]
     module = model(splits.num_classes)
+    example = jnp.zeros((1, *splits.train["image"].shape[1:]))
+    check_network("model", lambda: module.init(jax.random.key(0), example))
     params, stats = initial_variables(module, splits.train["image"][0], runs)
     padded = size % protocol.batch_size > 0
     network = convolutional(module, splits.num_classes, stats, augmentation, padded=padded)
@@ -130,6 +132,29 @@ def compare_on_images(
     yield Artifact("protocol", [line])
     title = f"{source}, {name}; {title}; {count} of {folds} folds"
     yield from _artifacts(outcome, scored, parts, splits, title)
+
+
+def check_first_folds(first_folds: int | None, folds: int) -> int:
+    """How many of the folds are run.
+
+    Raises:
+        StudyError: for more than there are.
+    """
+    if first_folds is not None and first_folds > folds:
+        raise StudyError(f"first_folds must be from 1 to folds = {folds}, got {first_folds}.")
+    return folds if first_folds is None else first_folds
+
+
+def read_images(dataset: Callable, data_dir: str | None) -> data.Splits:
+    """A data set of images with labels.
+
+    Raises:
+        StudyError: if it cannot be read, or is of something else.
+    """
+    with refused():
+        splits = dataset(data_dir)
+    check_images(splits, name_of_choice(dataset))
+    return splits
 
 
 def name_of_choice(function: Callable) -> str:
@@ -169,7 +194,9 @@ def image_parts(
     development |= {"clean_label": splits.train["label"]}
     found = []
     rng = np.random.default_rng((seed, FOLDS_STREAM))
-    for training, validation in data.k_fold(development, folds, rng)[:first_folds]:
+    with refused("folds"):
+        of_folds = data.k_fold(development, folds, rng)[:first_folds]
+    for training, validation in of_folds:
         probe = {name: values[:PROBED] for name, values in training.items()}
         known = what_is_known(labelled.matrix, training["label"])
         found.append({"train": training, "validation": validation, "probe": probe, "known": known})
@@ -185,14 +212,15 @@ def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Spl
     Rows are numbered anew, as the images are.
 
     Raises:
-        ValueError: if there are fewer, or a class has none among so few.
+        StudyError: if there are fewer, or a class has none among so few.
     """
     size = len(splits.train["label"])
     if count is None:
         return splits
     if not 1 <= count <= size:
-        raise ValueError(f"train_size must be from 1 to {size}, got {count}.")
-    train = data.subset(splits.train, count, np.random.default_rng((seed, IMAGES_STREAM)))
+        raise StudyError(f"train_size must be from 1 to {size}, got {count}.")
+    with refused("train_size"):
+        train = data.subset(splits.train, count, np.random.default_rng((seed, IMAGES_STREAM)))
     return splits._replace(train=train | {"index": np.arange(count, dtype=np.int32)})
 
 

@@ -130,10 +130,10 @@ def test_class_dependent_noise_swaps_the_pairs_of_the_paper():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
-        ({"folds": 1}, "folds must be an integer of at least 2, got 1"),
+        ({"seeds": 0}, "seeds must be from 1"),
+        ({"folds": 1}, "folds must be from 2 to 20, got 1"),
         ({"noise_rate": 1.5}, "rate must be from 0 to 1, got 1.5"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be from 1"),
         ({"temperatures": ()}, "temperatures must hold"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -245,7 +245,7 @@ def _own(matrix, splits):
         (
             ldr_cifar,
             {"folds": 1, "first_folds": None},
-            "folds must be an integer of at least 2, got 1",
+            "folds must be from 2 to 20, got 1",
         ),
         (ldr_cifar, {"train_size": 121}, "train_size must be from 1 to 120, got 121"),
         (ldr_cifarn, {"labels": "best"}, "labels must be one of worse, aggre, got best"),
