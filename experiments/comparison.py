@@ -42,7 +42,7 @@ PyTree = Any
 # The losses to which `temperatures` and `margin` belong, and all that are compared by default.
 ADAPTED = ("ldr_kl", "aldr_kl")
 COMPARED = ("generalized_cross_entropy", *ADAPTED)
-TITLES = {"accuracy": "clean test accuracy", "memorized": "false labels memorised"}
+TITLES = {"accuracy": "test accuracy", "memorized": "false labels memorised"}
 
 
 class Protocol(NamedTuple):
@@ -157,7 +157,10 @@ def compare(
 
 
 def results_table(outcome: Outcome) -> list[dict[str, Any]]:
-    """A line per method: the chosen setting, percentages, and the paired gain over the first."""
+    """A line per method: the chosen setting, percentages, and the paired gain over the first.
+
+    How many false labels were memorised is left out where no label is known to be false.
+    """
     rows = []
     for method, values, best in zip(outcome.methods, outcome.history, outcome.best, strict=True):
         of = {name: values[index, -1, :, best] for index, name in enumerate(METRICS)}
@@ -172,7 +175,18 @@ def results_table(outcome: Outcome) -> list[dict[str, Any]]:
         row |= {"nll": of["nll"].mean(), "memorized %": 100 * of["memorized"].mean()}
         row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
         rows.append(row | {"chosen": describe(method.settings[best])})
-    return rows
+    return without_unknown(rows)
+
+
+def without_unknown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without the columns that are NaN in all of them: what cannot be known."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    unknown = {
+        column
+        for column in columns
+        if all(isinstance(row.get(column), float) and np.isnan(row[column]) for row in rows)
+    }
+    return [{key: value for key, value in row.items() if key not in unknown} for row in rows]
 
 
 def curves_figure(outcome: Outcome, title: str) -> "Figure":

@@ -168,6 +168,7 @@ def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone
     (line,) = artifacts["results"]
     assert line["gain"] is None
     assert np.isnan([row["memorized"] for row in rows]).all()
+    assert "memorized %" not in line
     assert rows[-1]["accuracy"] > 0.5
 
 
