@@ -6,21 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.arguments import (
-    Count,
-    NotNegative,
-    Positive,
-    Seeds,
-    check_batch_size,
-    check_names,
-    study,
-)
 from experiments.choices import (
     HYPERPARAMETERS,
     LOSSES,
     OWN_NORMALIZATIONS,
     unnormalized,
 )
+from experiments.command_line import close_names
 from experiments.files import csv_bytes
 from experiments.lockstep import (
     Method,
@@ -37,6 +29,8 @@ from experiments.noisy_labels import (
     MODEL,
     NETWORK,
     best_setting,
+    check_protocol,
+    check_seeds,
     measure,
     noisy_digits,
     robust_loss,
@@ -58,15 +52,14 @@ NOISES = {
 }
 
 
-@study
 def loss_leaderboard(
     *,
     only: tuple[str, ...] = (),
-    seeds: Seeds = 5,
-    epochs: Count = 50,
-    batch_size: Count = 64,
-    learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
-    weight_decay: NotNegative = 5e-3,
+    seeds: int = 5,
+    epochs: int = 50,
+    batch_size: int = 64,
+    learning_rates: tuple[float, ...] = (0.1, 0.03, 0.01),
+    weight_decay: float = 5e-3,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """Every loss of `experiments.choices` on digits: clean, 30% and 60% symmetric, 40% pairflip.
@@ -78,11 +71,9 @@ def loss_leaderboard(
     A method's four noises, seeds and settings train at once, as one compiled program.
 
     Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification" (ICML 2023)
-    compare 15 of these losses in this way on other tables of numbers. The
-    results are in docs/results/loss_leaderboard:
+    compare 15 of these losses in this way on other tables of numbers. A quarter of an hour on 2 CPU
+    cores; the results are in docs/results/loss_leaderboard:
         python experiments/run.py --exp loss_leaderboard
-
-    Time: a quarter of an hour on 2 CPU cores.
 
     Args:
         only: the losses to compare; none compares all. Cross-entropy always is.
@@ -99,15 +90,20 @@ def loss_leaderboard(
         as Markdown, `results.csv` with a line per loss and noise, the figure `accuracies`
         and the arrays `history`, the last epoch's values per metric, noise, seed and setting.
     """
-    names = _names(only)
+    check_seeds(seeds)
+    check_protocol(
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        learning_rates=learning_rates,
+    )
     data_sets = [noisy_digits(matrix, seed) for matrix in NOISES.values() for seed in range(seeds)]
     parts = stack(data_sets)
     all_seeds = [*range(seeds)] * len(NOISES)
     size = parts["train"]["x"].shape[1]
-    check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
-    methods = [_method(name, learning_rates, total_steps) for name in names]
+    methods = [_method(name, learning_rates, total_steps) for name in _names(only)]
     params = initial_params(MODEL, parts["train"]["x"], all_seeds)
     final = resume.restore([_no_values(seeds, method) for method in methods])
     done = len(resume.rows) // epochs
@@ -143,8 +139,9 @@ def loss_leaderboard(
 
 
 def _names(only: Sequence[str]) -> list[str]:
-    if only:
-        check_names("only", only, LOSSES)
+    for name in only:
+        if name not in LOSSES:
+            raise ValueError(f"only must name losses, got {name}; {close_names(name, LOSSES)}")
     return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
 
 

@@ -14,11 +14,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingExtra as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    from experiments.interrupts import readers_may_leave
     from experiments.runner import carry_out
 
-    with readers_may_leave():
-        return carry_out(sys.argv[1:] if argv is None else list(argv))
+    return carry_out(sys.argv[1:] if argv is None else list(argv))
 
 
 if __name__ == "__main__":
