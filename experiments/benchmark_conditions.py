@@ -1,12 +1,12 @@
 """The data sets of the LDR paper's comparison: tables of numbers, noises, folds."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.command_line import close_names
+from experiments.arguments import check_table
 from experiments.ldr_letter import noisy_folds, official_split
 from experiments.noisy_labels import stack
 from lnl_jax import data, noise
@@ -17,7 +17,9 @@ SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
 
 def letter(data_dir: str | None) -> tuple[dict, dict]:
     """18,000 rows for training and validation, the official 2,000 for testing; 26 classes."""
-    return official_split(data.letter(data_dir))
+    splits = data.letter(data_dir)
+    check_table(splits, "letter")
+    return official_split(splits)
 
 
 def digits(data_dir: str | None) -> tuple[dict, dict]:
@@ -28,6 +30,7 @@ def digits(data_dir: str | None) -> tuple[dict, dict]:
 
 def _official(load: Callable, data_dir: str | None) -> tuple[dict, dict]:
     splits = load(data_dir)
+    check_table(splits, load.__name__)
     return splits.train, splits.test
 
 
@@ -47,17 +50,6 @@ class Condition(NamedTuple):
     rate: float
     seed: int
     fold: int
-
-
-def check_names(argument: str, given: Sequence[str], names: Mapping) -> None:
-    """Raises ValueError for a name that is not one of them, or for none."""
-    if not given:
-        raise ValueError(f"{argument} must hold at least one name, got none.")
-    for name in given:
-        if name not in names:
-            raise ValueError(
-                f"{argument} must be of {', '.join(names)}; got {name}; {close_names(name, names)}"
-            )
 
 
 def make_conditions(

@@ -7,6 +7,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from experiments.arguments import StudyError
+from experiments.command_line import Supplied
 from experiments.image_networks import crop_and_flip, unaugmented
 from lnl_jax import data, losses, models
 
@@ -90,7 +92,9 @@ LOSSES: dict[str, Loss] = {
 LOSSES_WITH_ROWS: dict[str, Callable] = {"aldr_kl_step": losses.aldr_kl_step}
 FIRST_ROWS: dict[str, Callable] = {"aldr_kl_step": lambda setting: setting["temperature"]}
 
-NORMALIZATIONS: dict[str, Normalization] = {
+# "default" is left to the study: each loss's own.
+NORMALIZATIONS: dict[str, Normalization | None] = {
+    "default": None,
     "none": unnormalized,
     "softplus_mean": losses.softplus_mean_normalize,
     "l1_mean": losses.l1_mean_normalize,
@@ -107,6 +111,8 @@ MODELS: dict[str, Callable] = {
 }
 
 AUGMENTATIONS: dict[str, Callable] = {"crop_and_flip": crop_and_flip, "none": unaugmented}
+# What is not given depends on the data set.
+AUGMENTATIONS_OR_DEFAULT: dict[str, Callable | None] = {"default": None} | AUGMENTATIONS
 
 
 def shapes32(
@@ -125,7 +131,7 @@ def shapes32(
 def npz(data_dir: str | None, *, name: str = "data", num_classes: int | None = None) -> data.Splits:
     """Any images: NAME.npz in --data_dir."""
     if data_dir is None:
-        raise ValueError(f"--dataset npz reads {name}.npz from a folder: give --data_dir DIR.")
+        raise StudyError(f"dataset npz reads {name}.npz from a folder: give --data_dir DIR.")
     return data.load_npz(data_dir, name, num_classes=num_classes)
 
 
@@ -205,3 +211,14 @@ EARLY: dict[str, dict[str, float]] = {"truncated_generalized_cross_entropy": {"t
 
 # Losses of several views of an example, and how many they are given.
 VIEWS: dict[str, int] = {"generalized_jensen_shannon": 2}
+
+# What a loss may ask for that follows from the data set: the noise and the counts of the labels.
+KNOWN = ("matrix", "class_counts")
+
+# What `--loss.KEYWORD` cannot set, or sets in place of the study. Weights are one per view.
+SUPPLIED = Supplied(
+    always=(*KNOWN, "weights"),
+    unless_given={
+        name: {*HYPERPARAMETERS.get(name, [{}])[0], *FIXED.get(name, {})} for name in LOSSES
+    },
+)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.arguments import StudyError, refused
 from experiments.foundation_models import Foundation, FoundationMaker
 from lnl_jax import distill, models
 from lnl_jax.data import preprocess
@@ -36,11 +37,11 @@ def load_foundation(
         The model; `scale` is the one that CLIP was trained with.
 
     Raises:
-        FileNotFoundError: if there are no weights, or no vocabulary; it says which files to fetch.
-        ValueError: if there are no names, or the files or templates are not what they should be.
+        StudyError: if there are no weights, or no vocabulary; it says which files to fetch.
+        StudyError: if there are no names, or the files or templates are not what they should be.
     """
     if not class_names:
-        raise ValueError("clip needs the names of the classes, and this data set has none.")
+        raise StudyError("clip needs the names of the classes, and this data set has none.")
     model, variables = models.load_clip(path)
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     tokenize = models.load_tokenizer(folder, context_length=model.text.context_length)
@@ -78,6 +79,7 @@ def from_clip(path: str | os.PathLike[str], *, templates: Sequence[str]) -> Foun
     load = functools.cache(functools.partial(load_foundation, path, templates=templates))
 
     def of_these_classes(parts):
-        return load(parts.class_names)
+        with refused("clip"):
+            return load(parts.class_names)
 
     return FoundationMaker(of_these_classes, of_these_classes)

@@ -1,14 +1,13 @@
 """From the signature of an experiment and the words of a command line to checked arguments."""
 
-import argparse
-import difflib
 import functools
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from experiments.arguments import close_names
 
 # Keywords that are handed to an experiment by `run.py`, not chosen by its configuration.
 NOT_OPTIONS = ("resume", "data_dir")
@@ -34,13 +33,27 @@ class Call(NamedTuple):
     overrides: dict[str, Any]
 
 
-class _Kind(NamedTuple):
+class Supplied(NamedTuple):
+    """What an experiment hands to a chosen function: the third part of ``Annotated``.
+
+    Attributes:
+      always: keywords that cannot be set.
+      unless_given: by the name of the choice, keywords that the experiment sets, or searches among
+        several values, unless they are given; their own defaults do not count.
+    """
+
+    always: Collection[str] = ()
+    unless_given: Mapping[str, Collection[str]] = types.MappingProxyType({})
+
+
+class Kind(NamedTuple):
     """The type of one argument."""
 
     base: type
     is_tuple: bool = False
     optional: bool = False
-    choices: Mapping[str, Callable] | None = None
+    choices: Mapping[str, Callable | None] | None = None
+    supplied: Supplied = Supplied()
 
     def __str__(self) -> str:
         if self.choices is not None:
@@ -50,59 +63,6 @@ class _Kind(NamedTuple):
         else:
             text = {bool: "true or false"}.get(self.base, self.base.__name__)
         return text + " or none" * self.optional
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(message)
-
-
-# argparse and not tyro: tyro cannot express keywords of a function chosen on the same line.
-def parse_frame(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Callable[[], str]]:
-    """Parses the options of `run.py` itself.
-
-    Returns:
-      Its options, the words left for the experiment, and a function that formats the help.
-    """
-    parser = _Parser(
-        prog="python experiments/run.py",
-        usage="%(prog)s --exp NAME [--argument VALUE ...] | --sweep NAME | --list",
-        description="Runs an experiment and keeps its results; the same command again resumes it.",
-        allow_abbrev=False,
-        add_help=False,
-    )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--exp", metavar="NAME", help="run this experiment")
-    what.add_argument("--sweep", metavar="NAME", help="run every point of this sweep")
-    what.add_argument("--list", action="store_true", help="list experiments and sweeps")
-    parser.add_argument(
-        "--results_dir", metavar="DIR", default="results", help="(default: results)"
-    )
-    parser.add_argument("--data_dir", metavar="DIR", help="data sets, for experiments that take it")
-    parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
-    parser.add_argument("-h", "--help", action="store_true", help="help, also for one experiment")
-    options, words = parser.parse_known_args(argv)
-    return options, words, parser.format_help
-
-
-def pairs(words: Sequence[str]) -> dict[str, str]:
-    """Turns `--name value` and `--name=value` into a dict."""
-    found: dict[str, str] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not name:
-            raise UsageError(f"expected --name value, got {word!r}")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise UsageError(f"--{name} needs a value")
-            value = rest.pop(0)
-        if name in found:
-            raise UsageError(f"--{name} is given twice")
-        found[name] = value
-    return found
 
 
 def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
@@ -128,7 +88,7 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
       UsageError: for an unknown name or a value of the wrong type.
     """
     given = {name: as_text(value) for name, value in overrides.items()}
-    options, groups = _options(experiment), _groups(experiment)
+    options, groups = options_of(experiment), groups_of(experiment)
     for name in given:
         if not any(name == option or name.startswith(f"{option}.") for option in options):
             raise UsageError(_unknown(experiment.__name__, name, options, groups))
@@ -143,7 +103,7 @@ def bind(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
             arguments[name] = config[name] = _value(name, kind, default, given)
             defaults[name] = default
             continue
-        default_choice = _name_of(default, name, kind)
+        default_choice = name_of(default, name, kind)
         choice = _choice(name, kind, default_choice, given)
         config[name], defaults[name] = choice, default_choice
         function, settings, own_defaults = _configured(name, kind, choice, own)
@@ -162,41 +122,6 @@ def takes(experiment: Callable, name: str) -> bool:
     return name in inspect.signature(experiment).parameters
 
 
-def first_line(function: Callable) -> str:
-    """The first line of a docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def describe(name: str, experiment: Callable) -> str:
-    """The help of one experiment: its docstring, then every argument and choice."""
-    text, described = _docstring(experiment)
-    for group, fields in _groups(experiment).items():
-        own = _section(inspect.getdoc(fields) or "", "Attributes")[1]
-        described |= {f"{group}.{field}": words for field, words in own.items()}
-    options = _options(experiment)
-    chosen = {option: kind.choices for option, (kind, _) in options.items() if kind.choices}
-    parser = argparse.ArgumentParser(
-        prog=f"python experiments/run.py --exp {name}",
-        usage="%(prog)s [--argument VALUE ...]",
-        description=text,
-        epilog="\n\n".join(_describe_choices(option, each) for option, each in chosen.items()),
-        formatter_class=functools.partial(
-            argparse.RawDescriptionHelpFormatter, max_help_position=36
-        ),
-        add_help=False,
-    )
-    group = parser.add_argument_group("arguments")
-    for option, (kind, default) in options.items():
-        default = _name_of(default, option, kind) if kind.choices else default
-        words = f"{described.get(option, '')} ({_default_text(default)})".strip()
-        group.add_argument(
-            f"--{option}",
-            metavar="NAME" if kind.choices else str(kind),
-            help=words.replace("%", "%%"),
-        )
-    return parser.format_help().rstrip()
-
-
 def as_text(value: Any) -> str:
     """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
@@ -206,26 +131,25 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-_REQUIRED = inspect.Parameter.empty
+REQUIRED = inspect.Parameter.empty
+SUPPLIED = object()  # the default of a keyword that the experiment sets unless it is given
 _SCALARS = (float, int, bool, str)  # where a union allows several, the first of them
 
 
-def _options(experiment: Callable) -> dict[str, tuple[_Kind, Any]]:
+def options_of(experiment: Callable) -> dict[str, tuple[Kind, Any]]:
     """Type and default of every argument, or field of one, that the command line may set."""
-    hints = typing.get_type_hints(experiment, include_extras=True)
-    groups, options = _groups(experiment), {}
+    groups, options = groups_of(experiment), {}
     for name, parameter in inspect.signature(experiment).parameters.items():
         if name in groups:
-            fields = typing.get_type_hints(groups[name], include_extras=True)
-            for field, hint in fields.items():
-                full = f"{name}.{field}"
-                options[full] = _kind(full, hint), getattr(parameter.default, field)
+            for field in groups[name]._fields:
+                kind = _kind_of(f"{name}.{field}", groups[name], field)
+                options[f"{name}.{field}"] = kind, getattr(parameter.default, field)
         elif name not in NOT_OPTIONS:
-            options[name] = _kind(name, hints.get(name)), parameter.default
+            options[name] = _kind_of(name, experiment, name), parameter.default
     return options
 
 
-def _groups(experiment: Callable) -> dict[str, type]:
+def groups_of(experiment: Callable) -> dict[str, type]:
     """The arguments that are NamedTuples, whose fields are options: `--teacher.steps`."""
     parameters, groups = inspect.signature(experiment).parameters, {}
     for name, hint in typing.get_type_hints(experiment).items():
@@ -246,17 +170,34 @@ def _unknown(experiment: str, name: str, options: Iterable[str], groups: Mapping
     return f"--{group} {given}; {close_names(name, fields)}"
 
 
-def _kind(name: str, annotation: Any) -> _Kind:
-    if typing.get_origin(annotation) is Annotated:
-        base, choices = typing.get_args(annotation)
-        return _Kind(str, optional=type(None) in _members(base), choices=choices)
+def _kind_of(option: str, annotated: Callable | type, name: str) -> Kind:
+    """The kind of what a signature, or a NamedTuple, annotates by this name."""
+    with_extras = typing.get_type_hints(annotated, include_extras=True).get(name)
+    # Without extras there are no ranges, which are for `arguments`.
+    plain = typing.get_type_hints(annotated).get(name)
+    return _choice_kind(option, with_extras) or _kind(option, plain)
+
+
+def _choice_kind(name: str, annotation: Any) -> Kind | None:
+    """The kind of an argument that is chosen by name; None of any other."""
+    extras = getattr(annotation, "__metadata__", ())
+    if not extras or not isinstance(extras[0], Mapping):
+        return None
+    optional = type(None) in _members(typing.get_args(annotation)[0])
+    if optional and "none" in extras[0] and None not in extras[0].values():
+        raise TypeError(f"argument {name}: none may mean a choice, or nothing, but not both")
+    supplied = extras[1] if len(extras) > 1 else Supplied()
+    return Kind(str, optional=optional, choices=extras[0], supplied=supplied)
+
+
+def _kind(name: str, annotation: Any) -> Kind:
     members = [m for m in _members(annotation) if m is not type(None)]
     optional = len(members) < len(_members(annotation))
     if len(members) == 1 and members[0] in _SCALARS:
-        return _Kind(members[0], optional=optional)
+        return Kind(members[0], optional=optional)
     base, *rest = typing.get_args(members[0]) or (None,)
     if typing.get_origin(members[0]) is tuple and base in (float, int, str) and rest == [...]:
-        return _Kind(base, is_tuple=True, optional=optional)
+        return Kind(base, is_tuple=True, optional=optional)
     raise TypeError(f"argument {name}: {annotation} cannot be given on the command line")
 
 
@@ -265,9 +206,13 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def _keywords(function: Callable) -> dict[str, tuple[_Kind, Any]]:
-    """Type and default of the keywords of a choice that hold a single value."""
-    annotated = function
+def keywords_of(kind: Kind, choice: str) -> dict[str, tuple[Kind, Any]]:
+    """Type and default of the keywords of a choice that may be set and hold a single value."""
+    function = annotated = kind.choices[choice]
+    if function is None:
+        return {}
+    own = kind.supplied.unless_given.get(choice, ())
+    fixed = {*NOT_SETTABLE, *kind.supplied.always}
     while isinstance(annotated, functools.partial):
         annotated = annotated.func
     hints = typing.get_type_hints(annotated)
@@ -275,21 +220,22 @@ def _keywords(function: Callable) -> dict[str, tuple[_Kind, Any]]:
     for name, parameter in inspect.signature(function).parameters.items():
         members = _members(hints.get(name))
         allowed = [scalar for scalar in _SCALARS if scalar in (*members, type(parameter.default))]
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in NOT_SETTABLE and allowed:
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in fixed and allowed:
             optional = type(None) in members or parameter.default is None
-            keywords[name] = (_Kind(allowed[0], optional=optional), parameter.default)
+            default = SUPPLIED if name in own else parameter.default
+            keywords[name] = (Kind(allowed[0], optional=optional), default)
     return keywords
 
 
-def _value(name: str, kind: _Kind, default: Any, given: Mapping[str, str]) -> Any:
+def _value(name: str, kind: Kind, default: Any, given: Mapping[str, str]) -> Any:
     if name in given:
         return _parse(name, kind, given[name])
-    if default is _REQUIRED:
+    if default is REQUIRED:
         raise UsageError(f"--{name} is needed: {kind}")
     return default
 
 
-def _parse(name: str, kind: _Kind, text: str) -> Any:
+def _parse(name: str, kind: Kind, text: str) -> Any:
     # A choice of that name is the choice; then leaving the option out is the way to give nothing.
     if kind.optional and text.lower() == "none" and "none" not in (kind.choices or ()):
         return None
@@ -298,12 +244,15 @@ def _parse(name: str, kind: _Kind, text: str) -> Any:
     return tuple(_scalar(name, kind, part) for part in text.split(",") if text)
 
 
-def _scalar(name: str, kind: _Kind, text: str) -> Any:
+def _scalar(name: str, kind: Kind, text: str) -> Any:
     try:
-        return _as_bool(text) if kind.base is bool else kind.base(text)
+        value = _as_bool(text) if kind.base is bool else kind.base(text)
     except ValueError:
         message = f"--{name} takes {kind}, got {text!r}, which is {_looks_like(text)}"
         raise UsageError(message) from None
+    if value != value:
+        raise UsageError(f"--{name} takes {kind}, got {text!r}, which is not a number")
+    return value
 
 
 def _as_bool(text: str) -> bool:
@@ -321,9 +270,9 @@ def _looks_like(text: str) -> str:
     return "str"
 
 
-def _name_of(default: Any, name: str, kind: _Kind) -> str | None:
+def name_of(default: Any, name: str, kind: Kind) -> str | None:
     """The name of a default among its choices."""
-    if default is None or default is _REQUIRED:
+    if default is REQUIRED or (default is None and None not in kind.choices.values()):
         return default
     for choice, function in kind.choices.items():
         if function is default:
@@ -331,7 +280,7 @@ def _name_of(default: Any, name: str, kind: _Kind) -> str | None:
     raise TypeError(f"the default of argument {name} is not one of its choices")
 
 
-def _choice(name: str, kind: _Kind, default: Any, given: Mapping[str, str]) -> str | None:
+def _choice(name: str, kind: Kind, default: Any, given: Mapping[str, str]) -> str | None:
     choice = _value(name, kind, default, given)
     if choice is not None:
         look_up(kind.choices, choice, f"--{name}")
@@ -339,14 +288,14 @@ def _choice(name: str, kind: _Kind, default: Any, given: Mapping[str, str]) -> s
 
 
 def _configured(
-    name: str, kind: _Kind, choice: str | None, own: Mapping[str, str]
+    name: str, kind: Kind, choice: str | None, own: Mapping[str, str]
 ) -> tuple[Callable | None, dict[str, Any], dict[str, Any]]:
     """The chosen function with its keywords set, all its keywords, and their defaults."""
     if choice is None:
         if own:
-            raise UsageError(f"--{name}.{next(iter(own))} needs --{name} NAME; it is {kind}")
+            raise UsageError(f"--{name}.{next(iter(own))} needs --{name} NAME")
         return None, {}, {}
-    keywords = _keywords(kind.choices[choice])
+    keywords = keywords_of(kind, choice)
     for keyword in own:
         if keyword not in keywords:
             close = close_names(keyword, keywords)
@@ -356,46 +305,11 @@ def _configured(
         for keyword, text in own.items()
     }
     function = kind.choices[choice]
+    for keyword, (of, default) in keywords.items():
+        if default is REQUIRED and keyword not in settings:
+            raise UsageError(f"--{name} {choice} needs --{name}.{keyword}: {of}")
     if settings:
         function = functools.partial(function, **settings)
     defaults = {k: default for k, (_, default) in keywords.items()}
     plain = {k: d for k, d in defaults.items() if d is None or isinstance(d, _SCALARS)}
     return function, plain | settings, defaults
-
-
-def close_names(name: str, names: Iterable[str]) -> str:
-    """What to say where a name is unknown: the nearest right ones, or all."""
-    names = list(names)
-    close = difflib.get_close_matches(name, names, n=3)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"there is {', '.join(names) or 'none'}"
-
-
-def _describe_choices(option: str, choices: Mapping[str, Callable]) -> str:
-    lines = [f"choices of --{option}:"]
-    for choice, function in choices.items():
-        lines.append(f"  {choice:14s} {first_line(function)}".rstrip())
-        for keyword, (kind, default) in _keywords(function).items():
-            lines.append(f"    --{option}.{keyword} {kind} ({_default_text(default)})")
-    return "\n".join(lines)
-
-
-def _default_text(default: Any) -> str:
-    return "required" if default is _REQUIRED else f"default: {as_text(default)}"
-
-
-def _docstring(experiment: Callable) -> tuple[str, dict[str, str]]:
-    """The docstring without its `Args:` section, and that section as a dict."""
-    return _section(inspect.getdoc(experiment) or "", "Args")
-
-
-def _section(text: str, name: str) -> tuple[str, dict[str, str]]:
-    """A docstring without one of its sections, and that section as a dict."""
-    match = re.search(rf"^{name}:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
-    if match is None:
-        return text.strip(), {}
-    section = inspect.cleandoc("\n" + match[1])
-    entries = re.findall(r"^(\w+)[^:\n]*: *((?:.*)(?:\n[ \t]+.*)*)", section, flags=re.MULTILINE)
-    described = {name: " ".join(words.split()) for name, words in entries}
-    return (text[: match.start()] + text[match.end() :]).strip(), described

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from experiments.arguments import check_batch_size
 from experiments.choices import (
     HYPERPARAMETERS,
     LOSSES,
@@ -27,8 +28,6 @@ from experiments.noisy_labels import (
     BASELINE,
     METRICS,
     best_setting,
-    check_choice,
-    check_protocol,
     name_of,
     robust_loss,
 )
@@ -43,7 +42,7 @@ PyTree = Any
 # The losses to which `temperatures` and `margin` belong, and all that are compared by default.
 ADAPTED = ("ldr_kl", "aldr_kl")
 COMPARED = ("generalized_cross_entropy", *ADAPTED)
-TITLES = {"accuracy": "clean test accuracy", "memorized": "false labels memorised"}
+TITLES = {"accuracy": "test accuracy", "memorized": "false labels memorised"}
 
 
 class Protocol(NamedTuple):
@@ -56,17 +55,6 @@ class Protocol(NamedTuple):
     temperatures: Sequence[float]
     qs: Sequence[float]
     margin: float
-
-    def check(self) -> None:
-        """Raises ValueError for what no training can have."""
-        check_protocol(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            learning_rates=self.learning_rates,
-        )
-        check_choice("temperatures", self.temperatures)
-        check_choice("qs", self.qs)
 
     def steps_per_epoch(self, size: int) -> int:
         """For a training part of that many examples."""
@@ -123,7 +111,12 @@ def methods_of(
     protocol: Protocol,
     size: int,
 ) -> list[Method]:
-    """The losses with the settings that the protocol leaves open, for `size` training examples."""
+    """The losses with the settings that the protocol leaves open, for `size` training examples.
+
+    Raises:
+        StudyError: for a batch of more than that, or a setting that a loss refuses.
+    """
+    check_batch_size(protocol.batch_size, size)
     temperatures = product(temperature=protocol.temperatures)
     grids = HYPERPARAMETERS | dict.fromkeys(ADAPTED, temperatures)
     grids |= {"generalized_cross_entropy": product(q=protocol.qs)}
@@ -164,7 +157,10 @@ def compare(
 
 
 def results_table(outcome: Outcome) -> list[dict[str, Any]]:
-    """A line per method: the chosen setting, percentages, and the paired gain over the first."""
+    """A line per method: the chosen setting, percentages, and the paired gain over the first.
+
+    How many false labels were memorised is left out where no label is known to be false.
+    """
     rows = []
     for method, values, best in zip(outcome.methods, outcome.history, outcome.best, strict=True):
         of = {name: values[index, -1, :, best] for index, name in enumerate(METRICS)}
@@ -179,7 +175,18 @@ def results_table(outcome: Outcome) -> list[dict[str, Any]]:
         row |= {"nll": of["nll"].mean(), "memorized %": 100 * of["memorized"].mean()}
         row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
         rows.append(row | {"chosen": describe(method.settings[best])})
-    return rows
+    return without_unknown(rows)
+
+
+def without_unknown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without the columns that are NaN in all of them: what cannot be known."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    unknown = {
+        column
+        for column in columns
+        if all(isinstance(row.get(column), float) and np.isnan(row[column]) for row in rows)
+    }
+    return [{key: value for key, value in row.items() if key not in unknown} for row in rows]
 
 
 def curves_figure(outcome: Outcome, title: str) -> "Figure":

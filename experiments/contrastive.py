@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import StudyError, check_once, refused
 from experiments.outputs import Checkpoint, Resume
 from lnl_jax import contrastive, data, train
 
@@ -94,25 +95,32 @@ def contrasts(
     ]
 
 
+def check_losses(methods: Sequence[Contrast], size: int) -> None:
+    """Traces every loss on a step of that many views, or pairs, before anything is trained.
+
+    Raises:
+        StudyError: for what a loss refuses.
+    """
+    views = jax.ShapeDtypeStruct((size, 2), jnp.float32)
+    where = jax.ShapeDtypeStruct((1, size), bool)
+    for method in methods:
+        with refused(method.name):
+            rows = jax.eval_shape(lambda start=method.starts[0]: new_table(size, start).values)
+            jax.eval_shape(method.loss, views, views, rows, where)
+
+
 def check_contrast(
-    epochs: int,
-    batch_size: int,
-    starts: Sequence[float],
-    temperature: float,
-    temperature_range: Sequence[float],
+    batch_size: int, starts: Sequence[float], temperature_range: Sequence[float]
 ) -> None:
-    """Raises a ValueError that names the setting which makes no sense."""
-    if epochs < 1 or batch_size < 2:
-        raise ValueError(
-            f"epochs must be at least 1 and batch_size at least 2, got {epochs} and {batch_size}."
-        )
+    """Raises a StudyError that names the setting which makes no sense."""
+    if batch_size < 2:
+        raise StudyError(f"batch_size must be at least 2, got {batch_size}.")
     if len(temperature_range) != 2 or not 0 < temperature_range[0] < temperature_range[1]:
-        raise ValueError(f"temperature_range must be two rising numbers, got {temperature_range}.")
+        raise StudyError(f"temperature_range must be two rising numbers, got {temperature_range}.")
     low, high = temperature_range
-    if not starts or not all(low <= start <= high for start in starts):
-        raise ValueError(f"starts must be from {low} to {high}, the range, got {starts}.")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
+    check_once("starts", starts)
+    if not all(low <= start <= high for start in starts):
+        raise StudyError(f"starts must be from {low} to {high}, the range, got {starts}.")
 
 
 def unit(vectors: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.arguments import StudyError
 from lnl_jax import data
 
 SIDE = 16
@@ -51,12 +52,12 @@ def image_parts(
         The parts; all test images.
 
     Raises:
-        ValueError: if there are too few training images.
+        StudyError: if there are too few training images.
     """
     whole = _from_0_to_1(splits.train)
     most = len(whole["label"]) - validation_size
     if not splits.num_classes <= train_size <= most:
-        raise ValueError(
+        raise StudyError(
             f"train_size must be from {splits.num_classes} to {most}, all training images but "
             f"{validation_size} for validation; got {train_size}."
         )

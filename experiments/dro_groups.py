@@ -2,13 +2,24 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Range,
+    Seeds,
+    check_batch_size,
+    refused,
+    study,
+)
 from experiments.lockstep import (
     Method,
     curves,
@@ -21,7 +32,7 @@ from experiments.lockstep import (
     search,
     staircase,
 )
-from experiments.noisy_labels import check_choice, check_protocol, check_seeds, stack
+from experiments.noisy_labels import stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import data, metrics, models, reweighting
 
@@ -40,18 +51,19 @@ PyTree = Any
 Weigh = Callable[..., jax.Array]
 
 
+@study
 def dro_groups(
     *,
-    aligned: float = 0.95,
-    seeds: int = 5,
-    epochs: int = 50,
-    batch_size: int = 128,
-    learning_rates: tuple[float, ...] = (0.1, 0.03),
-    fractions: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2),
-    radii: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
-    temperatures: tuple[float, ...] = (0.1, 0.3, 1.0),
-    step_sizes: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3),
-    weight_decay: float = 5e-3,
+    aligned: Annotated[float, Range(0.5, below=1)] = 0.95,
+    seeds: Seeds = 5,
+    epochs: Count = 50,
+    batch_size: Count = 128,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.03),
+    fractions: tuple[PositiveShare, ...] = (0.02, 0.05, 0.1, 0.2),
+    radii: tuple[Positive, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
+    temperatures: tuple[Positive, ...] = (0.1, 0.3, 1.0),
+    step_sizes: tuple[NotNegative, ...] = (0.01, 0.03, 0.1, 0.3),
+    weight_decay: NotNegative = 5e-3,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """ERM, CVaR, chi2 ball, KL penalty and group DRO where the background colour misleads.
@@ -67,8 +79,10 @@ def dro_groups(
     the last epoch.
 
     The question is that of Sagawa et al., "Distributionally Robust Neural Networks for Group
-    Shifts" (ICLR 2020), in small. About a minute on 2 CPU cores; results are in the README:
+    Shifts" (ICLR 2020), in small. Results are in the README:
         python experiments/run.py --exp dro_groups
+
+    Time: about a minute on 2 CPU cores.
 
     Args:
         aligned: fraction of the training examples whose colour agrees with the class, from 0.5 to
@@ -89,19 +103,11 @@ def dro_groups(
         checkpoint per epoch; at the end the table `results`, the figure `curves`, the figure
         `examples` and the arrays `history`, a value per metric, epoch, seed and setting.
     """
-    if not 0.5 <= aligned < 1:
-        raise ValueError(f"aligned must be from 0.5 to below 1, got {aligned}.")
-    check_seeds(seeds)
-    check_protocol(
-        epochs=epochs,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        learning_rates=learning_rates,
-    )
     methods = _methods(learning_rates, fractions, radii, temperatures, step_sizes)
     data_sets = [colored_digits(aligned, seed) for seed in range(seeds)]
     parts = stack(data_sets)
     size = parts["train"]["x"].shape[1]
+    check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     params = initial_params(MODEL, parts["train"]["x"], range(seeds))
     studies = [
@@ -165,15 +171,6 @@ def _methods(
     temperatures: Sequence[float],
     step_sizes: Sequence[float],
 ) -> list[Method]:
-    searched = {
-        "learning_rates": learning_rates,
-        "fractions": fractions,
-        "radii": radii,
-        "temperatures": temperatures,
-        "step_sizes": step_sizes,
-    }
-    for name, values in searched.items():
-        check_choice(name, values)
     rates = {"learning_rate": learning_rates}
     uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
     methods = [
@@ -198,7 +195,8 @@ def _methods(
     for method in methods:
         for setting in method.settings:
             loss_fn = functools.partial(method.loss_fn, setting, {})
-            jax.eval_shape(loss_fn, params, method.extra, (), batch, None)
+            with refused(method.name):
+                jax.eval_shape(loss_fn, params, method.extra, (), batch, None)
     return methods
 
 

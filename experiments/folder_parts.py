@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.arguments import StudyError
 from lnl_jax import data, distill
 
 
@@ -67,8 +68,8 @@ def folder_parts(
         The parts.
 
     Raises:
-        FileNotFoundError: if the folder, a part of it or the file of names is missing.
-        ValueError: if the classes do not fit, one has too few images, or an image is broken.
+        StudyError: if the folder, a part of it or the file of names is missing.
+        StudyError: if the classes do not fit, one has too few images, or an image is broken.
     """
     whole, test = data.train_and_val(folder)
     names = tuple(name.replace("_", " ") for name in whole.classes)
@@ -78,7 +79,7 @@ def folder_parts(
     (whole, broken), (test, broken_test) = (data.readable(one, **looks) for one in (whole, test))
     least = np.bincount(whole.label).min()
     if not 1 <= validation_per_class < least:
-        raise ValueError(
+        raise StudyError(
             f"validation_per_class must be from 1 to {least - 1}, less than the {least} training "
             f"images of the smallest class; got {validation_per_class}."
         )
@@ -91,16 +92,16 @@ def folder_parts(
 
 def _words(path: str, classes: Sequence[str]) -> tuple[str, ...]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"class_names: there is no file {path}.")
+        raise StudyError(f"class_names: there is no file {path}.")
     try:
         text = Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"class_names: {path} is not UTF-8 ({error}); convert it.") from None
+        raise StudyError(f"class_names: {path} is not UTF-8 ({error}); convert it.") from None
     lines = [line.split(maxsplit=1) for line in text.splitlines()]
     words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) == 2}
     missing = [name for name in classes if not words.get(name)]
     if missing:
-        raise ValueError(
+        raise StudyError(
             f"class_names: {path} has no words for {', '.join(missing[:5])}"
             f"{' and others' * (len(missing) > 5)}; each line is CLASS and its words."
         )

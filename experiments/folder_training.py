@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import StudyError
 from experiments.clip_foundation import clip_encoder
 from experiments.descent import initial
 from experiments.folder_parts import Reading, cropped_pass
@@ -152,10 +153,10 @@ def small_clip(
         The module, and ids ``[M, K, T]``.
 
     Raises:
-        ValueError: if the size is no multiple of 8.
+        StudyError: if the size is no multiple of 8.
     """
     if image_size < 8 or image_size % 8:
-        raise ValueError(f"image_size must be a multiple of 8 without --clip, got {image_size}.")
+        raise StudyError(f"image_size must be a multiple of 8 without --clip, got {image_size}.")
     texts = [[template.replace("{}", name) for name in class_names] for template in templates]
     flat = [text for of_template in texts for text in of_template]
     tokenize, vocabulary = word_tokenizer(flat, context_length=CONTEXT, max_words=20_000)

@@ -4,30 +4,41 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    Repetitions,
+    Seed,
+    Size,
+    Steps,
+    study,
+)
 from experiments.distillation_parts import enlarged_digits
 from experiments.hello_rows import DEFAULT_ROWS, ROWS
-from experiments.hello_study import projector_study
+from experiments.hello_study import StudentEpochs, TeacherSteps, projector_study
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.shifted_foundation import trained_in_place
 from experiments.soft_label_students import STUDENTS, convnet
 
 
+@study
 def hello_digits(
     *,
-    seed: int = 0,
-    students: int = 3,
-    per_class: tuple[int, ...] = (1, 10),
+    seed: Seed = 0,
+    students: Repetitions = 3,
+    per_class: tuple[Count, ...] = (1, 10),
     rows: tuple[str, ...] = DEFAULT_ROWS,
     architecture: Annotated[Callable, STUDENTS] = convnet,
-    student_epochs: int = 200,
-    learning_rates: tuple[float, ...] = (3e-3,),
-    temperature: float = 4.0,
-    ce_weight: float = 0.1,
-    rank: int = 4,
-    head_rank: int = 4,
-    foundation_steps: int = 240,
-    teacher_steps: int = 600,
-    projector_steps: int = 800,
+    student_epochs: StudentEpochs = 200,
+    learning_rates: tuple[Positive, ...] = (3e-3,),
+    temperature: Positive = 4.0,
+    ce_weight: NotNegative = 0.1,
+    rank: Size = 4,
+    head_rank: Size = 4,
+    foundation_steps: Steps = 240,
+    teacher_steps: TeacherSteps = 600,
+    projector_steps: Steps = 800,
     ablation: bool = False,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -46,8 +57,10 @@ def hello_digits(
     The method is that of "Heavy Labels Out! Dataset Distillation with Label Space Lightening"
     (HeLlO, ICCV 2025), whose code is not public; the paper's data are larger. To expect: labels
     from the projector within 4 points of stored ones, and at least 15 above classes at one image
-    per class. About five minutes on 2 CPU cores:
+    per class:
         python experiments/run.py --exp hello_digits
+
+    Time: about five minutes on 2 CPU cores.
 
     Args:
         seed: of the split, foundation model, teachers, projector, images and geometry.

@@ -3,9 +3,27 @@
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import imagenet_networks as networks
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    Repetitions,
+    Seed,
+    Size,
+    StudyError,
+    Threads,
+    check_names,
+    check_network,
+    check_once,
+    check_templates,
+    refused,
+    study,
+)
 from experiments.clip_foundation import load_foundation
 from experiments.folder_parts import Reading, folder_parts, skipped_table
 from experiments.folder_students import (
@@ -19,9 +37,8 @@ from experiments.folder_students import (
 from experiments.foundation_models import Foundation
 from experiments.imagenet_outputs import artifacts
 from experiments.imagenet_stages import State, reported, restored, train_on_folder
-from experiments.low_rank_projectors import Setting
+from experiments.low_rank_projectors import Setting, check_ranks
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.soft_label_arguments import check_comparison, check_least, check_temperature
 from experiments.stitched_images import (
     Selection,
     check_counts,
@@ -31,39 +48,40 @@ from experiments.stitched_images import (
 )
 
 
+@study
 def hello_imagenet(
     *,
     class_names: str | None = None,
     clip: str | None = None,
     templates: tuple[str, ...] = ("a photo of a {}.",),
-    image_size: int = 224,
-    per_class: tuple[int, ...] = (1, 10, 50),
+    image_size: Size = 224,
+    per_class: tuple[Count, ...] = (1, 10, 50),
     rows: tuple[str, ...] = DEFAULT_ROWS,
     architecture: Annotated[Callable, ARCHITECTURES] = resnet18,
     teacher: Annotated[Callable, ARCHITECTURES] = resnet18,
-    rank: int = 8,
-    head_rank: int = 128,
-    weak_teachers: int = 9,
-    foundation_epochs: int = 10,
-    teacher_epochs: int = 90,
-    projector_epochs: int = 10,
-    student_epochs: int = 300,
-    students: int = 3,
-    batch_size: int = 256,
-    student_batch_size: int = 100,
-    foundation_learning_rate: float = 1e-3,
-    teacher_learning_rate: float = 1e-3,
-    projector_learning_rate: float = 1e-3,
-    learning_rates: tuple[float, ...] = (1e-3,),
-    projector_ce_weight: float = 0.1,
-    ce_weight: float = 0.025,
-    temperature: float = 20.0,
-    factor: int = 2,
-    pool: int = 300,
-    crops: int = 5,
-    validation_per_class: int = 10,
-    seed: int = 0,
-    num_threads: int = 4,
+    rank: Size = 8,
+    head_rank: Size = 128,
+    weak_teachers: Repetitions = 9,
+    foundation_epochs: Count = 10,
+    teacher_epochs: Count = 90,
+    projector_epochs: Count = 10,
+    student_epochs: Count = 300,
+    students: Repetitions = 3,
+    batch_size: Count = 256,
+    student_batch_size: Count = 100,
+    foundation_learning_rate: Positive = 1e-3,
+    teacher_learning_rate: Positive = 1e-3,
+    projector_learning_rate: Positive = 1e-3,
+    learning_rates: tuple[Positive, ...] = (1e-3,),
+    projector_ce_weight: NotNegative = 0.1,
+    ce_weight: NotNegative = 0.025,
+    temperature: Positive = 20.0,
+    factor: Size = 2,
+    pool: Size = 300,
+    crops: Size = 5,
+    validation_per_class: Count = 10,
+    seed: Seed = 0,
+    num_threads: Threads = 4,
     skip_unreadable: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -98,6 +116,8 @@ def hello_imagenet(
             --architecture convnet --architecture.width 16 --teacher convnet --teacher.width 16 \
             --per_class 1 --validation_per_class 2 --batch_size 16 --rank 2 --head_rank 2 \
             --weak_teachers 3 --teacher_epochs 9 --projector_epochs 5 --student_epochs 50
+
+    Time: days of an accelerator; minutes of a CPU core on a small folder.
 
     Args:
         class_names: a file of lines ``CLASS words, other words``; none takes the folders' names.
@@ -148,39 +168,41 @@ def hello_imagenet(
         `storage_curve`, the last one again of ImageNet-1K.
     """
     if data_dir is None:
-        raise ValueError(
+        raise StudyError(
             "hello_imagenet reads images from a folder: give --data_dir DIR with "
             "train/CLASS/*.JPEG and val/CLASS/*.JPEG."
         )
-    check_comparison(per_class, rows, learning_rates, ROWS)
-    check_temperature(temperature)
-    check_least(1, rank=rank, head_rank=head_rank, students=students, factor=factor)
-    check_least(1, weak_teachers=weak_teachers, projector_epochs=projector_epochs)
-    check_least(1, foundation_epochs=foundation_epochs, student_epochs=student_epochs)
-    check_least(1, batch_size=batch_size, student_batch_size=student_batch_size)
-    check_least(1, pool=pool, crops=crops)
-    check_least(0, ce_weight=ce_weight, projector_ce_weight=projector_ce_weight)
+    check_names("rows", rows, ROWS)
+    check_once("per_class", per_class)
+    check_once("learning_rates", learning_rates)
+    check_templates(templates)
     if teacher_epochs < weak_teachers:
-        raise ValueError(
+        raise StudyError(
             f"teacher_epochs must be at least the {weak_teachers} weak_teachers, which are kept at "
             f"the end of a pass; got {teacher_epochs}."
         )
     if image_size % factor:
-        raise ValueError(f"factor must divide the image_size of {image_size}, got {factor}.")
-    parts = folder_parts(
-        data_dir,
-        class_names=class_names,
-        validation_per_class=validation_per_class,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        num_threads=num_threads,
-    )
+        raise StudyError(f"factor must divide the image_size of {image_size}, got {factor}.")
+    with refused():
+        parts = folder_parts(
+            data_dir,
+            class_names=class_names,
+            validation_per_class=validation_per_class,
+            seed=seed,
+            skip_unreadable=skip_unreadable,
+            num_threads=num_threads,
+        )
     if parts.skipped:
         yield Artifact("skipped", skipped_table(parts.skipped))
     selection = Selection(factor, pool, crops, seed)
     check_counts(per_class, parts.train.label, selection)
     reading = Reading(image_size, min(batch_size, len(parts.train.files)), num_threads)
-    teacher_model = teacher(len(parts.names), image_size)
+    example = jnp.zeros((1, image_size, image_size, 3))
+    with refused():
+        teacher_model = teacher(len(parts.names), image_size)
+        model = architecture(len(parts.names), image_size)
+    check_network("teacher", lambda: teacher_model.init(jax.random.key(0), example))
+    check_network("architecture", lambda: model.init(jax.random.key(0), example))
     setting = Setting(rank, head_rank)
 
     stages, like = [], {"done": np.int32(0), "epoch": np.int32(0), "foundation": {}}
@@ -196,7 +218,8 @@ def hello_imagenet(
         stages.append(stage)
         foundation_of: networks.FoundationOf = _of_state
     else:
-        loaded = load_foundation(clip, parts.names, templates=templates)
+        with refused("clip"):
+            loaded = load_foundation(clip, parts.names, templates=templates)
         foundation_of = _constant(loaded)
     stage, like["teachers"] = networks.teacher_stage(
         teacher_model,
@@ -220,6 +243,7 @@ def hello_imagenet(
         seed=seed,
     )
     stages.append(stage)
+    check_ranks(foundation_of(like), rank, head_rank)
     like["adapter"] = networks.adapter_shapes(foundation_of(like), setting, seed)
     patches = max(per_class) * factor**2
     like["patches"] = np.zeros((len(parts.names), patches, 2), np.int32)
@@ -252,7 +276,6 @@ def hello_imagenet(
         1 / factor,
         seed,
     )
-    model = architecture(len(parts.names), image_size)
     numbers = [(i, j) for i in range(len(per_class)) for j in range(len(rows))]
     for number, (i, j) in enumerate(numbers, start=len(stages) + 1):
         if state["done"] > number:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.arguments import Positive, Seed, Seeds, Share, Size, Steps, study
 from experiments.augmented_views import draw_views
 from experiments.choices import FIXED, LOSSES, OWN_NORMALIZATIONS, unnormalized
 from experiments.contrastive_foundation import train_contrastive_foundation
@@ -16,12 +17,12 @@ from experiments.foundation_models import Foundation
 from experiments.hello_stages import finished
 from experiments.low_rank_projectors import (
     Setting,
+    check_ranks,
     initial_projector,
     projector_predict,
     to_float16,
     train_projector,
 )
-from experiments.noisy_labels import check_seeds
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.shifted_foundation import initial_foundation, train_foundation
 from lnl_jax import noise
@@ -43,16 +44,17 @@ class Kind(NamedTuple):
     loss: str
 
 
+@study
 def hello_noisy(
     *,
-    seed: int = 0,
-    seeds: int = 3,
-    noise_rate: float = 0.6,
-    temperature: float = 10.0,
-    rank: int = 4,
-    foundation_steps: int = 240,
-    contrastive_steps: int = 240,
-    projector_steps: int = 300,
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    noise_rate: Share = 0.6,
+    temperature: Positive = 10.0,
+    rank: Size = 4,
+    foundation_steps: Steps = 240,
+    contrastive_steps: Steps = 240,
+    projector_steps: Steps = 300,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """Projectors trained on noisy labels alone: captioned or iSogCLR towers, CE, LDR-KL, ALDR-KL.
@@ -67,9 +69,10 @@ def hello_noisy(
     A combination of "Not All Semantics are Created Equal" (iSogCLR, ICML 2023), "Label
     Distributionally Robust Losses" (LDR, ICML 2023) and "Heavy Labels Out!" (HeLlO, ICCV 2025)
     that none of them has. Here LDR-KL is above cross-entropy with an adapter on the captioned
-    tower and below it as a linear probe; iSogCLR's tower collapses in so few steps. About seven
-    minutes of a CPU core:
+    tower and below it as a linear probe; iSogCLR's tower collapses in so few steps:
         python experiments/run.py --exp hello_noisy
+
+    Time: about seven minutes of a CPU core.
 
     Args:
         seed: of the split and of the foundation models.
@@ -86,20 +89,9 @@ def hello_noisy(
         A row and a checkpoint per foundation model, and per projector of all seeds; the table
         `results`.
     """
-    check_seeds(seeds)
-    if not 0 <= noise_rate <= 1:
-        raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
-    for name, value in {
-        "rank": rank,
-        "foundation_steps": foundation_steps,
-        "contrastive_steps": contrastive_steps,
-        "projector_steps": projector_steps,
-    }.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
     parts = enlarged_digits(seed)
+    like = jax.eval_shape(lambda: initial_foundation(seed, parts.image_shape, parts.num_classes))
+    check_ranks(like, rank, rank)
     settings = {"linear probe": Setting(0, None), "LoRA": Setting(rank, rank)}
     kinds = [Kind(f, p, name) for f in FOUNDATIONS for p in settings for name in COMPARED]
     state = _empty_state(seed, parts, (len(kinds), seeds), resume)

@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import hello_figures as figures
 from experiments import label_storage
+from experiments.arguments import Range, StudyError, check_names, check_network, check_once, refused
 from experiments.distillation_parts import Parts
 from experiments.distilled_images import ImageSet
 from experiments.foundation_models import FoundationMaker
@@ -22,11 +24,14 @@ from experiments.hello_stages import (
     sources_of,
     teachers_of,
 )
-from experiments.low_rank_projectors import MAIN, Setting, adapter_file, settings
+from experiments.low_rank_projectors import MAIN, Setting, adapter_file, check_ranks, settings
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.soft_label_arguments import check_comparison, check_least, check_temperature
 from experiments.soft_label_students import HARD, Objective
 from lnl_jax import distill
+
+# A file of labels remembers the geometry of four steps; weak teachers are checkpoints of the run.
+StudentEpochs = Annotated[int, Range(4, 10_000)]
+TeacherSteps = Annotated[int, Range(CHECKPOINTS, 20_000)]
 
 
 def projector_study(
@@ -76,18 +81,18 @@ def projector_study(
         What `hello_digits` says.
 
     Raises:
-        ValueError: for an argument out of range, before anything is trained.
+        StudyError: for an argument out of range, before anything is trained.
     """
-    check_comparison(per_class, rows, learning_rates, ROWS)
-    check_temperature(temperature)
-    check_least(0, ce_weight=ce_weight)
-    check_least(1, students=students, rank=rank, head_rank=head_rank)
-    check_least(1, projector_steps=projector_steps)
-    # A file of labels remembers the geometry of four steps.
-    check_least(4, student_epochs=student_epochs)
-    check_least(CHECKPOINTS, teacher_steps=teacher_steps)
-    parts = load()
+    check_names("rows", rows, ROWS)
+    check_once("per_class", per_class)
+    check_once("learning_rates", learning_rates)
+    with refused():
+        parts = load()
+    model = architecture(parts.num_classes)
+    example = jnp.zeros((1, *parts.image_shape))
+    check_network("architecture", lambda: model.init(jax.random.key(0), example))
     _check_sizes(per_class, parts.train["label"])
+    check_ranks(maker.form(parts), rank, head_rank)
     kinds = {"zero-shot": Setting(0, None)} | settings(rank, head_rank, ablation=ablation)
     shape = (len(per_class), len(rows), len(learning_rates), students, 2)
     state = empty_state(maker, parts, kinds, shape, seed, resume)
@@ -114,7 +119,7 @@ def projector_study(
             "kl": Objective(kl=1.0, temperature=temperature),
             "mse": Objective(mse=1.0, ce=ce_weight),
         },
-        model=architecture(parts.num_classes),
+        model=model,
         epochs=student_epochs,
         seed=seed,
         students=students,
@@ -190,7 +195,7 @@ def _outputs(
 def _check_sizes(per_class: Sequence[int], labels: np.ndarray) -> None:
     """Before the minutes that foundation model and teacher take."""
     most = np.bincount(labels).min()
-    if min(per_class) < 1 or max(per_class) > most:
-        raise ValueError(
+    if max(per_class) > most:
+        raise StudyError(
             f"per_class must be from 1 to the {most} images of the smallest class, got {per_class}."
         )

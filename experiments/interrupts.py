@@ -1,7 +1,9 @@
-"""Stopping between two writes."""
+"""Stopping: between two writes, and where nobody reads any more."""
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,3 +40,15 @@ def stoppable() -> Iterator[Callable[[], contextlib.AbstractContextManager]]:
     finally:
         for each, handler in earlier.items():
             signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """Ends quietly where standard output is a pipe that nobody reads any more: ``| head``."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer has to go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None

@@ -8,10 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Size,
+    StudyError,
+    Threads,
+    Whole,
+    check_batch_size,
+    check_network,
+    refused,
+    study,
+)
 from experiments.contrastive import (
     Contrast,
     Embed,
     check_contrast,
+    check_losses,
     contrasts,
     new_table,
     of_pairs,
@@ -65,31 +81,32 @@ class Side(NamedTuple):
     arrays: Mapping[str, Any]
 
 
+@study
 def isogclr_cc3m(
     *,
     image_tower: Annotated[Callable, IMAGE_TOWERS] = resnet50,
-    image_size: int = 224,
-    embed_dim: int = 256,
-    text_width: int = 512,
-    text_depth: int = 12,
-    context_length: int = 32,
+    image_size: Size = 224,
+    embed_dim: Size = 256,
+    text_width: Size = 512,
+    text_depth: Size = 12,
+    context_length: Size = 32,
     vocabulary: str | None = None,
-    max_words: int = 20_000,
-    test_pairs: int = 1000,
-    seed: int = 0,
-    epochs: int = 30,
-    batch_size: int = 512,
-    learning_rate: float = 2e-4,
-    warmup_steps: int = 2000,
-    weight_decay: float = 0.02,
-    temperature: float = 0.01,
-    rho: float = 6.0,
-    gamma: float = 0.8,
-    temperature_step: float = 0.03,
-    temperature_momentum: float = 0.9,
-    temperature_clip: float = 5.0,
-    temperature_range: tuple[float, ...] = (0.005, 1.0),
-    num_threads: int = 4,
+    max_words: Count = 20_000,
+    test_pairs: Count = 1000,
+    seed: Seed = 0,
+    epochs: Count = 30,
+    batch_size: Count = 512,
+    learning_rate: Positive = 2e-4,
+    warmup_steps: Whole = 2000,
+    weight_decay: NotNegative = 0.02,
+    temperature: Positive = 0.01,
+    rho: NotNegative = 6.0,
+    gamma: PositiveShare = 0.8,
+    temperature_step: NotNegative = 0.03,
+    temperature_momentum: PositiveShare = 0.9,
+    temperature_clip: Positive = 5.0,
+    temperature_range: tuple[Positive, ...] = (0.005, 1.0),
+    num_threads: Threads = 4,
     skip_unreadable: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -111,6 +128,8 @@ def isogclr_cc3m(
         python experiments/run.py --exp isogclr_cc3m --data_dir DIR
         python experiments/run.py --exp isogclr_cc3m --data_dir DIR --image_tower vit \
             --image_size 32 --text_width 64 --text_depth 2 --batch_size 64 --rho 3 --test_pairs 50
+
+    Time: an accelerator; minutes of a CPU for some hundred pairs.
 
     Args:
         image_tower: a new one.
@@ -150,11 +169,14 @@ def isogclr_cc3m(
         and `neighbours`, and the arrays `history`: iSogCLR's final temperatures, ``[N]`` for
         images and captions, in the order of the folder without the held-out pairs.
     """
-    check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
+    check_contrast(batch_size, (temperature,), temperature_range)
     if data_dir is None:
-        raise ValueError("isogclr_cc3m reads pairs from a folder: give --data_dir DIR.")
-    pairs = data.image_text(data_dir, image_size=image_size, skip_unreadable=skip_unreadable)
-    pairs, broken = data.readable(pairs, skip_unreadable=skip_unreadable, num_threads=num_threads)
+        raise StudyError("isogclr_cc3m reads pairs from a folder: give --data_dir DIR.")
+    with refused():
+        pairs = data.image_text(data_dir, image_size=image_size, skip_unreadable=skip_unreadable)
+        pairs, broken = data.readable(
+            pairs, skip_unreadable=skip_unreadable, num_threads=num_threads
+        )
     if skipped := pairs.skipped + broken:
         yield Artifact("skipped", skipped_table(skipped))
     if vocabulary is None:
@@ -162,7 +184,8 @@ def isogclr_cc3m(
             pairs.caption, context_length=context_length, max_words=max_words
         )
     else:
-        tokenize = models.load_tokenizer(vocabulary, context_length=context_length)
+        with refused("vocabulary"):
+            tokenize = models.load_tokenizer(vocabulary, context_length=context_length)
     ids = tokenize(pairs.caption)
     training, test = _split(pairs, ids, test_pairs, seed)
     text = models.TextTower(
@@ -174,8 +197,10 @@ def isogclr_cc3m(
         depth=text_depth,
         heads=max(text_width // 64, 1),
     )
-    model = models.CLIP(image_tower(embed_dim, image_size), text)
+    with refused("image_tower"):
+        model = models.CLIP(image_tower(embed_dim, image_size), text)
     size = len(training.pairs.caption)
+    check_batch_size(batch_size, size)
     steps = -(-size // batch_size) * epochs
     tx = optax.adamw(
         optax.warmup_cosine_decay_schedule(
@@ -193,8 +218,10 @@ def isogclr_cc3m(
         temperature_clip=temperature_clip,
         temperature_range=temperature_range,
     )
+    check_losses(methods, batch_size)
     methods[0] = methods[0]._replace(name="clip")
     example = jnp.zeros((1, image_size, image_size, 3)), jnp.asarray(ids[:1])
+    check_network("image_tower with text_width", lambda: model.init(jax.random.key(0), *example))
     variables = jax.jit(model.init)(jax.random.key(seed, impl="rbg"), *example)
     embed = embedding(model, padded=size % batch_size > 0)
     start = train.init_state(
@@ -239,8 +266,8 @@ def isogclr_cc3m(
 def _split(pairs: data.ImageText, ids: np.ndarray, test_pairs: int, seed: int) -> tuple[Side, Side]:
     """The training pairs, in their order, and the held-out ones."""
     size = len(pairs.caption)
-    if not 1 <= test_pairs <= size - 2:
-        raise ValueError(
+    if test_pairs > size - 2:
+        raise StudyError(
             f"test_pairs must be from 1 to {size - 2}, as the folder has {size} pairs; got "
             f"{test_pairs}."
         )

@@ -8,11 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Size,
+    StudyError,
+    Whole,
+    check_batch_size,
+    check_network,
+    study,
+)
 from experiments.choices import IMAGE_SETS, MODELS
 from experiments.contrastive import (
     Contrast,
     Embed,
     check_contrast,
+    check_losses,
     contrasts,
     make_runs,
     new_table,
@@ -22,7 +36,7 @@ from experiments.contrastive import (
     unit,
 )
 from experiments.image_networks import in_chunks, initial_variables
-from experiments.noisy_images import name_of_choice, some_examples
+from experiments.noisy_images import name_of_choice, read_images, some_examples
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import (
     by_class_figure,
@@ -43,27 +57,28 @@ TURNS = 20
 ENCODERS = {name: MODELS[name] for name in ("resnet8", "resnet18", "resnet20", "resnet34")}
 
 
+@study
 def isogclr_cifar(
     *,
     dataset: Annotated[Callable, IMAGE_SETS] = data.cifar100,
     model: Annotated[Callable, ENCODERS] = models.resnet18,
-    imbalance: float = 0.01,
-    train_size: int | None = None,
-    seed: int = 0,
-    epochs: int = 400,
-    batch_size: int = 128,
-    learning_rate: float = 0.8,
-    warmup_epochs: int = 10,
-    weight_decay: float = 5e-4,
-    projector_width: int = 8192,
-    temperature: float = 0.1,
-    rho: float = 0.4,
-    gamma: float = 0.8,
-    temperature_step: float = 0.03,
-    temperature_momentum: float = 0.5,
-    temperature_clip: float = 3.0,
-    temperature_range: tuple[float, ...] = (0.05, 1.0),
-    num_neighbours: int = 200,
+    imbalance: PositiveShare = 0.01,
+    train_size: Count | None = None,
+    seed: Seed = 0,
+    epochs: Count = 400,
+    batch_size: Count = 128,
+    learning_rate: Positive = 0.8,
+    warmup_epochs: Whole = 10,
+    weight_decay: NotNegative = 5e-4,
+    projector_width: Size = 8192,
+    temperature: Positive = 0.1,
+    rho: NotNegative = 0.4,
+    gamma: PositiveShare = 0.8,
+    temperature_step: NotNegative = 0.03,
+    temperature_momentum: PositiveShare = 0.5,
+    temperature_clip: Positive = 3.0,
+    temperature_range: tuple[Positive, ...] = (0.05, 1.0),
+    num_neighbours: Count = 200,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -84,6 +99,8 @@ def isogclr_cifar(
     frequent semantics. For a CPU, a small network and few epochs, from which no gain is expected:
         python experiments/run.py --exp isogclr_cifar --dataset shapes32 --model resnet8 \
             --model.width 8 --projector_width 64 --epochs 4 --warmup_epochs 1 --batch_size 64
+
+    Time: an accelerator; minutes of a CPU with a small network.
 
     Args:
         dataset: of images, in colour or grey.
@@ -114,19 +131,20 @@ def isogclr_cifar(
         and `classes`, the figures `temperature_by_class`, `temperature_histogram` and `neighbours`,
         and the arrays `history`: iSogCLR's final temperatures and the labels, ``[N]``.
     """
-    check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
-    if not 0 < imbalance <= 1:
-        raise ValueError(f"imbalance must be above 0 and at most 1, got {imbalance}.")
-    if not 0 <= warmup_epochs < epochs:
-        raise ValueError(
+    check_contrast(batch_size, (temperature,), temperature_range)
+    if warmup_epochs >= epochs:
+        raise StudyError(
             f"warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got {warmup_epochs}."
         )
-    splits = some_examples(dataset(data_dir), train_size, seed)
+    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
     part = long_tailed(splits, imbalance, np.random.default_rng(seed))
     labels = part["label"]
     network = models.ProjectedEncoder(
         model(None), models.ProjectionHead((projector_width,) * 2, projector_width)
     )
+    check_batch_size(batch_size, len(labels))
+    example = jnp.zeros((1, *part["image"].shape[1:]))
+    check_network("model with projector_width", lambda: network.init(jax.random.key(0), example))
     params, stats = initial_variables(network, part["image"][0], [seed])
     steps_per_epoch = -(-len(labels) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(
@@ -146,6 +164,7 @@ def isogclr_cifar(
         temperature_clip=temperature_clip,
         temperature_range=temperature_range,
     )
+    check_losses(methods, 2 * batch_size)
     mean, std = augment.channel_statistics(part["image"])
     padded = len(labels) % batch_size > 0
     runs = [

@@ -9,10 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seeds,
+    check_batch_size,
+    study,
+)
 from experiments.contrastive import (
     Contrast,
     balanced,
     check_contrast,
+    check_losses,
     contrasts,
     make_runs,
     new_table,
@@ -22,7 +32,7 @@ from experiments.contrastive import (
     unit,
 )
 from experiments.lockstep import initial_params, paired_gain
-from experiments.noisy_labels import check_seeds, stack
+from experiments.noisy_labels import stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import (
     by_class_figure,
@@ -47,21 +57,22 @@ EPOCHS_PER_ROW = 10
 PyTree = Any
 
 
+@study
 def isogclr_digits(
     *,
-    imbalance: float = 0.05,
-    seeds: int = 5,
-    epochs: int = 150,
-    batch_size: int = 64,
-    learning_rate: float = 2e-3,
-    temperature: float = 0.1,
-    starts: tuple[float, ...] = (0.1, 0.05, 0.2, 1.0),
-    rho: float = 0.4,
-    gamma: float = 0.8,
-    temperature_step: float = 0.05,
-    temperature_momentum: float = 0.9,
-    temperature_clip: float = 3.0,
-    temperature_range: tuple[float, ...] = (0.05, 1.0),
+    imbalance: PositiveShare = 0.05,
+    seeds: Seeds = 5,
+    epochs: Count = 150,
+    batch_size: Count = 64,
+    learning_rate: Positive = 2e-3,
+    temperature: Positive = 0.1,
+    starts: tuple[Positive, ...] = (0.1, 0.05, 0.2, 1.0),
+    rho: NotNegative = 0.4,
+    gamma: PositiveShare = 0.8,
+    temperature_step: NotNegative = 0.05,
+    temperature_momentum: PositiveShare = 0.9,
+    temperature_clip: Positive = 3.0,
+    temperature_range: tuple[Positive, ...] = (0.05, 1.0),
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """SimCLR, SogCLR and iSogCLR on long-tailed digits, and what iSogCLR's temperatures become.
@@ -78,9 +89,10 @@ def isogclr_digits(
     and 5: frequent semantics get a higher temperature, and the initial temperature does not matter.
     Expected here: a Spearman correlation of class size and mean temperature of at least 0.7 in the
     mean over seeds, and final mean temperatures within about 10% whatever the start. The accuracies
-    of the methods do not differ by more than their deviation: digits are too easy for that. About
-    three minutes on 2 busy CPU cores:
+    of the methods do not differ by more than their deviation: digits are too easy for that:
         python experiments/run.py --exp isogclr_digits
+
+    Time: about three minutes on 2 busy CPU cores.
 
     Args:
         imbalance: size of the smallest class over that of the largest, above 0, at most 1.
@@ -104,10 +116,7 @@ def isogclr_digits(
         `neighbours`, and the arrays `history`: final temperatures ``[starts, seeds, N]`` and labels
         ``[seeds, N]``.
     """
-    if not 0 < imbalance <= 1:
-        raise ValueError(f"imbalance must be above 0 and at most 1, got {imbalance}.")
-    check_contrast(epochs, batch_size, starts, temperature, temperature_range)
-    check_seeds(seeds)
+    check_contrast(batch_size, starts, temperature_range)
     parts = stack([long_tailed_digits(imbalance, seed) for seed in range(seeds)])
     labels = parts["train"]["label"]
     methods = contrasts(
@@ -120,7 +129,9 @@ def isogclr_digits(
         temperature_clip=temperature_clip,
         temperature_range=temperature_range,
     )
+    check_losses(methods, 2 * batch_size)
     size = labels.shape[1]
+    check_batch_size(batch_size, size)
     total_steps = epochs * -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps))
     params = initial_params(MODEL, parts["train"]["x"], range(seeds))

@@ -10,10 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seeds,
+    check_batch_size,
+    study,
+)
 from experiments.choices import IMAGE_SETS
 from experiments.contrastive import (
     Contrast,
     check_contrast,
+    check_losses,
     contrasts,
     make_runs,
     new_table,
@@ -23,8 +33,8 @@ from experiments.contrastive import (
 )
 from experiments.isogclr_digits import SIDE, random_view
 from experiments.lockstep import paired_gain
-from experiments.noisy_images import name_of_choice, some_examples
-from experiments.noisy_labels import check_seeds, stack
+from experiments.noisy_images import name_of_choice, read_images, some_examples
+from experiments.noisy_labels import stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import described, histogram_figure
 from lnl_jax import data, evaluation, models
@@ -43,21 +53,22 @@ def _tower() -> models.MLP:
 MODEL = models.TwoTower(_tower(), _tower())
 
 
+@study
 def isogclr_pairs(
     *,
     dataset: Annotated[Callable | None, IMAGE_SETS] = None,
-    train_size: int | None = None,
-    seeds: int = 5,
-    epochs: int = 60,
-    batch_size: int = 128,
-    learning_rate: float = 2e-3,
-    temperature: float = 0.1,
-    rho: float = 0.6,
-    gamma: float = 0.8,
-    temperature_step: float = 0.05,
-    temperature_momentum: float = 0.9,
-    temperature_clip: float = 5.0,
-    temperature_range: tuple[float, ...] = (0.01, 1.0),
+    train_size: Count | None = None,
+    seeds: Seeds = 5,
+    epochs: Count = 60,
+    batch_size: Count = 128,
+    learning_rate: Positive = 2e-3,
+    temperature: Positive = 0.1,
+    rho: NotNegative = 0.6,
+    gamma: PositiveShare = 0.8,
+    temperature_step: NotNegative = 0.05,
+    temperature_momentum: PositiveShare = 0.9,
+    temperature_clip: Positive = 5.0,
+    temperature_range: tuple[Positive, ...] = (0.01, 1.0),
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -73,10 +84,11 @@ def isogclr_pairs(
 
     Bimodal as in Qiu et al., "Not All Semantics are Created Equal: Contrastive Self-supervised
     Learning with Automatic Temperature Individualization" (ICML 2023), section 5.2. The paper's
-    gain is of large sets; no particular order of the methods is expected here. About two minutes
-    on 2 busy CPU cores:
+    gain is of large sets; no particular order of the methods is expected here:
         python experiments/run.py --exp isogclr_pairs
         python experiments/run.py --exp isogclr_pairs --dataset cifar10 --data_dir DIR
+
+    Time: about two minutes on 2 busy CPU cores.
 
     Args:
         dataset: of images; none means scikit-learn's digits.
@@ -100,15 +112,14 @@ def isogclr_pairs(
         figure `temperature_histogram` and the arrays `history`: iSogCLR's final temperatures,
         ``[seeds, N]`` for each half.
     """
-    check_contrast(epochs, batch_size, (temperature,), temperature, temperature_range)
-    check_seeds(seeds)
+    check_contrast(batch_size, (temperature,), temperature_range)
     if dataset is None:
         source = "digits"
         parts = stack([_digits(train_size, seed) for seed in range(seeds)])
         view, show = random_view_of_digits, lambda images: images
     else:
         source = name_of_choice(dataset)
-        splits = some_examples(dataset(data_dir), train_size, 0)
+        splits = some_examples(read_images(dataset, data_dir), train_size, 0)
         source += ", generated" * splits.generated
         parts = stack([{"train": splits.train, "test": splits.test}] * seeds)
         mean, std = augment.channel_statistics(splits.train["image"])
@@ -118,6 +129,7 @@ def isogclr_pairs(
             return augment.to_float(images, mean, std)
 
     size = parts["train"]["index"].shape[1]
+    check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps_per_epoch))
     methods = contrasts(
@@ -130,6 +142,7 @@ def isogclr_pairs(
         temperature_clip=temperature_clip,
         temperature_range=temperature_range,
     )
+    check_losses(methods, batch_size)
     methods[0] = methods[0]._replace(name="clip")
     example = cut(show(jnp.asarray(parts["train"]["image"][0, :1])))
     init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), *example)))

@@ -6,21 +6,35 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from experiments.arguments import (
+    Count,
+    Folds,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+    StudyError,
+    study,
+)
 from experiments.choices import (
-    AUGMENTATIONS,
+    AUGMENTATIONS_OR_DEFAULT,
     IMAGE_SETS,
     LOSSES,
     MODELS,
     NORMALIZATIONS,
+    SUPPLIED,
     Loss,
     Normalization,
 )
 from experiments.image_networks import crop_and_flip, unaugmented
 from experiments.noisy_images import (
     Labelled,
+    check_first_folds,
     class_matrix,
     compare_on_images,
     name_of_choice,
+    read_images,
     some_examples,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
@@ -69,8 +83,8 @@ def asymmetric(splits: data.Splits, rate: float, rng: np.random.Generator) -> np
     """CIFAR-10's classes that look alike: truck, bird, deer, cat and dog become another."""
     del rng
     if splits.num_classes != 10:
-        raise ValueError(
-            f"--noise asymmetric is about the 10 classes of cifar10; the data set has "
+        raise StudyError(
+            f"noise asymmetric is about the 10 classes of cifar10; the data set has "
             f"{splits.num_classes}: use cyclic."
         )
     return label_noise.cifar10_asymmetric(rate)
@@ -92,26 +106,27 @@ NOISES: dict[str, Callable] = {
 }
 
 
+@study
 def ldr_cifar(
     *,
     dataset: Annotated[Callable, IMAGE_SETS] = data.cifar100,
     model: Annotated[Callable | None, MODELS] = None,
-    loss: Annotated[Loss | None, LOSSES] = None,
+    loss: Annotated[Loss | None, LOSSES, SUPPLIED] = None,
     normalize: Annotated[Normalization | None, NORMALIZATIONS] = None,
     noise: Annotated[Callable, NOISES] = uniform,
-    noise_rate: float = 0.6,
-    augmentation: Annotated[Callable | None, AUGMENTATIONS] = None,
-    folds: int = 5,
-    first_folds: int | None = None,
-    train_size: int | None = None,
-    seed: int = 0,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rates: tuple[float, ...] | None = None,
-    temperatures: tuple[float, ...] | None = None,
-    qs: tuple[float, ...] | None = None,
-    margin: float = 0.1,
-    weight_decay: float | None = None,
+    noise_rate: Share = 0.6,
+    augmentation: Annotated[Callable | None, AUGMENTATIONS_OR_DEFAULT] = None,
+    folds: Folds = 5,
+    first_folds: Count | None = None,
+    train_size: Count | None = None,
+    seed: Seed = 0,
+    epochs: Count | None = None,
+    batch_size: Count | None = None,
+    learning_rates: tuple[Positive, ...] | None = None,
+    temperatures: tuple[Positive, ...] | None = None,
+    qs: tuple[PositiveShare, ...] | None = None,
+    margin: NotNegative = 0.1,
+    weight_decay: NotNegative | None = None,
     streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -132,18 +147,21 @@ def ldr_cifar(
         python experiments/run.py --exp ldr_cifar --dataset shapes32
         python experiments/run.py --exp ldr_cifar --dataset cifar10 --data_dir DIR --model resnet8
 
+    Time: an accelerator; minutes of a CPU with --dataset shapes32.
+
     Args:
         dataset: of images.
         model: the network; none means resnet18, or a small ConvNet on generated images.
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.
-        normalize: what the logits go through before the loss, except for cross-entropy; none means
-            softplus_mean for ldr_kl and, with 100 classes, aldr_kl; l1_mean for aldr_kl otherwise;
-            as in the official code.
+        normalize: what the logits go through before the loss, except for cross-entropy; default
+            means softplus_mean for ldr_kl and, with 100 classes, aldr_kl; l1_mean for aldr_kl
+            otherwise, as in the official code, and nothing for other losses; none means the scores
+            as they are.
         noise: which labels become false.
         noise_rate: how many of them, from 0 to 1; see the choices.
-        augmentation: of the training images; none means crop_and_flip, or no augmentation on
-            generated images.
+        augmentation: of the training images; default means crop_and_flip, or none on generated
+            images.
         folds: parts of the training set, at least 2.
         first_folds: how many of the folds are run; none runs all.
         train_size: keeps that many of the training images, classes in proportion; none keeps all.
@@ -168,9 +186,8 @@ def ldr_cifar(
         figures `curves`, `temperature_histogram` and `suspicious` and the arrays `history`, a
         value per metric, epoch, fold and setting.
     """
-    if not 0 <= noise_rate <= 1:
-        raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
-    splits = some_examples(dataset(data_dir), train_size, seed)
+    check_first_folds(first_folds, folds)
+    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
     given = {"epochs": epochs, "batch_size": batch_size, "weight_decay": weight_decay}
     given |= {"learning_rates": learning_rates, "temperatures": temperatures, "qs": qs}
     given |= {"model": model, "first_folds": first_folds, "augmentation": augmentation}

@@ -5,20 +5,33 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from experiments.arguments import (
+    Count,
+    Folds,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    StudyError,
+    study,
+)
 from experiments.choices import (
     AUGMENTATIONS,
     LOSSES,
     MODELS,
     NORMALIZATIONS,
+    SUPPLIED,
     Loss,
     Normalization,
 )
 from experiments.image_networks import crop_and_flip
 from experiments.noisy_images import (
     Labelled,
+    check_first_folds,
     class_matrix,
     compare_on_images,
     name_of_choice,
+    read_images,
     some_examples,
 )
 from experiments.outputs import Artifact, Checkpoint, Resume
@@ -29,25 +42,26 @@ HUMAN_SETS: dict[str, Callable] = {"cifar10": data.cifar10, "cifar100": data.cif
 USUAL_LABELS = ("worse", "noisy")
 
 
+@study
 def ldr_cifarn(
     *,
     dataset: Annotated[Callable, HUMAN_SETS] = data.cifar10,
     labels: str | None = None,
     model: Annotated[Callable, MODELS] = models.resnet18,
-    loss: Annotated[Loss | None, LOSSES] = None,
+    loss: Annotated[Loss | None, LOSSES, SUPPLIED] = None,
     normalize: Annotated[Normalization | None, NORMALIZATIONS] = None,
     augmentation: Annotated[Callable, AUGMENTATIONS] = crop_and_flip,
-    folds: int = 5,
-    first_folds: int | None = None,
-    train_size: int | None = None,
-    seed: int = 0,
-    epochs: int = 30,
-    batch_size: int = 64,
-    learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001),
-    temperatures: tuple[float, ...] = (0.1, 1.0, 10.0),
-    qs: tuple[float, ...] = (0.05, 0.7, 0.95),
-    margin: float = 0.1,
-    weight_decay: float = 5e-3,
+    folds: Folds = 5,
+    first_folds: Count | None = None,
+    train_size: Count | None = None,
+    seed: Seed = 0,
+    epochs: Count = 30,
+    batch_size: Count = 64,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.01, 0.001),
+    temperatures: tuple[Positive, ...] = (0.1, 1.0, 10.0),
+    qs: tuple[PositiveShare, ...] = (0.05, 0.7, 0.95),
+    margin: NotNegative = 0.1,
+    weight_decay: NotNegative = 5e-3,
     streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -63,14 +77,16 @@ def ldr_cifarn(
     With a small network, for a CPU:
         python experiments/run.py --exp ldr_cifarn --data_dir DIR --model resnet8
 
+    Time: an accelerator.
+
     Args:
         dataset: cifar10 or cifar100.
         labels: which human labels; none means worse for cifar10, noisy for cifar100.
         model: the network.
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.
-        normalize: what the logits go through before the loss, except for cross-entropy; none means
-            each loss's own, as in ldr_cifar.
+        normalize: what the logits go through before the loss, except for cross-entropy; default
+            means each loss's own, as in ldr_cifar, none the scores as they are.
         augmentation: of the training images.
         folds: parts of the training set, at least 2.
         first_folds: how many of the folds are run; none runs all.
@@ -92,7 +108,8 @@ def ldr_cifarn(
     Yields:
         What `ldr_cifar` yields.
     """
-    splits = some_examples(dataset(data_dir), train_size, seed)
+    check_first_folds(first_folds, folds)
+    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
     name = _column(splits.train, labels)
     noisy, clean = splits.train[f"label_{name}"], splits.train["label"]
     # What the corrections are told is counted with the clean labels, which nobody would have.
@@ -124,11 +141,11 @@ def _column(train: dict[str, np.ndarray], labels: str | None) -> str:
     """The name of the human labels to use.
 
     Raises:
-        ValueError: if the data set has none, or not these.
+        StudyError: if the data set has none, or not these.
     """
     there = [name.removeprefix("label_") for name in train if name.startswith("label_")]
     if not there:
-        raise ValueError(
+        raise StudyError(
             "the data set has no human labels: add the columns y_train_worse and so on (CIFAR-10N) "
             "or y_train_noisy (CIFAR-100N) to the .npz in --data_dir."
         )
@@ -136,4 +153,4 @@ def _column(train: dict[str, np.ndarray], labels: str | None) -> str:
     for name in wanted:
         if name in there:
             return name
-    raise ValueError(f"labels must be one of {', '.join(there)}, got {labels}.")
+    raise StudyError(f"labels must be one of {', '.join(there)}, got {labels}.")

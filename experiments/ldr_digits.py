@@ -4,7 +4,8 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from experiments.choices import LOSSES, NORMALIZATIONS, Loss, Normalization
+from experiments.arguments import Count, NotNegative, Positive, PositiveShare, Seeds, Share, study
+from experiments.choices import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
 from experiments.comparison import (
     Protocol,
     compare,
@@ -14,25 +15,26 @@ from experiments.comparison import (
     results_table,
 )
 from experiments.lockstep import epoch_plans, initial_params, make_study, staircase
-from experiments.noisy_labels import MODEL, NETWORK, check_seeds, measure, noisy_digits, stack
+from experiments.noisy_labels import MODEL, NETWORK, measure, noisy_digits, stack
 from experiments.outputs import Artifact, Checkpoint, Resume
 from lnl_jax import noise
 from lnl_jax.data.digits import NUM_CLASSES
 
 
+@study
 def ldr_digits(
     *,
-    loss: Annotated[Loss | None, LOSSES] = None,
+    loss: Annotated[Loss | None, LOSSES, SUPPLIED] = None,
     normalize: Annotated[Normalization | None, NORMALIZATIONS] = None,
-    noise_rate: float = 0.6,
-    seeds: int = 5,
-    epochs: int = 50,
-    batch_size: int = 64,
-    learning_rates: tuple[float, ...] = (0.1, 0.03, 0.01),
-    temperatures: tuple[float, ...] = (0.1, 1.0, 10.0),
-    qs: tuple[float, ...] = (0.05, 0.7, 0.95),
-    margin: float = 0.1,
-    weight_decay: float = 5e-3,
+    noise_rate: Share = 0.6,
+    seeds: Seeds = 5,
+    epochs: Count = 50,
+    batch_size: Count = 64,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
+    temperatures: tuple[Positive, ...] = (0.1, 1.0, 10.0),
+    qs: tuple[PositiveShare, ...] = (0.05, 0.7, 0.95),
+    margin: NotNegative = 0.1,
+    weight_decay: NotNegative = 5e-3,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """LDR-KL, ALDR-KL, GCE and cross-entropy on real digits with 60% symmetric label noise.
@@ -46,14 +48,17 @@ def ldr_digits(
     last epoch. Each seed has a split, noise, initialisation and order of its own, which all losses
     share, so that differences are paired. All seeds and settings of a loss train at once.
 
-    About a minute on 2 CPU cores; the results are in the README:
+    The results are in the README:
         python experiments/run.py --exp ldr_digits
+
+    Time: about a minute on 2 CPU cores.
 
     Args:
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.
-        normalize: what the logits go through before the loss, except for cross-entropy; none means
-            softplus_mean for ldr_kl and l1_mean for aldr_kl, as in the official code.
+        normalize: what the logits go through before the loss, except for cross-entropy; default
+            means softplus_mean for ldr_kl and l1_mean for aldr_kl, as in the official code, and
+            nothing for other losses; none means the scores as they are.
         noise_rate: fraction of the labels that are drawn again, from 0 to 1.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
@@ -70,11 +75,7 @@ def ldr_digits(
         checkpoint per epoch; at the end the table `results`, the figure `curves` and the arrays
         `history`, a value per metric, epoch, seed and setting.
     """
-    if not 0 <= noise_rate <= 1:
-        raise ValueError(f"noise_rate must be from 0 to 1, got {noise_rate}.")
-    check_seeds(seeds)
     protocol = Protocol(epochs, batch_size, learning_rates, weight_decay, temperatures, qs, margin)
-    protocol.check()
     matrix = noise.symmetric(NUM_CLASSES, noise_rate, include_self=True)
     parts = stack([noisy_digits(matrix, seed) for seed in range(seeds)])
     size = parts["train"]["x"].shape[1]

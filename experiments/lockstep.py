@@ -254,11 +254,18 @@ def curves(
     """A panel per metric: every method at its chosen setting, mean and one deviation over seeds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * len(titles), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    # What cannot be known, such as false labels among labels that nobody looked at, has no panel.
+    at = {metric: list(metrics).index(metric) for metric in titles}
+    titles = {
+        metric: title
+        for metric, title in titles.items()
+        if any(np.isfinite(values[at[metric]]).any() for values in history)
+    }
+    figure = Figure(figsize=(4.5 * max(len(titles), 1), 3.6), layout="constrained")
+    panels = figure.subplots(1, max(len(titles), 1), squeeze=False)[0][: len(titles)]
     for panel, (metric, title) in zip(panels, titles.items(), strict=True):
         for method, values in zip(methods, history, strict=True):
-            runs = 100 * values[list(metrics).index(metric), :, :, best(values[:, -1])]
+            runs = 100 * values[at[metric], :, :, best(values[:, -1])]
             mean, epochs = runs.mean(1), np.arange(1, len(runs) + 1)
             panel.plot(epochs, mean, label=method.name)
             if runs.shape[1] > 1:

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    Seeds,
+    check_batch_size,
+    check_names,
+    study,
+)
 from experiments.choices import (
     HYPERPARAMETERS,
     LOSSES,
     OWN_NORMALIZATIONS,
     unnormalized,
 )
-from experiments.command_line import close_names
 from experiments.files import csv_bytes
 from experiments.lockstep import (
     Method,
@@ -29,8 +37,6 @@ from experiments.noisy_labels import (
     MODEL,
     NETWORK,
     best_setting,
-    check_protocol,
-    check_seeds,
     measure,
     noisy_digits,
     robust_loss,
@@ -52,14 +58,15 @@ NOISES = {
 }
 
 
+@study
 def loss_leaderboard(
     *,
     only: tuple[str, ...] = (),
-    seeds: int = 5,
-    epochs: int = 50,
-    batch_size: int = 64,
-    learning_rates: tuple[float, ...] = (0.1, 0.03, 0.01),
-    weight_decay: float = 5e-3,
+    seeds: Seeds = 5,
+    epochs: Count = 50,
+    batch_size: Count = 64,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
+    weight_decay: NotNegative = 5e-3,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """Every loss of `experiments.choices` on digits: clean, 30% and 60% symmetric, 40% pairflip.
@@ -71,9 +78,11 @@ def loss_leaderboard(
     A method's four noises, seeds and settings train at once, as one compiled program.
 
     Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification" (ICML 2023)
-    compare 15 of these losses in this way on other tables of numbers. A quarter of an hour on 2 CPU
-    cores; the results are in docs/results/loss_leaderboard:
+    compare 15 of these losses in this way on other tables of numbers. The
+    results are in docs/results/loss_leaderboard:
         python experiments/run.py --exp loss_leaderboard
+
+    Time: a quarter of an hour on 2 CPU cores.
 
     Args:
         only: the losses to compare; none compares all. Cross-entropy always is.
@@ -90,20 +99,15 @@ def loss_leaderboard(
         as Markdown, `results.csv` with a line per loss and noise, the figure `accuracies`
         and the arrays `history`, the last epoch's values per metric, noise, seed and setting.
     """
-    check_seeds(seeds)
-    check_protocol(
-        epochs=epochs,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        learning_rates=learning_rates,
-    )
+    names = _names(only)
     data_sets = [noisy_digits(matrix, seed) for matrix in NOISES.values() for seed in range(seeds)]
     parts = stack(data_sets)
     all_seeds = [*range(seeds)] * len(NOISES)
     size = parts["train"]["x"].shape[1]
+    check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
-    methods = [_method(name, learning_rates, total_steps) for name in _names(only)]
+    methods = [_method(name, learning_rates, total_steps) for name in names]
     params = initial_params(MODEL, parts["train"]["x"], all_seeds)
     final = resume.restore([_no_values(seeds, method) for method in methods])
     done = len(resume.rows) // epochs
@@ -139,9 +143,8 @@ def loss_leaderboard(
 
 
 def _names(only: Sequence[str]) -> list[str]:
-    for name in only:
-        if name not in LOSSES:
-            raise ValueError(f"only must name losses, got {name}; {close_names(name, LOSSES)}")
+    if only:
+        check_names("only", only, LOSSES)
     return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from experiments.arguments import StudyError
 from experiments.descent import descend, in_chunks
 from experiments.foundation_models import Foundation
 from lnl_jax import distill
@@ -73,6 +75,27 @@ def initial_projector(foundation: Foundation, setting: Setting, seed: int) -> Pr
         key, foundation.tower, words, ranks, head_rank=setting.head_rank, scale=foundation.scale
     )
     return Projector(adapter, words)
+
+
+def check_ranks(foundation: Foundation, rank: int, head_rank: int) -> None:
+    """Raises StudyError for factors that are wider than what they change.
+
+    Args:
+        foundation: its arrays, or their shapes.
+        rank: of the tower's adapter.
+        head_rank: of the head's.
+    """
+    factors = distill.projectors.lora_shapes(foundation.tower, {foundation.targets: 1})
+    sides = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(factors))
+    for name, value, most in (
+        ("rank", rank, sides),
+        ("head_rank", head_rank, max(foundation.words.shape)),
+    ):
+        if value > most:
+            raise StudyError(
+                f"{name} must be at most {most}, the size of the matrix that it "
+                f"changes; got {value}."
+            )
 
 
 def follow_teachers(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:

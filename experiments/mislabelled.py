@@ -19,8 +19,9 @@ from lnl_jax import metrics
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What is told apart, and whether its label is false.
+# What is told apart, and whether its label is known to be false; and where no label is, all.
 KINDS = {"clean": False, "mislabelled": True}
+ALL = {"all": False}
 
 
 class Scored(NamedTuple):
@@ -87,11 +88,15 @@ def add_detection(
 ) -> list[Row]:
     """The table with how well each method's suspicion finds the mislabelled training examples.
 
+    As it was where no label is known to be false.
+
     Args:
         rows: from `results_table`.
         scored: from `score_training_parts`.
         false: where the label is not the clean one, ``[n]`` for each data set.
     """
+    if not any(map(np.any, false)):
+        return list(rows)
     extended = []
     for row in rows:
         of = scored[row["method"]]
@@ -108,12 +113,15 @@ def add_detection(
 def temperatures_table(
     scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray]
 ) -> list[Row]:
-    """The adapted temperatures of clean and of mislabelled examples; empty where no loss adapts."""
-    rows = []
+    """The adapted temperatures of clean and of mislabelled examples; empty where no loss adapts.
+
+    Of all examples in one line where no label is known to be false.
+    """
+    rows, kinds = [], _kinds(false)
     for name, of in scored.items():
         if of[0].temperature is None:
             continue
-        for kind, wanted in KINDS.items():
+        for kind, wanted in kinds.items():
             parts = [
                 each.temperature[where == wanted] for each, where in zip(of, false, strict=True)
             ]
@@ -127,10 +135,14 @@ def temperatures_table(
     return rows
 
 
+def _kinds(false: Sequence[np.ndarray]) -> dict[str, bool]:
+    return KINDS if any(map(np.any, false)) else ALL
+
+
 def temperatures_figure(
     scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray]
 ) -> "Figure | None":
-    """Histograms of the adapted temperatures, clean and mislabelled; None where no loss adapts."""
+    """Histograms of the adapted temperatures of `temperatures_table`; None where no loss adapts."""
     from matplotlib.figure import Figure
 
     adapting = [of for of in scored.values() if of[0].temperature is not None]
@@ -141,7 +153,7 @@ def temperatures_figure(
     figure = Figure(figsize=(5.5, 3.4), layout="constrained")
     panel = figure.subplots()
     edges = np.histogram_bin_edges(values, 40)
-    for kind, wanted in KINDS.items():
+    for kind, wanted in _kinds(false).items():
         chosen = values[mislabelled == wanted]
         if len(chosen):
             panel.hist(chosen, edges, density=True, alpha=0.6, label=kind)

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.arguments import StudyError, refused
 from experiments.choices import (
     EARLY,
     FIXED,
+    KNOWN,
     LOSSES,
     LOSSES_WITH_ROWS,
     VIEWS,
@@ -35,8 +37,6 @@ NETWORK = tabular(MODEL)
 BASELINE = "cross_entropy"
 # Per epoch, data set and setting; `accuracy` and `nll` are on the clean test labels.
 METRICS = ("loss", "accuracy", "nll", "validation_accuracy", "memorized")
-# What a loss may ask for that follows from the data set: the noise and the counts of the labels.
-KNOWN = ("matrix", "class_counts")
 PyTree = Any
 
 
@@ -68,7 +68,7 @@ def name_of(loss: Loss) -> str:
     for name, function in (LOSSES | LOSSES_WITH_ROWS).items():
         if function is chosen:
             return name
-    raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {chosen}.")
+    raise StudyError(f"loss must be one of {', '.join(LOSSES)}; got {chosen}.")
 
 
 def robust_loss(
@@ -86,7 +86,7 @@ def robust_loss(
     Keywords set on the loss itself come first, then `held`, then `FIXED`.
 
     Raises:
-        ValueError: from the loss, if a hyperparameter is out of range.
+        StudyError: from the loss, if a hyperparameter is out of range.
     """
     name = name_of(loss)
     own = loss.keywords if isinstance(loss, functools.partial) else {}
@@ -109,7 +109,8 @@ def robust_loss(
         with_rows=name in LOSSES_WITH_ROWS,
     )
     for setting in open_settings:
-        call.try_out(setting)
+        with refused(f"loss {name}"):
+            call.try_out(setting)
     settings = [
         {"learning_rate": rate} | setting for rate in learning_rates for setting in open_settings
     ]
@@ -155,7 +156,8 @@ class _Call:
         shape = (1, num_classes) if self.views is None else (self.views, 1, num_classes)
         arguments = {name: known[name] for name in self.needed} | setting
         rows = (jnp.ones(1),) if self.with_rows else ()
-        self.loss(jnp.zeros(shape), jnp.zeros(1, jnp.int32), *rows, **arguments)
+        inputs = jnp.zeros(shape), jnp.zeros(1, jnp.int32), *rows
+        jax.eval_shape(lambda: self.loss(*inputs, **arguments))
 
 
 def measure(
@@ -203,33 +205,3 @@ def adapted_temperatures(
 def best_setting(values: np.ndarray) -> int:
     """The one with the best mean validation accuracy, given ``[METRICS, seeds, settings]``."""
     return int(values[METRICS.index("validation_accuracy")].mean(0).argmax())
-
-
-def check_seeds(seeds: int) -> None:
-    """Raises ValueError for a single repetition."""
-    if seeds < 2:
-        raise ValueError(f"seeds must be at least 2, for a standard deviation; got {seeds}.")
-
-
-def check_protocol(
-    *,
-    epochs: int,
-    batch_size: int,
-    weight_decay: float,
-    learning_rates: Sequence[float],
-) -> None:
-    """Raises ValueError for arguments that no training can have."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
-    check_choice("learning_rates", learning_rates)
-    if min(learning_rates) <= 0:
-        raise ValueError(f"learning_rates must be above 0, got {learning_rates}.")
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}.")
-
-
-def check_choice(name: str, values: Sequence[float]) -> None:
-    """Raises ValueError if there is nothing to choose from."""
-    if not len(values):
-        raise ValueError(f"{name} must hold at least one value to choose from, got none.")

@@ -1,6 +1,7 @@
 """What the terminal shows: a progress bar, or sparse lines where there is none, and tables."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,15 +9,20 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from experiments.compiling import watched
 from experiments.outputs import Row
+
+# Shorter compilations only flicker.
+SECONDS_OF_COMPILING = 0.3
 
 
 def make_console() -> Console:
-    """A console on standard output; wide where that is a file, so that tables are not cut."""
-    width = None if sys.stdout.isatty() else 200
+    """A console on standard output; wide where that is a file of no known width."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -57,22 +63,66 @@ def progress(
         yield advance
 
 
-def table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows as a table whose columns are their keys."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+def table(
+    console: Console, title: str, rows: Sequence[Mapping[str, Any]], *, kept_in: str = ""
+) -> None:
+    """Prints rows as a table whose columns are their keys; a deviation stands beside its mean.
+
+    Args:
+        console: where to; the first columns that fit its width are shown.
+        title: above the table.
+        rows: of the table.
+        kept_in: the file that has all columns.
+    """
+    columns = _cells(rows)
+    fitting, left_out = _fitting(columns, console.width)
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in columns:
+    for column in fitting:
         is_text = any(isinstance(row.get(column), str) for row in rows)
-        shown.add_column(column, justify="left" if is_text else "right")
-    for row in rows:
-        shown.add_row(*(number(row.get(column)) for column in columns))
+        shown.add_column(column, justify="left" if is_text else "right", no_wrap=not left_out)
+    for cells in zip(*(columns[column] for column in fitting), strict=True):
+        shown.add_row(*cells)
     console.print(shown)
+    if left_out:
+        console.print(f"  not shown: {', '.join(left_out)}" + f"; see {kept_in}" * bool(kept_in))
 
 
-def numbers(row: Mapping[str, Any] | None, seconds: float) -> str:
-    """One line with the entries of the last row and the time that the run took."""
-    entries = [f"{key} {number(value)}" for key, value in (row or {}).items()]
-    return "   ".join([*entries, f"{number(float(seconds))} s"])
+def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The cells of each column; the deviation of a column joins it."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    found: dict[str, list[str]] = {}
+    mean = None
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        if mean in found and (column == "std" or column.startswith("std of ")):
+            found[mean] = [_with_spread(*of) for of in zip(found[mean], values, strict=True)]
+        else:
+            found[column], mean = [number(value) for value in values], column
+    return found
+
+
+def _with_spread(mean: str, spread: Any) -> str:
+    """A mean with its deviation to as many decimals."""
+    if not isinstance(spread, float) or not mean:
+        return mean
+    decimals = len(mean.partition(".")[2]) if "e" not in mean else -1
+    return f"{mean} ± {number(spread) if decimals < 0 else f'{spread:.{decimals}f}'}"
+
+
+def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> tuple[list[str], list[str]]:
+    """The first columns that fit a line, at least two, and the names of the others."""
+    room, fitting, left_out = width - 1, [], []
+    for column, cells in columns.items():
+        # A cell has a space on either side and one between.
+        room -= max(map(len, (column, *cells))) + 3
+        # A column of text at the end is better folded than left out.
+        (left_out if left_out or (room < 0 and len(fitting) > 1) else fitting).append(column)
+    return fitting, left_out
+
+
+def numbers(row: Mapping[str, Any] | None) -> str:
+    """One line with the entries of the last row."""
+    return "   ".join(f"{key} {number(value)}" for key, value in (row or {}).items())
 
 
 def _place(row: Row, total: int) -> float | None:
@@ -130,24 +180,41 @@ def _bar(
     # Rich would drop the bar on a narrow terminal; this shortens it and cuts the words instead.
     length = 30 if console.width >= 110 else 10
     room = max(console.width - len(name) - length - 5, 0)
-    columns = (
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}", style="bold", markup=False),
-        BarColumn(length, complete_style="cyan", finished_style="green"),
-        TextColumn("{task.fields[words]}", markup=False),
-    )
+    with watched() as seconds:
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(length, complete_style="cyan", finished_style="green"),
+            _Words(seconds, room),
+        )
+        with Progress(*columns, console=console, refresh_per_second=8) as shown:
+            earlier = _named({"epoch": start} if epochs else {}, epochs)
+            task = shown.add_task(name, total=epochs, completed=start, named=earlier, words="")
+            reached = start
 
-    with Progress(*columns, console=console, refresh_per_second=8) as shown:
-        earlier = _named({"epoch": start} if epochs else {}, epochs)
-        task = shown.add_task(name, total=epochs, completed=start, words=earlier[:room])
-        reached = start
+            def update(place: float | None, named: str, words: str) -> None:
+                nonlocal reached
+                reached = reached if place is None else place
+                shown.update(task, completed=reached, named=named, words=words)
 
-        def update(place: float | None, named: str, words: str) -> None:
-            nonlocal reached
-            reached = reached if place is None else place
-            shown.update(task, completed=reached, words=f"{named}  {words}"[:room])
+            yield update
 
-        yield update
+
+class _Words(ProgressColumn):
+    """What the last row said, or that the next program is being compiled."""
+
+    def __init__(self, compiling: Callable[[], float], room: int):
+        super().__init__()
+        self._compiling, self._room = compiling, room
+
+    def render(self, task: Task) -> Text:
+        busy = self._compiling() > SECONDS_OF_COMPILING
+        words = "compiling" if busy else task.fields["words"]
+        entries = [*filter(None, (task.fields["named"], *words.split("  ")))]
+        # Whole entries: half a number would be a wrong one.
+        while len(text := "  ".join(entries)) > self._room:
+            entries.pop()
+        return Text(text)
 
 
 @contextlib.contextmanager
@@ -166,4 +233,13 @@ def _lines(
         shown = tenth
         console.print(f"{name}  {named or f'row {count}'}  {words}", soft_wrap=True)
 
-    yield update
+    said = False
+
+    def say() -> None:
+        nonlocal said
+        if not said:
+            said = True
+            console.print(f"{name}  compiling", soft_wrap=True)
+
+    with watched(say):
+        yield update

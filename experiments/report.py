@@ -13,9 +13,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingExtra as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    from experiments.interrupts import readers_may_leave
     from experiments.results_report import carry_out
 
-    return carry_out(sys.argv[1:] if argv is None else list(argv))
+    with readers_may_leave():
+        return carry_out(sys.argv[1:] if argv is None else list(argv))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def open_results(path: pathlib.Path, config: dict[str, Any], *, force: bool) -> 
     Raises:
       UsageError: if the folder belongs to another configuration or to a running process.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     with stoppable() as undisturbed, _locked(path):
         if force:
             _clear(path)
@@ -203,6 +203,8 @@ class Results:
         rows = self.path / "metrics.jsonl"
         if names <= {rows.name} and not (rows.exists() and rows.stat().st_size):
             shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # other runs are in it
+                self.path.parent.rmdir()
 
     def close(self) -> None:
         """Saves the newest state that was yielded and waits until it is on disk."""
@@ -245,7 +247,11 @@ class Results:
     def _restore(self, state: Any) -> Any:
         if not (self.path / "checkpoints").exists():
             return state
-        restored = checkpoint.restore_latest(self._checkpoints(), state)
+        try:
+            restored = checkpoint.restore_latest(self._checkpoints(), state)
+        except ValueError as error:
+            words = "is not of this version of the experiment; --force starts over"
+            raise UsageError(f"the checkpoint in {self.path} {words} ({error})") from error
         return state if restored is None else restored[1]
 
     def _offer(self, state: Any) -> None:
@@ -271,7 +277,28 @@ class Results:
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
     """The summary of a finished run, None of an unfinished one."""
     file = path / "summary.json"
-    return from_json(json.loads(file.read_text())) if file.exists() else None
+    return from_json(_read_json(file)) if file.exists() else None
+
+
+def _read_json(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON ({error}); --force starts over") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} is not what a run writes; --force starts over")
+    return value
+
+
+def _make_folder(path: pathlib.Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UsageError(f"--results_dir: no folder can be made at {path} ({error})") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"--results_dir: {path} may not be written to")
 
 
 @contextlib.contextmanager
@@ -296,8 +323,8 @@ def _record_config(path: pathlib.Path, config: dict[str, Any]) -> None:
     if not file.exists():
         write_json(file, config | _environment())
         return
-    earlier = json.loads(file.read_text())
-    _check_same(path, earlier["arguments"], config["arguments"])
+    earlier = _read_json(file)
+    _check_same(path, earlier.get("arguments", {}), config["arguments"])
     if not (path / "summary.json").exists():
         session = {"argv": config["argv"]} | _environment()
         sessions = [*earlier.get("resumed", []), session]
@@ -356,7 +383,10 @@ def _truncate_rows(path: pathlib.Path, count: int) -> list[Row]:
         raise UsageError(f"{path} lacks rows that its checkpoint includes; --force starts over")
     if len(lines) > count:
         write_file(path, b"".join(kept))
-    return [from_json(json.loads(line)) for line in kept]
+    try:
+        return [from_json(json.loads(line)) for line in kept]
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON ({error}); --force starts over") from None
 
 
 def _append_line(file: io.FileIO, line: str) -> None:

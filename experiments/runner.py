@@ -1,7 +1,9 @@
 """Runs experiments and sweeps: command line -> function call -> results folder."""
 
 import contextlib
+import difflib
 import errno
+import pathlib
 import sys
 import traceback
 import warnings
@@ -9,24 +11,40 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 from rich.console import Console
+from rich.padding import Padding
 
-from experiments import EXPERIMENTS, SWEEPS, command_line, progress, results
+import lnl_jax
+from experiments import (
+    EXPERIMENTS,
+    SWEEPS,
+    command_line,
+    frame,
+    help_text,
+    progress,
+    results,
+)
+from experiments.arguments import StudyError, check_arguments
 from experiments.choices import is_generated
 from experiments.command_line import Call, UsageError
+from experiments.files import write_file
 from experiments.results import Results
+from lnl_jax._extras import MissingExtra
+
+PAGE = "page.html"
 
 
 def carry_out(argv: Sequence[str]) -> int:
     """Carries out one command of `run.py`; returns the exit code."""
     debug = "--debug" in argv
     try:
-        options, words, format_help = command_line.parse_frame(argv)
+        options, words, format_help = frame.parse_frame(argv)
         with contextlib.nullcontext() if debug else _quiet():
             return _do(options, words, format_help, argv)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on after the last finished epoch", 130)
-    except UsageError as error:
+    except (UsageError, StudyError, MissingExtra) as error:
         return _fail(f"error: {error}", 2, debug=debug)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -39,31 +57,49 @@ def _do(
     options: Namespace, words: Sequence[str], format_help: Callable[[], str], argv: Sequence[str]
 ) -> int:
     console = progress.make_console()
-    if options.exp is None and options.help:
+    if options.version:
+        print(f"lnl_jax {lnl_jax.__version__}, JAX {jax.__version__}")
+    elif options.exp is None and options.help:
         print(format_help())
     elif options.list:
         _list(console)
     elif options.sweep is not None:
-        return _sweep(console, options, command_line.pairs(words), argv)
+        return _sweep(console, options, frame.pairs(words), argv)
     elif options.exp is None:
-        raise UsageError("give --exp NAME, --sweep NAME, --list or --help")
+        raise UsageError(_hint(words))
     else:
         experiment = command_line.look_up(EXPERIMENTS, options.exp, "experiment")
         if options.help:
-            print(command_line.describe(options.exp, experiment))
+            print(help_text.describe(options.exp, experiment))
             return 0
-        call = command_line.bind(experiment, command_line.pairs(words))
-        return 0 if _run(console, options.exp, call, options, argv) else 1
+        _run(console, options.exp, _bound(experiment, frame.pairs(words)), options, argv)
     return 0
 
 
+def _hint(words: Sequence[str]) -> str:
+    """What is meant where neither experiment nor sweep is named."""
+    for option, table in (("--exp", EXPERIMENTS), ("--sweep", SWEEPS)):
+        for word in words:
+            if close := difflib.get_close_matches(word, table, n=1):
+                return f"give {option} {close[0]}, not {word} alone"
+    return "give --exp NAME, --sweep NAME, --list or --help"
+
+
+def _bound(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
+    """The arguments, read and within their ranges."""
+    call = command_line.bind(experiment, overrides)
+    check_arguments(experiment, call.arguments)
+    return call
+
+
 def _list(console: Console) -> None:
-    rows = [(name, command_line.first_line(f)) for name, f in EXPERIMENTS.items()]
-    progress.table(console, "experiments", [{"--exp": name, "": line} for name, line in rows])
-    if SWEEPS:
-        rows = [(name, exp, command_line.first_line(f)) for name, (exp, f) in SWEEPS.items()]
-        sweeps = [{"--sweep": name, "of": exp, "": line} for name, exp, line in rows]
-        progress.table(console, "sweeps", sweeps)
+    for option, entries in (
+        ("--exp", [(name, f, help_text.time_taken(f)) for name, f in EXPERIMENTS.items()]),
+        ("--sweep", [(name, f, f"of {exp}") for name, (exp, f) in SWEEPS.items()]),
+    ):
+        for name, function, note in entries:
+            console.print(f"{option} {name}" + f" ({note})" * bool(note), soft_wrap=True)
+            console.print(Padding(help_text.summary(function), (0, 0, 0, 4)))
 
 
 def _sweep(
@@ -72,17 +108,21 @@ def _sweep(
     """Runs every point of a sweep; a point that fails does not stop the others."""
     name, points = command_line.look_up(SWEEPS, options.sweep, "sweep")
     experiment = command_line.look_up(EXPERIMENTS, name, "experiment")
-    calls = [command_line.bind(experiment, point | overrides) for point in points()]
+    calls = [_bound(experiment, point | overrides) for point in points()]
     varied = list(dict.fromkeys(key for call in calls for key in call.overrides))
     rows = []
     for i, call in enumerate(calls, 1):
         console.print(f"[{i}/{len(calls)}]", end=" ")
         try:
             summary = _run(console, name, call, options, argv)
-        except UsageError as error:  # such as a folder that another process is writing
-            summary = None
+        # A folder that another process is writing, or data that one point lacks.
+        except (UsageError, StudyError) as error:
             _fail(f"error: {error}", 2, debug=options.debug)
-        if summary is not None:
+        except OSError:
+            raise
+        except Exception:
+            traceback.print_exc()
+        else:
             rows.append({key: call.config.get(key) for key in varied} | (summary["last"] or {}))
     if rows:
         progress.table(console, options.sweep, rows)
@@ -92,8 +132,8 @@ def _sweep(
 
 def _run(
     console: Console, name: str, call: Call, options: Namespace, argv: Sequence[str]
-) -> dict[str, Any] | None:
-    """Runs one experiment or finds it finished; returns its summary, None where it failed."""
+) -> dict[str, Any]:
+    """Runs one experiment or finds it finished; returns its summary."""
     if options.data_dir is not None and not command_line.takes(EXPERIMENTS[name], "data_dir"):
         raise UsageError(f"{name} reads no data from --data_dir")
     path = results.folder(options.results_dir, name, call.overrides)
@@ -109,14 +149,32 @@ def _run(
         if not finished:
             try:
                 _record(console, EXPERIMENTS[name], call, options.data_dir, opened)
-            except (ValueError, FloatingPointError, FileNotFoundError) as error:
-                _fail(f"error: {error}", 1, debug=options.debug)
+            except StudyError:
                 opened.discard_if_empty()
-                return None
+                raise
+            _write_page(path)
         for title, rows in opened.summary["tables"].items():
-            progress.table(console, title, rows)
-        console.print(progress.numbers(opened.summary["last"], opened.summary["seconds"]))
+            progress.table(console, title, rows, kept_in=f"{title}.csv")
+        if not opened.summary["tables"]:
+            console.print(progress.numbers(opened.summary["last"]), soft_wrap=True)
+        console.print(_where(path, opened.summary["seconds"]), soft_wrap=True)
         return opened.summary
+
+
+def _write_page(path: pathlib.Path) -> None:
+    """The page of a run that has finished, beside its figures."""
+    from experiments.results_report import find_runs, report
+
+    write_file(path / PAGE, report(find_runs([path])).encode())
+
+
+def _where(path: pathlib.Path, seconds: float) -> str:
+    """The folder of a run, its figures and its page."""
+    figures = sorted(file.name for file in path.glob("*.png"))
+    words = [f"results: {path}, {progress.number(float(seconds))} s"]
+    words += [f"figures: {', '.join(figures)}"] if figures else []
+    words += [f"page: {PAGE}"] if (path / PAGE).exists() else []
+    return "   ".join(words)
 
 
 def _record(

@@ -42,8 +42,6 @@ def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int
 
 def trained_in_place(seed: int, steps: int) -> FoundationMaker:
     """A `FoundationMaker` that trains; its arguments are those of `train_foundation`."""
-    if steps < 1:
-        raise ValueError(f"foundation_steps must be at least 1, got {steps}.")
     return FoundationMaker(
         lambda parts: jax.eval_shape(
             lambda: initial_foundation(seed, parts.image_shape, parts.num_classes)

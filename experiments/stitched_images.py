@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.arguments import StudyError
 from experiments.folder_parts import Reading
 from lnl_jax import data, distill
 from lnl_jax.data.decoding import decode
@@ -65,12 +66,12 @@ def check_counts(per_class: Sequence[int], label: np.ndarray, selection: Selecti
     """Whether the smallest class has patches enough.
 
     Raises:
-        ValueError: if not.
+        StudyError: if not.
     """
     least = min(np.bincount(label).min(), selection.pool)
     most = least // selection.factor**2
-    if min(per_class) < 1 or max(per_class) > most:
-        raise ValueError(
+    if max(per_class) > most:
+        raise StudyError(
             f"per_class must be from 1 to {most}: an image takes {selection.factor**2} patches of "
             f"as many images, and {least} of the smallest class are looked at; got {per_class}. "
             "Give a smaller factor, or a larger pool where the class has more images."

@@ -162,9 +162,9 @@ REFUSED = {
     "a rate of nan": (lambda: recovered(learning_rate=NAN), "learning_rate must be above 0"),
     "no room for pixels": (lambda: recovered(low=1.0, high=0.0), "low must be below high, got 1"),
     "another start": (lambda: recovered(start=jnp.ones(3)), r"start must have the shape \(1, 2"),
-    "an update in no steps": (
-        lambda: distill.images.image_update(lambda x: x, IMAGES, steps=0),
-        "steps must be an integer from 1",
+    "an update in half a step": (
+        lambda: distill.images.image_update(lambda x: x, IMAGES, steps=0.5),
+        "steps must be an integer from 0",
     ),
     "an update by a third": (
         lambda: distill.images.image_update(lambda x: x, IMAGES, factor=3),

@@ -168,7 +168,7 @@ def test_geometry_crops_flips_and_pastes_what_it_says(rng):
         top, left, bottom, right = (int(value) for value in geometry.paste)
         assert float(geometry.area) == (bottom - top) * (right - left) / 64
         assert ((geometry.boxes[:, :2] + geometry.boxes[:, 2:]) <= 1 + 1e-6).all()
-    with pytest.raises(ValueError, match="from 1 to the 8 images, got 9"):
+    with pytest.raises(ValueError, match="batch_size must be an integer from 1 to 8, got 9"):
         distill.labels.draw_geometry(0, 0, **SETTINGS | {"batch_size": 9})
 
 

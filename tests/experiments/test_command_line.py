@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 import jax
 import pytest
 
-from experiments import command_line
+from experiments import command_line, frame, help_text
 from experiments.command_line import UsageError
 
 
@@ -47,6 +47,7 @@ class Students(NamedTuple):
     network: Annotated[Callable, NETWORKS] = net
 
 
+SUPPLIED = command_line.Supplied(always=("weight",), unless_given={"ldr": ("temperature",)})
 LOSSES = {"ldr": ldr, "ldr_wide": functools.partial(ldr, margin=2.0), "ranked": ranked}
 
 
@@ -62,7 +63,8 @@ def toy(
     methods: tuple[str, ...] = ("x", "y"),
     loss: Annotated[Callable, LOSSES] = ldr,
     normalize: Annotated[Callable | None, {"mean": mean}] = None,
-    augment: Annotated[Callable | None, {"none": ranked, "flip": mean}] = None,
+    augment: Annotated[Callable | None, {"default": None, "none": mean, "flip": ldr}] = None,
+    searched: Annotated[Callable | None, LOSSES, SUPPLIED] = None,
     students: Students = Students(rates=(0.1,)),  # noqa: B008
     data_dir: str | None = None,
     resume: tuple = (),
@@ -82,7 +84,7 @@ def toy(
 
 
 def bind(line):
-    return command_line.bind(toy, command_line.pairs(line.split()))
+    return command_line.bind(toy, frame.pairs(line.split()))
 
 
 @pytest.mark.parametrize(
@@ -124,10 +126,32 @@ def test_an_override_equal_to_the_default_is_none():
     assert bind(line).overrides == {}
 
 
-def test_a_choice_named_none_is_not_the_absence_of_a_choice():
+def test_the_absence_of_a_choice_and_a_choice_named_none_have_two_names():
     assert bind("").arguments["augment"] is None
-    assert bind("--augment none").arguments["augment"] is ranked
+    assert bind("").config["augment"] == "default"
+    assert bind("--augment default").overrides == {}
+    assert bind("--augment none").arguments["augment"] is mean
     assert bind("--augment none").overrides == {"augment": "none"}
+
+    def ambiguous(*, augment: Annotated[Callable | None, {"none": mean}] = None):
+        pass
+
+    with pytest.raises(TypeError, match="augment: none may mean"):
+        command_line.bind(ambiguous, {})
+
+
+def test_what_an_experiment_supplies_is_its_own_unless_it_is_given():
+    assert "searched.temperature" not in bind("--searched ldr").config
+    # The default of the loss is not what the experiment does without it: another configuration.
+    assert bind("--searched ldr --searched.temperature 1").overrides == {
+        "searched": "ldr",
+        "searched.temperature": 1.0,
+    }
+    with pytest.raises(UsageError, match="weight: ranked has no such keyword"):
+        bind("--searched ranked --searched.top_k 1 --searched.weight 1")
+    lines = [" ".join(line.split()) for line in help_text.describe("toy", toy).splitlines()]
+    assert "--searched.temperature float (the study's own unless given)" in lines
+    assert "--searched.weight" not in " ".join(lines)
 
 
 def test_a_choice_brings_its_own_keywords():
@@ -188,7 +212,9 @@ def test_the_fields_of_a_named_tuple_are_options():
         ("--loss.logits 0", ["ldr has no such keyword"]),
         ("--loss.margin wide", ["--loss.margin takes float", "'wide'", "str"]),
         ("--loss ranked --loss.top_k 1.5", ["--loss.top_k takes int", "float"]),
-        ("--normalize.scale 3", ["--normalize.scale needs --normalize NAME", "mean"]),
+        ("--normalize.scale 3", ["--normalize.scale needs --normalize NAME"]),
+        ("--noise_rate nan", ["--noise_rate takes float", "'nan'", "not a number"]),
+        ("--loss ranked", ["--loss ranked needs --loss.top_k: int"]),
         ("--epochs.x 3", ["--epochs is int", "--epochs.x"]),
         ("--resume 3", ["toy has no argument --resume"]),
         ("--epochs", ["--epochs needs a value"]),
@@ -239,14 +265,15 @@ def test_a_signature_that_no_command_line_can_express_is_a_bug_of_the_experiment
 
 def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    text = command_line.describe("toy", toy)
+    text = help_text.describe("toy", toy)
+    whole = " ".join(text.split())
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "A toy study, Table 3." in lines
     assert "--epochs int passes over the data, 100% of it. (default: 40)" in lines
     assert "--noise_rate float share of wrong labels. (default: 0.4)" in lines
-    assert "--rates comma-separated floats (default: 0.1,0.2)" in lines
+    assert "--rates comma-separated floats (default: 0.1,0.2)" in whole
     assert "--loss NAME (default: ldr)" in lines
-    assert "ranked Ranked." in lines
+    assert "ranked: Ranked." in lines
     words = " ".join(text.split())
     assert "--students.epochs int passes over the images. (default: 200)" in words
     assert "--students.rates comma-separated floats the first ones. (default: 0.1)" in words
@@ -260,6 +287,6 @@ def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
 
 def test_the_frame_leaves_the_words_of_the_experiment_alone():
     line = "--exp toy --noise_rate -1e-3 --force --rates=-1,2 --loss.margin 3 --results_dir out"
-    options, words, _ = command_line.parse_frame(line.split())
+    options, words, _ = frame.parse_frame(line.split())
     assert (options.exp, options.force, options.results_dir) == ("toy", True, "out")
     assert words == ["--noise_rate", "-1e-3", "--rates=-1,2", "--loss.margin", "3"]

@@ -38,7 +38,7 @@ def test_a_run_on_colour_images_fills_its_tables(tmp_path, monkeypatch):
 
 
 def test_a_wrong_folder_is_named():
-    with pytest.raises(FileNotFoundError, match="data_dir must be a folder"):
+    with pytest.raises(ValueError, match="data_dir must be a folder"):
         next(hello_cifar(data_dir="/nowhere"))
 
 

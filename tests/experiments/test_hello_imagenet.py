@@ -235,16 +235,16 @@ def test_scores_are_those_whose_rows_were_run():
     ("arguments", "error", "message"),
     [
         ({"data_dir": None}, ValueError, "give --data_dir DIR with train/CLASS"),
-        ({"data_dir": "/nowhere"}, FileNotFoundError, "there is no folder /nowhere"),
-        ({"class_names": "/nowhere.txt"}, FileNotFoundError, "there is no file /nowhere.txt"),
+        ({"data_dir": "/nowhere"}, ValueError, "there is no folder /nowhere"),
+        ({"class_names": "/nowhere.txt"}, ValueError, "there is no file /nowhere.txt"),
         ({"per_class": (2,)}, ValueError, "per_class must be from 1 to 1: an image takes 4 patch"),
         ({"validation_per_class": 7}, ValueError, "validation_per_class must be from 1 to 6"),
-        ({"rows": ("best",)}, ValueError, "rows: best are none of hard, hard_random"),
+        ({"rows": ("best",)}, ValueError, "rows cannot be best; there is hard, hard_random"),
         ({"weak_teachers": 4}, ValueError, "teacher_epochs must be at least the 4 weak_teachers"),
         ({"image_size": 20}, ValueError, "image_size must be a multiple of 8 without --clip"),
         ({"image_size": 15}, ValueError, "factor must divide the image_size of 15, got 2"),
-        ({"clip": "/nowhere"}, FileNotFoundError, "no CLIP weights at /nowhere"),
-        ({"learning_rates": ()}, ValueError, "learning_rates must hold at least one value"),
+        ({"clip": "/nowhere"}, ValueError, "clip: no CLIP weights at /nowhere"),
+        ({"learning_rates": ()}, ValueError, "learning_rates must hold at least one number"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(folder, arguments, error, message):

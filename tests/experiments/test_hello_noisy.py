@@ -74,10 +74,10 @@ def test_words_are_unit_means_of_unit_features():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seeds": 1}, "seeds must be at least 2"),
+        ({"seeds": 1}, "seeds must be from 2"),
         ({"noise_rate": 1.5}, "noise_rate must be from 0 to 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"rank": 0}, "rank must be at least 1"),
+        ({"rank": 0}, "rank must be from 1"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -68,7 +68,7 @@ def test_words_are_known_by_frequency_and_the_end_has_the_greatest_id():
     [
         ({"data_dir": None}, "give --data_dir DIR"),
         ({"test_pairs": 39}, "test_pairs must be from 1 to 38, as the folder has 40 pairs"),
-        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": 0}, "epochs must be from 1"),
         ({"temperature": 2.0}, "starts must be from 0.005 to 1.0"),
     ],
 )

@@ -91,11 +91,11 @@ def test_independence_is_the_spread_of_means_over_the_least():
     [
         ({"imbalance": 0.0}, "imbalance must be above 0"),
         ({"starts": (2.0,)}, "starts must be from 0.05 to 1.0"),
-        ({"starts": ()}, "starts must be"),
+        ({"starts": ()}, "starts must hold"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"temperature_range": (0.5, 0.1)}, "two rising numbers"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"batch_size": 1}, "batch_size at least 2"),
+        ({"epochs": 0}, "epochs must be from 1"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"seeds": 1}, "seeds must be"),
     ],
 )

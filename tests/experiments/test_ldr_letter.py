@@ -114,7 +114,8 @@ def test_clean_labels_leave_nothing_to_detect(data_dir):
         ldr_letter(**TINY, loss=LOSSES["cross_entropy"], noise_rate=0.0, data_dir=data_dir)
     )
     artifacts = {each.name: each.value for each in found if isinstance(each, Artifact)}
-    assert np.isnan([line["AUROC %"] for line in artifacts["results"]]).all()
+    for line in artifacts["results"]:
+        assert not {"AUROC %", "memorized %"} & set(line)
 
 
 def test_class_dependent_noise_swaps_the_pairs_of_the_paper():
@@ -130,10 +131,10 @@ def test_class_dependent_noise_swaps_the_pairs_of_the_paper():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
-        ({"folds": 1}, "folds must be an integer of at least 2, got 1"),
+        ({"seeds": 0}, "seeds must be from 1"),
+        ({"folds": 1}, "folds must be from 2 to 20, got 1"),
         ({"noise_rate": 1.5}, "rate must be from 0 to 1, got 1.5"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be from 1"),
         ({"temperatures": ()}, "temperatures must hold"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -99,7 +99,7 @@ def test_a_resumed_run_goes_on_at_the_next_method(tiny):
 
 
 def test_unknown_losses_are_refused():
-    with pytest.raises(ValueError, match="only must name losses, got ldr; did you mean .*ldr_kl"):
+    with pytest.raises(ValueError, match="only cannot be ldr; did you mean .*ldr_kl"):
         next(loss_leaderboard(only=("ldr",)))
 
 

@@ -8,10 +8,17 @@ import pytest
 
 from experiments import lockstep, noisy_images, run
 from experiments.choices import IMAGE_SETS, LOSSES, MODELS, is_generated
+from experiments.comparison import without_unknown
 from experiments.image_networks import SCORED_AT_ONCE, convolutional, initial_variables, unaugmented
 from experiments.ldr_cifar import NOISES, ldr_cifar
 from experiments.ldr_cifarn import ldr_cifarn
-from experiments.mislabelled import Scored
+from experiments.lockstep import Method, curves
+from experiments.mislabelled import (
+    Scored,
+    add_detection,
+    temperatures_figure,
+    temperatures_table,
+)
 from experiments.noisy_images import (
     Labelled,
     class_matrix,
@@ -74,18 +81,47 @@ def test_every_epoch_has_a_finite_row_per_method(one_loss):
     assert {"curves", "suspicious", "temperature_histogram"} <= set(artifacts)
 
 
-def test_the_grid_shows_the_least_believed_labels_first():
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_grid_shows_the_least_believed_labels_first_as_given_and_predicted(is_known):
     splits = tiny()
-    suspicion = np.random.default_rng(0).permutation(TRAIN).astype(float)
-    part = {"label": splits.train["label_worse"], "clean_label": splits.train["label"]}
-    scored = Scored(np.arange(TRAIN), suspicion, None, None)
-    panels = suspicious_images(scored, part, splits, "a loss").axes
+    rng = np.random.default_rng(0)
+    suspicion, predicted = rng.permutation(TRAIN).astype(float), rng.integers(0, K, TRAIN)
+    given = splits.train["label_worse"]
+    # Where the given labels are the only ones, nothing says that they are right.
+    part = {"label": given, "clean_label": splits.train["label"] if is_known else given}
+    scored = Scored(np.arange(TRAIN), suspicion, predicted, None)
+    figure = suspicious_images(scored, part, splits, "a loss")
+    panels = figure.axes
+    assert ("false" in figure.get_suptitle()) == is_known
     for panel, row in zip(panels, np.argsort(-suspicion), strict=False):
-        given, clean = (splits.class_names[part[name][row]] for name in ("label", "clean_label"))
-        expected = f"{given}\n(correct)" if given == clean else f"{given}\nis {clean}"
-        assert panel.get_title() == expected
+        names = [splits.class_names[label[row]] for label in (given, predicted)]
+        assert panel.get_title() == f"given {names[0]}\npredicted {names[1]}"
+        is_false = is_known and given[row] != splits.train["label"][row]
+        assert panel.title.get_color() == ("tab:green" if is_false else "black")
         np.testing.assert_array_equal(panel.images[0].get_array(), splits.train["image"][row])
     assert len(panels) == 32
+
+
+def test_what_given_labels_cannot_tell_is_left_out():
+    nothing = [np.zeros(4, bool)]
+    of = {"aldr_kl": [Scored(np.arange(4), np.ones(4), np.zeros(4, int), np.arange(4.0))]}
+    (line,) = temperatures_table(of, nothing)
+    assert (line["examples"], line["mean temperature"]) == ("all", 1.5)
+    labels = temperatures_figure(of, nothing).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in labels] == ["all"]
+    rows = [{"method": "aldr_kl", "accuracy %": 50.0, "memorized %": np.nan, "chosen": ""}]
+    assert add_detection(without_unknown(rows), of, nothing) == [
+        {"method": "aldr_kl", "accuracy %": 50.0, "chosen": ""}
+    ]
+    some = [np.array([True, False, False, False])]
+    assert [line["examples"] for line in temperatures_table(of, some)] == ["clean", "mislabelled"]
+    assert "AUROC %" in add_detection(rows, of, some)[0]
+    history = [np.full((2, 3, 2, 1), np.nan)]
+    history[0][0] = 0.5
+    methods = [Method("aldr_kl", None, [{}])]
+    titles = {"accuracy": "test accuracy", "memorized": "false labels memorised"}
+    figure = curves(methods, history, ("accuracy", "memorized"), lambda values: 0, titles)
+    assert [panel.get_title() for panel in figure.axes] == ["test accuracy"]
 
 
 @pytest.mark.slow
@@ -168,7 +204,7 @@ def test_human_labels_are_trained_on(one_loss):
     expected = np.mean(tiny().train["label_worse"] != tiny().train["label"])
     assert f"{expected:.0%} of them false" in title
     _, clean = call(ldr_cifarn, loss=LOSSES["cross_entropy"], labels="aggre")
-    assert np.isnan(clean["results"][0]["memorized %"])
+    assert "memorized %" not in clean["results"][0]
 
 
 def test_folds_hold_out_validation_and_share_the_images():
@@ -188,13 +224,17 @@ def test_folds_hold_out_validation_and_share_the_images():
     np.testing.assert_array_equal(shared["test"]["label"], splits.test["label"])
 
 
-def test_folds_of_images_sorted_by_class_validate_on_every_class():
+def test_folds_of_images_sorted_by_class_validate_on_every_class(monkeypatch):
+    monkeypatch.setattr(noisy_images, "PROBED", 40)
     splits = sorted_by_class()
     labelled = Labelled(splits, splits.train["label"], np.eye(K))
     parts, _ = image_parts(labelled, 3, 3, 0)
     for fold in range(3):
         assert np.bincount(parts["validation"]["label"][fold]).tolist() == [4] * K
         assert np.bincount(parts["train"]["label"][fold]).tolist() == [8] * K
+        probe = parts["probe"]["label"][fold]
+        assert len(probe) == 40
+        assert len(np.unique(probe)) == K
     other, _ = image_parts(labelled, 3, 3, 1)
     assert (other["validation"]["index"] != parts["validation"]["index"]).any()
 
@@ -245,7 +285,7 @@ def _own(matrix, splits):
         (
             ldr_cifar,
             {"folds": 1, "first_folds": None},
-            "folds must be an integer of at least 2, got 1",
+            "folds must be from 2 to 20, got 1",
         ),
         (ldr_cifar, {"train_size": 121}, "train_size must be from 1 to 120, got 121"),
         (ldr_cifarn, {"labels": "best"}, "labels must be one of worse, aggre, got best"),

@@ -49,7 +49,7 @@ def recover(
         Yin et al., "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New
         Perspective" (SRe2L, NeurIPS 2023), section 3.2.
     """
-    _check_descent(steps, learning_rate)
+    _check_descent(steps, learning_rate, at_least=1)
     if not (np.asarray(low) < np.asarray(high)).all():
         raise ValueError(f"low must be below high, got {low} and {high}.")
     if start is not None and jnp.shape(start) != tuple(shape):
@@ -88,7 +88,7 @@ def image_update(
         encode: the image tower, images to features.
         images: p, ``[B, H, W, C]``; `factor` divides H and W.
         factor: by which q is smaller, at least 1.
-        steps: of Adam, at least 1.
+        steps: of Adam; 0 gives up(down(p)).
         learning_rate: of Adam, above 0.
 
     Returns:
@@ -101,7 +101,7 @@ def image_update(
         "Heavy Labels Out! Dataset Distillation with Label Space Lightening" (HeLlO, ICCV 2025), the
         image update, in our reading; the paper gains 0.1 points by it.
     """
-    _check_descent(steps, learning_rate)
+    _check_descent(steps, learning_rate, at_least=0)
     check_factor(factor, images)
     target = encode(images)
     tx = optax.adam(learning_rate)
@@ -121,8 +121,8 @@ def image_update(
     return _enlarged(small, images.shape)
 
 
-def _check_descent(steps: int, learning_rate: float) -> None:
-    check_integer("steps", steps)
+def _check_descent(steps: int, learning_rate: float, *, at_least: int) -> None:
+    check_integer("steps", steps, at_least=at_least)
     check_range("learning_rate", learning_rate, above=0, below=np.inf)
 
 
