@@ -60,6 +60,8 @@ h4 { margin: 1.75rem 0 .5rem; }
 a { color: var(--link); }
 code { overflow-wrap: anywhere; font-size: .9em; }
 nav ul { padding-left: 1.25rem; }
+details { margin-top: 1.5rem; }
+summary { cursor: pointer; color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
