@@ -13,6 +13,7 @@ from experiments.command_line import UsageError, as_text
 from experiments.files import write_file
 from experiments.outputs import Row
 from experiments.page import MIME_TYPES, Html, element, escape, image, page, table
+from experiments.progress import cells_of
 from experiments.report_curves import MAX_PANELS, curves_svg, panels_of
 from experiments.saved_runs import Run, find_runs
 from experiments.side_by_side import headlines
@@ -126,7 +127,7 @@ def _section(run: Run, name: str) -> str:
     """All of one run."""
     parts = [element("h3", escape(f"{run.experiment}: {run.title}"), id=name), *_doubts(run)]
     for title, rows in _tables(run).items():
-        parts += [element("h4", escape(title)), table(rows)]
+        parts += [element("h4", escape(title)), table(_with_spreads(rows))]
     if svg := curves_svg([run.rows], name):
         parts += [element("h4", "over the epochs"), element("figure", svg)]
         if left_out := panels_of([run.rows])[MAX_PANELS:]:
@@ -136,6 +137,20 @@ def _section(run: Run, name: str) -> str:
         parts += [element("h4", escape(file.stem)), image(file)]
     parts.append(element("details", element("summary", "how it was made") + _facts(run)))
     return element("section", "\n".join(parts)) + "\n"
+
+
+def _with_spreads(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the deviation of a column beside its mean, as the terminal shows them."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    joined = cells_of(rows)
+    return [
+        {
+            key: joined[key][at] if "±" in joined[key][at] else row.get(key)
+            for key in columns
+            if key in joined
+        }
+        for at, row in enumerate(rows)
+    ]
 
 
 def _doubts(run: Run) -> list[str]:

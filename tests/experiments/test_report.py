@@ -106,7 +106,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("results") / "toy"
     figure = Figure()
     figure.add_subplot().plot([1, 2])
-    table = [{"loss": NASTY, "accuracy": 0.5, "std": math.nan}, {"loss": "b", "on": True}]
+    table = [{"loss": NASTY, "accuracy": 0.5, "std": 0.03125}, {"loss": "b", "on": True}]
     artifacts = [Artifact("board", table), Artifact("plot", figure)]
     artifacts.append(Artifact("runs.csv", b"a,b\n1,x\n2.5,NaN\n"))
     write_run(root / "seed=0", {"seed": 0}, rows_of(0.2, 0.4), artifacts, generated_data=True)
@@ -153,9 +153,9 @@ def test_tables_have_every_cell_and_nothing_in_them_is_taken_for_html(whole):
         ["seed 1", "1", "0.6000"],
     ]
     assert board == [
-        ["loss", "accuracy", "std", "on"],
-        [NASTY, "0.5000", "NaN", ""],
-        ["b", "", "", "True"],
+        ["loss", "accuracy", "on"],
+        [NASTY, "0.5000 ± 0.0312", ""],
+        ["b", "", "True"],
     ]
     assert csv_table == [["a", "b"], ["1", "x"], ["2.500", "NaN"]]
     assert last == [["epoch", "method", "accuracy"], ["2", "ldr_kl", "0.6000"]]
