@@ -19,7 +19,7 @@ class FolderParts(NamedTuple):
         validation: of the same folders, held out; what is chosen is chosen on them.
         test: the folder ``val``.
         names: of the K classes, in words.
-        skipped: a line for each image that cannot be decoded.
+        skipped: a line for each file that is not used.
     """
 
     train: data.ImageFolder
@@ -93,7 +93,7 @@ def folder_parts(
     rng = np.random.default_rng((seed, 3))
     held = random_images(whole.label, validation_per_class, rng)
     rest = np.setdiff1d(np.arange(len(whole.files)), held)
-    skipped = broken + broken_test
+    skipped = whole.skipped + broken + test.skipped + broken_test
     return FolderParts(whole.take(rest), whole.take(held), test, names, skipped)
 
 
