@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import check_range, in_range
+from lnl_jax.contrastive._embeddings import over_views
 from lnl_jax.contrastive._info_nce import contrastive_statistics
 from lnl_jax.contrastive._inner_estimates import (
     Estimator,
@@ -15,7 +16,7 @@ from lnl_jax.contrastive._inner_estimates import (
     difference_to_positive,
     restart_example,
 )
-from lnl_jax.contrastive._sogclr import sogclr_from_statistics
+from lnl_jax.contrastive._sogclr import surrogate, visit_of
 
 
 def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Array:
@@ -119,26 +120,23 @@ def fastclip(
     statistics = contrastive_statistics(
         queries,
         keys,
-        temperature=jax.lax.stop_gradient(temperature),
+        temperature=temperature,
         positives=positives,
         query_index=query_index,
         key_index=key_index,
         where=where,
         block_size=block_size,
     )
-    losses, new, aux = sogclr_from_statistics(
-        statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
-    )
-    dtype = losses.dtype
-    rho = jax.lax.stop_gradient(in_range("rho", rho, dtype, at_least=0, below=math.inf))
-    temperature = in_range("temperature", temperature, dtype, above=0, below=math.inf)
-    held = jax.lax.stop_gradient(temperature)
-    count = statistics.count if statistics.count.ndim == 1 else statistics.count.min(0)
-    some = ~(count == 0)
-    radius = jnp.where(some, rho, 0)
-    slope = aux["temperature_gradient"] + radius
-    aux = aux | {"objective": aux["objective"] + held * radius, "temperature_gradient": slope}
-    # Zero, with the gradients of the surrogate and of the temperature.
-    gradients = losses - jax.lax.stop_gradient(losses) + slope * (temperature - held)
-    losses = (aux["objective"] + gradients).astype(jnp.asarray(queries).dtype)
-    return losses, new, aux
+    visit = visit_of(statistics, log_u, gamma, estimator, first_visit)
+    rho = in_range("rho", rho, visit.value.dtype, at_least=0, below=math.inf)
+    some, tau = ~(statistics.count == 0), statistics.temperature
+    objective = over_views(jnp.where(some, tau * rho, 0)) + visit.aux["objective"]
+    slope = over_views(jnp.where(some, rho, 0)) + visit.aux["temperature_gradient"]
+    objective, slope = jax.lax.stop_gradient((objective, slope))
+    # The rest of it, the mean of the negatives' similarities, flows through their sum.
+    of_temperature = visit.log_average + rho + visit.ratio * visit.offset / tau
+    losses = over_views(surrogate(visit, statistics, of_temperature))
+    # The gradients are those of the surrogate; a value of 0 brings them to the objective.
+    losses = objective + (losses - jax.lax.stop_gradient(losses))
+    aux = visit.aux | {"objective": objective, "temperature_gradient": slope}
+    return losses.astype(jnp.asarray(queries).dtype), visit.log_u, aux

@@ -20,6 +20,7 @@ from lnl_jax.contrastive._inner_estimates import (
     restart_example,
 )
 from lnl_jax.contrastive._sogclr import sogclr_from_statistics
+from lnl_jax.contrastive._surrogate import constant_beside
 
 
 class ContrastiveRows(NamedTuple):
@@ -182,10 +183,11 @@ def isogclr(
     """
     rows = rows if hasattr(rows, "_fields") else ContrastiveRows(*rows)
     _warn_of_radius(rho, np.shape(queries), np.shape(keys))
+    queries, keys, temperature = constant_beside(queries, keys, rows.temperature)
     statistics = contrastive_statistics(
         queries,
         keys,
-        temperature=jax.lax.stop_gradient(rows.temperature),
+        temperature=temperature,
         positives=positives,
         query_index=query_index,
         key_index=key_index,
@@ -258,6 +260,7 @@ def isogclr_from_statistics(
         Automatic Temperature Individualization" (ICML 2023), Algorithm 1.
     """
     rows = _read_rows(rows, statistics)
+    log_u, rows = rows.log_u, jax.lax.stop_gradient(rows)
     dtype = statistics.count.dtype
     check_range("temperature_clip", temperature_clip, above=0)
     low, high = _read_bounds(temperature_range)
@@ -267,7 +270,7 @@ def isogclr_from_statistics(
     momentum = _scalar("temperature_momentum", temperature_momentum, dtype, above=0, at_most=1)
 
     losses, log_u, aux = sogclr_from_statistics(
-        statistics, rows.log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
+        statistics, log_u, gamma=gamma, estimator=estimator, first_visit=first_visit
     )
     q = aux.pop("temperature_gradient") + rho
     clipped = jnp.clip(q, -temperature_clip, temperature_clip)
@@ -315,7 +318,7 @@ def _read_rows(rows: ContrastiveRows, statistics: ContrastiveStatistics) -> Cont
     """The rows, of whatever class has these three fields and perhaps more."""
     rows = rows if hasattr(rows, "_fields") else ContrastiveRows(*rows)
     refuse_explicit_mesh(rows=rows)
-    rows = jax.tree.map(lambda part: jax.lax.stop_gradient(jnp.asarray(part)), rows)
+    rows = jax.tree.map(jnp.asarray, rows)
     shape = statistics.count.shape[-1:]
     for name, part in rows._asdict().items():
         if part.shape != shape or not jnp.issubdtype(part.dtype, jnp.floating):

@@ -1,6 +1,7 @@
 """Global contrastive losses: the normaliser of each anchor is a moving average over its visits."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from lnl_jax.contrastive._inner_estimates import (
     difference_to_positive,
     restart_example,
 )
+from lnl_jax.contrastive._surrogate import constant_beside, log_mixture, with_slopes
 
 
 def sogclr(
@@ -72,7 +74,8 @@ def sogclr(
         the dtype of `queries`; the new `log_u`, ``[B]``; and `aux`, a dict of ``[B]``:
         ``objective``, :math:`\tau \log u`; ``kl`` of the weights to uniform;
         ``effective_sample_size`` of the negatives. Without negatives the loss is 0 and `log_u`
-        stays. No gradient flows to `temperature`, `log_u` and `gamma`.
+        stays. No gradient flows to `temperature`, `log_u` and `gamma`. The gradient by the
+        embeddings can be differentiated by everything: second derivatives see its weights move.
 
     Raises:
         ValueError: as `contrastive_statistics`; for gamma out of range or a wrong shape of `log_u`.
@@ -87,10 +90,11 @@ def sogclr(
         Yuan et al., "Provable Stochastic Optimization for Global Contrastive Learning: Small Batch
         Does Not Harm Performance" (ICML 2022), Algorithm 1.
     """
+    queries, keys, temperature = constant_beside(queries, keys, temperature)
     statistics = contrastive_statistics(
         queries,
         keys,
-        temperature=jax.lax.stop_gradient(temperature),
+        temperature=temperature,
         positives=positives,
         query_index=query_index,
         key_index=key_index,
@@ -137,53 +141,104 @@ def sogclr_from_statistics(
         Yuan et al., "Provable Stochastic Optimization for Global Contrastive Learning: Small Batch
         Does Not Harm Performance" (ICML 2022), Algorithm 1.
     """
+    visit = visit_of(statistics, log_u, gamma, estimator, first_visit)
+    # What flows to the temperature through `log_sum` is taken back.
+    temperature = visit.ratio * statistics.mean / statistics.temperature
+    losses = surrogate(visit, statistics, temperature)
+    return over_views(losses), visit.log_u, visit.aux
+
+
+class Visit(NamedTuple):
+    """What a visit makes of the statistics.
+
+    Attributes:
+        value: of the loss, ``[B]`` or ``[V, B]``; 0 without negatives.
+        ratio: what the weights of the negatives sum to, likewise: 1 where u is the estimate itself.
+        log_average: the new ``log u`` of each view, likewise.
+        offset: from the estimator, likewise.
+        log_u: the new row, ``[B]``.
+        aux: what there is to see of each example, ``[B]``.
+    """
+
+    value: Array
+    ratio: Array
+    log_average: Array
+    offset: Array
+    log_u: Array
+    aux: dict[str, Array]
+
+
+def visit_of(
+    statistics: ContrastiveStatistics,
+    log_u: Array,
+    gamma: ArrayLike,
+    estimator: Estimator,
+    first_visit: FirstVisit,
+) -> Visit:
+    """A visit of all examples; gradients of its parts are for second derivatives."""
     refuse_explicit_mesh(statistics=statistics, log_u=log_u)
-    log_u = jax.lax.stop_gradient(jnp.asarray(log_u))
+    log_u = jnp.asarray(log_u)
     if log_u.shape != statistics.count.shape[-1:] or not jnp.issubdtype(log_u.dtype, jnp.floating):
         raise ValueError(
             f"log_u must be one floating number per example, shape {statistics.count.shape[-1:]}; "
             f"got {log_u.dtype} of shape {log_u.shape}."
         )
     dtype = statistics.count.dtype
-    gamma = jax.lax.stop_gradient(in_range("gamma", gamma, dtype, above=0, at_most=1))
+    gamma = in_range("gamma", gamma, dtype, above=0, at_most=1)
     if gamma.ndim:
         raise ValueError(f"gamma must be a scalar, got shape {gamma.shape}.")
-    tau = jax.lax.stop_gradient(statistics.temperature)
+    some = ~(statistics.count == 0)
+    # Finite, so that what is masked in the end has no NaN in its gradient.
+    statistics = statistics._replace(log_sum=jnp.where(some, statistics.log_sum, 0))
+    tau, log_count = statistics.temperature, jnp.log(jnp.maximum(statistics.count, 1))
     estimate = estimator(statistics)
-    held, fixed = jax.lax.stop_gradient((estimate, statistics))
-    some = ~(fixed.count == 0)
 
-    before = jnp.broadcast_to(log_u.astype(dtype), fixed.count.shape)
-    started = first_visit(before, held.log_inner)
+    before = jnp.broadcast_to(log_u.astype(dtype), some.shape)
+    started = first_visit(before, estimate.log_inner)
     # Of each view; the table keeps the log of their mean.
-    moved = jnp.logaddexp(jnp.log1p(-gamma) + started, jnp.log(gamma) + held.log_inner)
+    moved = log_mixture(gamma, started, estimate.log_inner)
     combined = moved if moved.ndim == 1 else jax.nn.logsumexp(moved, 0) - math.log(len(moved))
 
-    # What the weights of the negatives sum to: 1 where u is the estimate itself.
-    finite = jnp.where(some, moved, 0)
-    log_ratio = fixed.log_sum - held.offset / tau - jnp.log(jnp.maximum(held.count, 1)) - finite
-    ratio = jnp.where(some, jnp.exp(jnp.where(some, log_ratio, 0)), 0)
-    log_sum = jnp.where(some, statistics.log_sum, 0)
-    value = ratio * (fixed.mean - held.offset) - (fixed.positive - held.offset)
-    slope = ratio * tau * log_sum - ratio * estimate.offset
-    slope -= statistics.positive - estimate.offset
-    losses = jnp.where(some, jax.lax.stop_gradient(value - slope) + slope, 0)
-
-    pull = finite - ratio * (fixed.mean - held.offset) / tau
-    objective = tau * finite - (fixed.positive - held.offset)
-    log_count = jnp.log(jnp.maximum(fixed.count, 1))
+    divisor = jnp.log(jnp.maximum(estimate.count, 1))
+    ratio = jnp.exp(statistics.log_sum - estimate.offset / tau - divisor - moved)
+    difference = statistics.positive - estimate.offset
+    from_mean = ratio * (statistics.mean - estimate.offset)
     aux = {
-        "objective": jnp.where(some, objective, 0),
-        "temperature_gradient": jnp.where(some, pull, 0),
-        "kl": jnp.where(some, fixed.mean / tau - jnp.where(some, fixed.log_sum, 0) + log_count, 0),
-        "effective_sample_size": jnp.where(some, jnp.exp(_log_sample_size(fixed, some)), 0),
+        "objective": tau * moved - difference,
+        "temperature_gradient": moved - from_mean / tau,
+        "kl": statistics.mean / tau - statistics.log_sum + log_count,
+        "effective_sample_size": jnp.exp(_log_sample_size(statistics, some)),
     }
-    aux = {name: over_views(values) for name, values in aux.items()}
+    aux = {name: over_views(jnp.where(some, values, 0)) for name, values in aux.items()}
     usable = some if some.ndim == 1 else some.all(0)
-    return over_views(losses), jnp.where(usable, combined.astype(log_u.dtype), log_u), aux
+    row = jnp.where(usable, combined.astype(log_u.dtype), log_u)
+    value, ratio = (jnp.where(some, part, 0) for part in (from_mean - difference, ratio))
+    row, aux = jax.lax.stop_gradient((row, aux))
+    return Visit(value, ratio, jnp.where(some, moved, 0), estimate.offset, row, aux)
+
+
+def surrogate(visit: Visit, statistics: ContrastiveStatistics, temperature: Array) -> Array:
+    """The losses, ``[B]`` or ``[V, B]``, with the gradient of sogclr's by the similarities.
+
+    `temperature` is that by the temperature, besides what flows to it through ``log_sum``.
+    """
+    some = ~(statistics.count == 0)
+    slopes = (
+        visit.ratio * statistics.temperature,
+        1 - visit.ratio,
+        -jnp.ones_like(visit.ratio),
+        temperature,
+    )
+    arguments = (
+        jnp.where(some, statistics.log_sum, 0),
+        visit.offset,
+        statistics.positive,
+        statistics.temperature,
+    )
+    slopes = tuple(jnp.where(some, slope, 0) for slope in slopes)
+    return with_slopes(visit.value, slopes, arguments)
 
 
 def _log_sample_size(statistics: ContrastiveStatistics, some: Array) -> Array:
-    return jnp.where(some, 2 * statistics.log_sum, 0) - jnp.where(
-        some, statistics.log_sum_squares, 0
-    )
+    squares = jnp.where(some, statistics.log_sum_squares, 0)
+    return 2 * statistics.log_sum - squares

@@ -9,7 +9,6 @@ import numpy as np
 
 from lnl_jax._extras import require
 
-KEPT = (b"image", b"label", b"coarse_label", b"id")
 # Of the fields of a protocol buffer: what follows the key.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -46,7 +45,7 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 def _example(record: bytes) -> dict:
-    """Of a ``tf.train.Example`` what is `KEPT`, the image as an array."""
+    """A ``tf.train.Example``: ``image`` as an array, ``label``, and ``id`` where it has one."""
     require("PIL")
     from PIL import Image
 
@@ -54,7 +53,7 @@ def _example(record: bytes) -> dict:
     found = {}
     for _, entry in _fields(features):
         key, value = (part for _, part in sorted(_fields(entry)))
-        if key in KEPT:
+        if key in (b"image", b"label", b"id"):
             found[key.decode()] = _first(value)
     with Image.open(io.BytesIO(found["image"])) as image:
         return found | {"image": np.asarray(image)}

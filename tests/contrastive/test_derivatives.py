@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from lnl_jax import contrastive
-from tests.contrastive.test_contrastive import shapes, unit
+from tests.contrastive.test_contrastive import SETTINGS, shapes, unit
 from tests.contrastive.test_contrastive_devices import sharded
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -32,6 +32,26 @@ def sigmoid(queries, keys, temperature, bias, size):
 LOSSES = {"info_nce": info_nce, "decoupled": decoupled, "sigmoid": sigmoid}
 
 
+def sogclr(queries, keys, temperature, log_u, gamma, rho, size):
+    given = {"temperature": temperature, "gamma": gamma, "block_size": size}
+    return contrastive.sogclr(queries, keys, log_u, **given)[0] + 0 * rho
+
+
+def isogclr(queries, keys, temperature, log_u, gamma, rho, size):
+    rows = contrastive.ContrastiveRows(temperature, log_u, jnp.zeros_like(log_u))
+    given = SETTINGS | {"rho": rho, "gamma": gamma, "block_size": size}
+    return contrastive.isogclr(queries, keys, rows, **given)[0]
+
+
+def fastclip(queries, keys, temperature, log_u, gamma, rho, size):
+    given = {"temperature": temperature[0], "rho": rho, "gamma": gamma, "block_size": size}
+    return contrastive.fastclip(queries, keys, log_u, **given)[0]
+
+
+# These have weights that are held: their second derivative is that of the gradient which they give.
+GLOBAL = {"sogclr": sogclr, "isogclr": isogclr, "fastclip": fastclip}
+
+
 def products_and_differences(total, point, direction):
     """Of the second derivative with a direction: backward twice, forward over backward, exact."""
     flat, restore = ravel_pytree(point)
@@ -45,25 +65,63 @@ def products_and_differences(total, point, direction):
     return backward, exact @ direction, forward, direction @ exact
 
 
-@pytest.mark.parametrize("size", [None, 2])
-def test_second_derivatives_are_those_of_differences(float64, rng, size):
-    point = (unit(rng, 5, 4), unit(rng, 7, 4), jnp.linspace(0.1, 1.0, 5), jnp.float32(-1.0))
-    point = jax.tree.map(lambda part: part.astype(jnp.float64), point)
-    weights, direction = jnp.asarray(rng.random(5)), jnp.asarray(rng.normal(size=54))
+def second_derivatives(losses, point, size, rng):
+    """Of each loss, a weighted sum of its values."""
+    point = jax.tree.map(lambda part: jnp.asarray(part, jnp.float64), point)
+    weights = jnp.asarray(rng.random(5))
+    direction = jnp.asarray(rng.normal(size=len(ravel_pytree(point)[0])))
 
     @jax.jit
     def each(point, direction):
-        return {
-            name: products_and_differences(
-                lambda *point, loss=loss: weights @ loss(*point, size), point, direction
-            )
-            for name, loss in LOSSES.items()
-        }
+        def total(loss, *point):
+            return weights @ loss(*point, size)
 
-    for backward, of_rows, forward, of_columns in each(point, direction).values():
+        totals = [functools.partial(total, loss) for loss in losses.values()]
+        return [products_and_differences(total, point, direction) for total in totals]
+
+    return dict(zip(losses, each(point, direction), strict=True))
+
+
+def check(found):
+    for name, (backward, of_rows, forward, of_columns) in found.items():
         scale = np.abs(of_rows).max()
-        np.testing.assert_allclose(backward, of_rows, atol=1e-7 * scale)
-        np.testing.assert_allclose(forward, of_columns, atol=1e-7 * scale)
+        np.testing.assert_allclose(backward, of_rows, atol=1e-7 * scale, err_msg=name)
+        np.testing.assert_allclose(forward, of_columns, atol=1e-7 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_second_derivatives_are_those_of_differences(float64, rng, size):
+    point = (unit(rng, 5, 4), unit(rng, 7, 4), np.linspace(0.1, 1.0, 5), -1.0)
+    check(second_derivatives(LOSSES, point, size, rng))
+
+
+@pytest.mark.parametrize("size", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_second_derivatives_of_global_losses_are_those_of_differences(float64, rng, size):
+    """By embeddings, temperatures, rows and hyperparameters, a gamma of 1 and new rows as well."""
+    pair, tau = (unit(rng, 5, 4), unit(rng, 7, 4)), np.linspace(0.1, 1.0, 5)
+    point = (*pair, tau, np.linspace(-1.0, 1.0, 5), 0.8, 0.3)
+    check(second_derivatives(GLOBAL, point, size, rng))
+
+
+def test_global_losses_have_finite_second_derivatives_at_a_gamma_of_one_and_new_rows(rng):
+    pair = (unit(rng, 5, 4), unit(rng, 7, 4))
+
+    @jax.jit
+    def products(queries, keys, gamma, log_u):
+        def along(loss, *pair):
+            tau, rho = jnp.full(5, 0.2), jnp.float32(0.3)
+
+            def total(*pair):
+                return loss(*pair, tau, log_u, gamma, rho, None).sum()
+
+            return sum(part.sum() for part in jax.grad(total, (0, 1))(*pair))
+
+        each = [functools.partial(along, loss) for loss in GLOBAL.values()]
+        return [jax.grad(one, (0, 1))(queries, keys) for one in each]
+
+    for gamma, start in ((1.0, -jnp.inf), (1.0, 0.0), (1.0, 200.0), (0.5, -jnp.inf)):
+        found = products(*pair, jnp.float32(gamma), jnp.full(5, start))
+        assert all(np.isfinite(part).all() for part in jax.tree.leaves(found))
 
 
 def test_second_derivatives_round_the_ring_are_those_of_all_keys(float64, rng):

@@ -1,1 +1,0 @@
-"""Studies of dataset distillation with soft labels: HeLlO's projectors against stored labels."""
