@@ -51,7 +51,7 @@ def make_parts(batch):
 
     logits = jnp.zeros((1, batch, CLASSES), jnp.float16)
     sources = {
-        "stored labels": distill.labels.stored_labels(logits, 0),
+        "stored labels": distill.labels.stored_labels(logits),
         "live teacher": distill.labels.model_labels(lambda x: student.apply({"params": params}, x)),
         "projector": distill.labels.model_labels(
             lambda x: distill.projectors.project(encode, merged, words, plain, x)
@@ -85,8 +85,9 @@ def whole_step(student, tx, source):
 
     @jax.jit
     def step(params, state, images, number):
-        views, geometry = draw(images, number)
-        targets = source(jax.random.key(0), views, geometry)
+        views, _ = draw(images, number)
+        # The stored labels are those of one step, again and again.
+        targets = source({"images": views, "step": jnp.int32(0)})
         return learn(student, tx, params, state, views, targets)
 
     return step
@@ -111,7 +112,7 @@ def loops_per_second(batch, steps, repeats=3):
     """Images per second of loops with the projector's labels, the fastest of each; in turns."""
     student, tx, sources, (params, state, images) = make_parts(batch)
     step, view = whole_step(student, tx, sources["projector"]), jax.jit(draw)
-    label = jax.jit(lambda batch: sources["projector"](jax.random.key(0), *batch["views"]))
+    label = jax.jit(lambda batch: sources["projector"]({"images": batch["views"][0]}))
     train = jax.jit(lambda *arguments: learn(student, tx, *arguments))
 
     def drawn():

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.distillation.hello_cifar import hello_cifar
+from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
+from experiments.distillation.hello_imagenet import hello_imagenet
+from experiments.distillation.hello_noisy import hello_noisy
 from experiments.dro_groups import dro_groups
-from experiments.hello_cifar import hello_cifar
-from experiments.hello_digits import hello_digits, seeds_and_rows
-from experiments.hello_imagenet import hello_imagenet
-from experiments.hello_noisy import hello_noisy
 from experiments.isogclr_cc3m import isogclr_cc3m
 from experiments.isogclr_cifar import isogclr_cifar
 from experiments.isogclr_digits import isogclr_digits

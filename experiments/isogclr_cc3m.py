@@ -33,10 +33,8 @@ from experiments.contrastive import (
     of_pairs,
     unit,
 )
-from experiments.folder_parts import skipped_table
 from experiments.outputs import Artifact, Checkpoint, Resume
 from experiments.temperatures import histogram_figure, neighbours_figure
-from experiments.words import word_tokenizer
 from lnl_jax import data, evaluation, models, train
 from lnl_jax.data import augment
 from lnl_jax.data.preprocess import CLIP_MEAN, CLIP_STD
@@ -178,9 +176,9 @@ def isogclr_cc3m(
             pairs, skip_unreadable=skip_unreadable, num_threads=num_threads
         )
     if skipped := pairs.skipped + broken:
-        yield Artifact("skipped", skipped_table(skipped))
+        yield Artifact("skipped", [{"skipped": line} for line in skipped])
     if vocabulary is None:
-        tokenize, _ = word_tokenizer(
+        tokenize, _ = models.word_tokenizer(
             pairs.caption, context_length=context_length, max_words=max_words
         )
     else:

@@ -197,7 +197,9 @@ def image_parts(
     with refused("folds"):
         of_folds = data.k_fold(development, folds, rng)[:first_folds]
     for training, validation in of_folds:
-        probe = {name: values[:PROBED] for name, values in training.items()}
+        # Not the first ones, which in a file sorted by class are of few classes.
+        probed = np.sort(rng.permutation(len(training["label"]))[:PROBED])
+        probe = {name: values[probed] for name, values in training.items()}
         known = what_is_known(labelled.matrix, training["label"])
         found.append({"train": training, "validation": validation, "probe": probe, "known": known})
     mean, std = augment.channel_statistics(splits.train["image"])

@@ -4,6 +4,7 @@ import base64
 import html
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from experiments.files import to_json
 from experiments.progress import number
 
 MIME_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+_WITH_SPREAD = re.compile(r"-?[\d.e+-]+ ± ")
 MAX_ROWS = 1_000  # of a table; browsers, and readers, take no more
 
 # What is sorted is the number a cell starts with, so that "79.43 ± 0.32" is one; cells without one
@@ -60,6 +62,8 @@ h4 { margin: 1.75rem 0 .5rem; }
 a { color: var(--link); }
 code { overflow-wrap: anywhere; font-size: .9em; }
 nav ul { padding-left: 1.25rem; }
+details { margin-top: 1.5rem; }
+summary { cursor: pointer; color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -127,6 +131,8 @@ def _cell(value: Any) -> str:
         return element("td", value)
     if value is None:
         return "<td></td>"
+    if isinstance(value, str) and _WITH_SPREAD.match(value):
+        return element("td", escape(value), class_="number")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return element("td", escape(value))
     finite = math.isfinite(value)

@@ -74,7 +74,7 @@ def table(
         rows: of the table.
         kept_in: the file that has all columns.
     """
-    columns = _cells(rows)
+    columns = cells_of(rows)
     fitting, left_out = _fitting(columns, console.width)
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in fitting:
@@ -87,7 +87,7 @@ def table(
         console.print(f"  not shown: {', '.join(left_out)}" + f"; see {kept_in}" * bool(kept_in))
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def cells_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The cells of each column; the deviation of a column joins it."""
     columns = dict.fromkeys(key for row in rows for key in row)
     found: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from experiments.outputs import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOT_DRAWN = ("epoch", "examples", "seed")
-MAX_PANELS = 6
+NOT_DRAWN = ("epoch", "examples", "seed", "done", "runs", "chunk", "run_steps")
+MAX_PANELS = 9
 MAX_COLORS = 7  # methods in colour, those that end highest in the first panel (an eighth is grey)
 # Stands for the colour of the text, which only the reader's browser knows.
 _TEXT = "#010203"
@@ -29,9 +29,29 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
         key
         for row in rows
         for key, value in row.items()
-        if key not in NOT_DRAWN and _is_number(value)
+        if key not in NOT_DRAWN and _is_number(value) and np.isfinite(value)
     )
-    return sorted(found, key=lambda column: column != "accuracy")
+    return sorted(found, key=lambda column: (column != "accuracy", column == "loss"))
+
+
+class Panel(NamedTuple):
+    """What a panel shows: a column, of all methods or of one."""
+
+    title: str
+    column: str
+    method: str | None = None
+
+
+def panels_of(runs: Sequence[Sequence[Row]]) -> list[Panel]:
+    """A panel per column; the losses of several methods, which are unlike, have one each."""
+    panels = []
+    for column in columns_of([row for rows in runs for row in rows]):
+        methods = list(curves_of(runs, column))
+        if column == "loss" and len(methods) > 1:
+            panels += [Panel(f"loss of {method}", column, method) for method in methods]
+        else:
+            panels.append(Panel(column, column))
+    return panels
 
 
 def curves_of(runs: Sequence[Sequence[Row]], column: str) -> dict[str, Curve]:
@@ -65,9 +85,10 @@ def curves_svg(runs: Sequence[Sequence[Row]], name: str) -> str | None:
         runs: the rows of each run.
         name: what distinguishes it from other figures on the page.
     """
-    columns = columns_of([row for rows in runs for row in rows])[:MAX_PANELS]
-    if not columns:
+    shown = panels_of(runs)[:MAX_PANELS]
+    if not shown:
         return None
+    colors = _colors(runs, shown[0].column)
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -75,15 +96,15 @@ def curves_svg(runs: Sequence[Sequence[Row]], name: str) -> str | None:
     style = dict.fromkeys(colored, _TEXT) | {"svg.fonttype": "none", "svg.hashsalt": name}
     buffer = io.StringIO()
     with matplotlib.rc_context(style):
-        lines = -(-len(columns) // 3)
-        size = (4.0 * min(len(columns), 3), 3.0 * lines + 0.6)
+        lines = -(-len(shown) // 3)
+        size = (4.0 * min(len(shown), 3), 3.0 * lines + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(lines, min(len(columns), 3), squeeze=False).flat
-        for panel, column in zip(panels, columns, strict=False):
-            _draw(panel, curves_of(runs, column), _colors(runs, columns[0]))
-            panel.set(title=column, xlabel="epoch")
-        for panel in list(panels)[len(columns) :]:
-            panel.axis("off")
+        grid = figure.add_gridspec(lines, min(len(shown), 3))
+        for place, (title, column, method) in enumerate(shown):
+            panel = figure.add_subplot(grid[place // 3, place % 3])
+            curves = curves_of(runs, column)
+            _draw(panel, curves if method is None else {method: curves[method]}, colors)
+            panel.set(title=title, xlabel="epoch")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if labels:
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

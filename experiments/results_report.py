@@ -2,57 +2,23 @@
 
 import argparse
 import csv
-import difflib
 import json
 import pathlib
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from experiments.command_line import UsageError, as_text
-from experiments.files import from_json, write_file
+from experiments.files import write_file
 from experiments.outputs import Row
 from experiments.page import MIME_TYPES, Html, element, escape, image, page, table
-from experiments.report_curves import MAX_PANELS, columns_of, curves_svg
+from experiments.progress import cells_of
+from experiments.report_curves import MAX_PANELS, curves_svg, panels_of
+from experiments.saved_runs import Run, find_runs
+from experiments.side_by_side import headlines
 
 _OWN_FILES = ("config.json", "metrics.jsonl", "summary.json")
-
-
-class Run(NamedTuple):
-    """What a results folder holds.
-
-    Attributes:
-        path: the folder.
-        config: of `config.json`; what older versions did not write is absent.
-        rows: of `metrics.jsonl`; none where that was not kept.
-        summary: of `summary.json`; None while the run has not finished.
-    """
-
-    path: pathlib.Path
-    config: dict[str, Any]
-    rows: list[Row]
-    summary: dict[str, Any] | None
-
-    @property
-    def experiment(self) -> str:
-        """Its name."""
-        return str(self.config.get("experiment", self.path.parent.name))
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """What was given on the command line."""
-        return self.config.get("overrides") or {}
-
-    @property
-    def title(self) -> str:
-        """Its overrides as text."""
-        return ", ".join(f"{k} {as_text(v)}" for k, v in self.overrides.items()) or "default"
-
-    @property
-    def last(self) -> Row:
-        """The last row."""
-        last = (self.summary or {}).get("last")
-        return last or (self.rows[-1] if self.rows else {})
 
 
 def carry_out(argv: Sequence[str]) -> int:
@@ -90,57 +56,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_runs(folders: Iterable[pathlib.Path]) -> list[Run]:
-    """The runs in the folders and below them, in the order of their paths, each once.
-
-    Raises:
-        UsageError: if a folder is not there, or has no results.
-    """
-    found: dict[pathlib.Path, None] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-            names = [entry.name for entry in beside if entry.is_dir()]
-            close = difflib.get_close_matches(folder.name, names, n=3)
-            where = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise UsageError(f"there is no folder {folder}{where}")
-        below = sorted(file.parent for file in folder.rglob("config.json"))
-        if not below:
-            raise UsageError(
-                f"{folder} has no results: neither in it nor below it is there a config.json, "
-                "which experiments/run.py writes into the folder of each run"
-            )
-        found |= dict.fromkeys(path.resolve() for path in below)
-    return [_read(path) for path in found]
-
-
-def _read(path: pathlib.Path) -> Run:
-    rows, summary = [], None
-    config = _json(path / "config.json")
-    metrics = path / "metrics.jsonl"
-    if metrics.exists():
-        # A line without its end is still being written.
-        lines = metrics.read_bytes().split(b"\n")[:-1]
-        rows = [from_json(_parsed(metrics, line)) for line in lines]
-    if (path / "summary.json").exists():
-        summary = from_json(_json(path / "summary.json"))
-    return Run(path, config, rows, summary)
-
-
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    value = _parsed(file, file.read_bytes())
-    if not isinstance(value, dict):
-        raise UsageError(f"{file} is not what a run writes: it holds no JSON object")
-    return value
-
-
-def _parsed(file: pathlib.Path, text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{file} is not JSON: {error}") from None
-
-
 def report(runs: Sequence[Run]) -> str:
     """The page: a part per experiment, its runs side by side, then a section per run."""
     experiments: dict[str, list[Run]] = {}
@@ -171,16 +86,18 @@ def _link(run: Run, names: dict[int, str]) -> Html:
 
 
 def _side_by_side(group: Sequence[Run], names: dict[int, str]) -> str:
-    """A line per run: what was overridden in any of them, and how each ended."""
+    """A line per run: what was overridden in any of them, and its headline result by method."""
     varied = list(dict.fromkeys(key for run in group for key in run.overrides))
+    what, found = headlines(group)
     rows = []
-    for run in group:
+    for run, results in zip(group, found, strict=True):
         arguments = run.config.get("arguments") or {}
         row: dict[str, Any] = {"run": _link(run, names)}
         for key in varied:
             row[f"--{key}"] = _argument(run.overrides.get(key, arguments.get(key)))
-        rows.append(row | run.last)
-    return element("h3", "Side by side") + table(rows)
+        rows.append(row | results)
+    title = f"Side by side: {what}" if what else "Side by side"
+    return element("h3", escape(title)) + table(rows)
 
 
 def _argument(value: Any) -> Any:
@@ -208,17 +125,53 @@ def _over_seeds(group: Sequence[Run], name: str) -> str:
 
 def _section(run: Run, name: str) -> str:
     """All of one run."""
-    parts = [element("h3", escape(f"{run.experiment}: {run.title}"), id=name), _facts(run)]
+    parts = [element("h3", escape(f"{run.experiment}: {run.title}"), id=name), *_doubts(run)]
     for title, rows in _tables(run).items():
-        parts += [element("h4", escape(title)), table(rows)]
+        parts += [element("h4", escape(title)), table(_with_spreads(rows))]
     if svg := curves_svg([run.rows], name):
         parts += [element("h4", "over the epochs"), element("figure", svg)]
-        if left_out := columns_of(run.rows)[MAX_PANELS:]:
-            words = f"not drawn: {', '.join(left_out)}"
+        if left_out := panels_of([run.rows])[MAX_PANELS:]:
+            words = f"not drawn: {', '.join(panel.title for panel in left_out)}"
             parts.append(element("p", escape(words), class_="note"))
     for file in _figures(run.path):
         parts += [element("h4", escape(file.stem)), image(file)]
+    parts.append(element("details", element("summary", "how it was made") + _facts(run)))
     return element("section", "\n".join(parts)) + "\n"
+
+
+def _with_spreads(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the deviation of a column beside its mean, as the terminal shows them."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    joined = cells_of(rows)
+    return [
+        {
+            key: joined[key][at] if "±" in joined[key][at] else row.get(key)
+            for key in columns
+            if key in joined
+        }
+        for at, row in enumerate(rows)
+    ]
+
+
+def _doubts(run: Run) -> list[str]:
+    """What must be known before the results are read."""
+    doubts = ["generated data, not real"] * bool(run.config.get("generated_data"))
+    doubts += ["not finished"] * (run.summary is None)
+    return [element("p", doubt, class_="warn") for doubt in doubts]
+
+
+def _command(run: Run) -> str:
+    """The command that makes this run again, also where a sweep made it."""
+    if "argv" not in run.config:
+        return "not recorded"
+    words = ["python", "experiments/run.py", "--exp", run.experiment]
+    options = dict(run.overrides)
+    if run.config.get("data_dir"):
+        options["data_dir"] = run.config["data_dir"]
+    for key, value in options.items():
+        text = as_text(value)
+        words += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
+    return shlex.join(words)
 
 
 def _facts(run: Run) -> str:
@@ -229,7 +182,7 @@ def _facts(run: Run) -> str:
     facts = {
         "experiment": run.experiment,
         "overrides": run.title,
-        "command": " ".join(map(str, config.get("argv") or [])) or "not recorded",
+        "command": _command(run),
         "git": config.get("git") or "not recorded",
         "device": f"{device.get('count')} × {device.get('kind')}" if device else "not recorded",
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items() if v) or "not recorded",
@@ -237,11 +190,8 @@ def _facts(run: Run) -> str:
         "finished": _finished(run),
         "folder": "/".join(run.path.parts[-2:]),
     }
-    doubtful = {"generated data": bool(generated), "finished": run.summary is None}
     terms = [
-        element("dt", escape(key))
-        + element("dd", escape(value), **({"class_": "warn"} if doubtful.get(key) else {}))
-        for key, value in facts.items()
+        element("dt", escape(key)) + element("dd", escape(value)) for key, value in facts.items()
     ]
     return element("dl", "".join(terms))
 

@@ -163,7 +163,8 @@ def _run(
 
 def _write_page(path: pathlib.Path) -> None:
     """The page of a run that has finished, beside its figures."""
-    from experiments.results_report import find_runs, report
+    from experiments.results_report import report
+    from experiments.saved_runs import find_runs
 
     write_file(path / PAGE, report(find_runs([path])).encode())
 

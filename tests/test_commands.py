@@ -31,10 +31,12 @@ ELSEWHERE = {
 TINY = {
     "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
     "--temperatures 1 --step_sizes 0.1",
-    "hello_cifar": "--foundation_steps 1 --teacher_steps 9 --projector_steps 1 --student_epochs 4 "
-    "--students 2 --train_size 40 --per_class 1 --architecture.width 4 --architecture.depth 1",
-    "hello_digits": "--foundation_steps 1 --teacher_steps 9 --projector_steps 1 --student_epochs 4 "
-    "--students 2 --per_class 1 --architecture.width 4 --architecture.depth 1",
+    "hello_cifar": "--foundation_steps 1 --teacher_steps 9 --projector.steps 1 --students.epochs 4 "
+    "--students.count 2 --train_size 40 --per_class 1 --architecture.width 4 "
+    "--architecture.depth 1",
+    "hello_digits": "--foundation_steps 1 --teacher_steps 9 --projector.steps 1 "
+    "--students.epochs 4 --students.count 2 --per_class 1 --architecture.width 4 "
+    "--architecture.depth 1",
     "hello_noisy": "--seeds 2 --foundation_steps 1 --contrastive_steps 1 --projector_steps 1",
     "isogclr_cifar": "--train_size 200 --model resnet8 --model.width 4 --projector_width 8 "
     "--epochs 1 --warmup_epochs 0 --batch_size 16 --num_neighbours 3",

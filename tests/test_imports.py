@@ -32,9 +32,14 @@ MAY_IMPORT = {
         "numpy",
         "optax",
         "flax",
+        "matplotlib",
+        "sklearn",
+        "PIL",
         "lnl_jax.models",
         "lnl_jax.losses",
+        "lnl_jax.contrastive",
         "lnl_jax.data",
+        "lnl_jax.train",
     },
 }
 # Parts of methods, which need not name a paper.

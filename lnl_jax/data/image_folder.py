@@ -136,11 +136,13 @@ class ImageFolder(NamedTuple):
         files: N paths, class by class.
         label: int32, ``[N]``, the number of the class among the sorted names.
         classes: K names of folders, sorted.
+        skipped: what else is there, a line each: its name, and why it is not used.
     """
 
     files: tuple[str, ...]
     label: np.ndarray
     classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def places(self) -> list[Place]:
@@ -156,14 +158,16 @@ class ImageFolder(NamedTuple):
         Returns:
             The `ImageFolder` of these, with all classes; no image is read.
         """
-        return ImageFolder(tuple(self.files[row] for row in rows), self.label[rows], self.classes)
+        files = tuple(self.files[row] for row in rows)
+        return self._replace(files=files, label=self.label[rows])
 
 
 def image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
     """The images of a folder that has a folder for each class.
 
     Only names are read here. Other files than images (``.jpeg``, ``.jpg``, ``.png``, ``.webp``, in
-    any case) and those that begin with a dot are passed over.
+    any case) and folders in those of the classes are named in `skipped`; what begins with a dot is
+    passed over.
 
     Args:
         folder: has ``CLASS/*.JPEG``.
@@ -178,18 +182,22 @@ def image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: {LAYOUT}.")
-    classes = sorted(entry.name for entry in os.scandir(folder) if _is_class(entry))
+    entries = _visible(folder)
+    classes = [entry.name for entry in entries if entry.is_dir()]
+    skipped = [f"{entry.path}: in no folder of a class" for entry in entries if not entry.is_dir()]
     if len(classes) < 2:
         raise ValueError(f"{folder} has {len(classes)} folders of classes, 2 are needed: {LAYOUT}.")
     files, sizes = [], []
     for name in classes:
-        found = sorted(entry.path for entry in os.scandir(folder / name) if _is_image(entry))
+        entries = _visible(folder / name)
+        found = [entry.path for entry in entries if _is_image(entry)]
+        skipped += [f"{entry.path}: {_other(entry)}" for entry in entries if not _is_image(entry)]
         if not found:
             raise ValueError(f"{folder / name} has no image: {LAYOUT}.")
         files += found
         sizes.append(len(found))
     label = np.repeat(np.arange(len(classes), dtype=np.int32), sizes)
-    return ImageFolder(tuple(files), label, tuple(classes))
+    return ImageFolder(tuple(files), label, tuple(classes), tuple(skipped))
 
 
 def train_and_val(folder: str | os.PathLike[str]) -> tuple[ImageFolder, ImageFolder]:
@@ -218,12 +226,17 @@ def train_and_val(folder: str | os.PathLike[str]) -> tuple[ImageFolder, ImageFol
     return train, val
 
 
-def _is_class(entry: os.DirEntry) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def _visible(folder: Path) -> list[os.DirEntry]:
+    shown = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    return entry.name.lower().endswith(ENDINGS) and not entry.name.startswith(".")
+    return entry.name.lower().endswith(ENDINGS) and not entry.is_dir()
+
+
+def _other(entry: os.DirEntry) -> str:
+    return "a folder in that of a class" if entry.is_dir() else "no image by its name"
 
 
 def _some(names: set[str]) -> str:

@@ -43,10 +43,16 @@ def read_prepared(folder: Path) -> dict[str, np.ndarray]:
             examples = tfrecords.read_part(folder, f"{name}-{part}")
         else:
             examples = _array_records(folder, part)
-        if examples and "id" in examples[0]:
+        if not examples:
+            raise ValueError(f"{folder} has no example in its {part} part; prepare it again.")
+        if "id" in examples[0]:
             examples.sort(key=lambda example: example["id"])
         arrays[f"x_{part}"] = np.stack([example["image"] for example in examples])
         arrays[f"y_{part}"] = np.array([example["label"] for example in examples])
+        if "coarse_label" in examples[0]:
+            # As the archive of CIFAR-100 brings it along.
+            coarse = np.array([example["coarse_label"] for example in examples])
+            arrays[f"y_{part}_coarse"] = coarse
     return arrays
 
 

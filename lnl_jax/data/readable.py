@@ -12,7 +12,7 @@ from lnl_jax.data.image_folder import ImageFolder
 from lnl_jax.data.image_text import ImageText
 
 Images = TypeVar("Images", ImageFolder, ImageText)
-# About a minute of one core.
+# Half a minute to a minute of one core.
 CHECKED_AT_MOST = 20_000
 
 
@@ -25,7 +25,7 @@ def readable(
 ) -> tuple[Images, tuple[str, ...]]:
     """Decodes every image once, so that a broken one does not stop a training after hours.
 
-    A photograph of 500x400 pixels takes about 3 ms of a core.
+    A photograph of 500x400 pixels takes 1 to 3 ms of a core.
 
     Args:
         images: of `image_folder` or of `image_text`.

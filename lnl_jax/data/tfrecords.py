@@ -9,6 +9,7 @@ import numpy as np
 
 from lnl_jax._extras import require
 
+KEPT = (b"image", b"label", b"coarse_label", b"id")
 # Of the fields of a protocol buffer: what follows the key.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -45,7 +46,7 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 def _example(record: bytes) -> dict:
-    """A ``tf.train.Example``: ``image`` as an array, ``label``, and ``id`` where it has one."""
+    """Of a ``tf.train.Example`` what is `KEPT`, the image as an array."""
     require("PIL")
     from PIL import Image
 
@@ -53,7 +54,7 @@ def _example(record: bytes) -> dict:
     found = {}
     for _, entry in _fields(features):
         key, value = (part for _, part in sorted(_fields(entry)))
-        if key in (b"image", b"label", b"id"):
+        if key in KEPT:
             found[key.decode()] = _first(value)
     with Image.open(io.BytesIO(found["image"])) as image:
         return found | {"image": np.asarray(image)}

@@ -8,6 +8,7 @@ normalised by the batch, and the new statistics, which examples outside `mask` d
 
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.models._transformer import gelu, quick_gelu
+from lnl_jax.models._words import word_tokenizer
 from lnl_jax.models.clip import CLIP, TextTower, VisionTower, clip_rn50, clip_vit_b32
 from lnl_jax.models.clip_resnet import ModifiedResNet
 from lnl_jax.models.clip_tokenizer import load_tokenizer
@@ -61,6 +62,7 @@ __all__ = [
     "resnet8",
     "vit",
     "wide_resnet28",
+    "word_tokenizer",
     "zero_padded",
     "zero_shot_weights",
 ]

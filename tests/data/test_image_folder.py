@@ -37,6 +37,19 @@ def test_classes_and_files_are_in_the_order_of_their_names(folder):
     ends = [file.removeprefix(str(folder / "train")) for file in train.files]
     assert ends == ["/a/2.jpg", "/b/0.png", "/b/1.JPEG"]
     assert train.label.tolist() == [0, 1, 1]
+    assert val.skipped == ()
+    # Nothing is passed over without a name, but what is hidden.
+    (folder / "train/b/2.bmp").write_bytes(b"")
+    (folder / "train/b/more.png").mkdir()
+    (folder / "train/3.png").write_bytes(b"")
+    skipped = image_folder(folder / "train").skipped
+    assert [line.removeprefix(str(folder / "train")) for line in skipped] == [
+        "/3.png: in no folder of a class",
+        "/a/notes.txt: no image by its name",
+        "/b/2.bmp: no image by its name",
+        "/b/more.png: a folder in that of a class",
+    ]
+    assert train.take(np.array([0])).skipped == train.skipped != ()
     some = train.take(np.array([2, 0]))
     assert (some.files, some.label.tolist()) == ((train.files[2], train.files[0]), [1, 0])
 

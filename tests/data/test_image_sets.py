@@ -402,13 +402,14 @@ def write_tfrecords(place, name, part, shards):
     make = example_message()
     for number, examples in enumerate(shards):
         content = b""
-        for name_of_one, pixels, label in examples:
+        for name_of_one, pixels, *labels in examples:
             stored, example = io.BytesIO(), make()
             Image.fromarray(pixels).save(stored, "png")
-            values = {"id": name_of_one, "image": stored.getvalue(), "label": label}
+            values = {"id": name_of_one, "image": stored.getvalue(), "other": b"more"}
+            values |= dict(zip(("label", "coarse_label"), labels, strict=False))
             for key, value in values.items():
                 entry = example.features.feature.add(key=key)
-                kind = entry.value.int64_list if key == "label" else entry.value.bytes_list
+                kind = entry.value.int64_list if "label" in key else entry.value.bytes_list
                 kind.value.append(value)
             record = example.SerializeToString()
             content += len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
@@ -428,6 +429,13 @@ def test_a_set_prepared_as_tfrecords_is_read_without_tensorflow(server, folder):
     np.testing.assert_array_equal(found.train["image"], images[:4])
     np.testing.assert_array_equal(found.test["image"], images[4:])
     assert (found.train["label"].tolist(), found.test["label"].tolist()) == ([0, 1, 2, 3], [4, 5])
+    assert "label_coarse" not in found.train
+    place_100 = folder / "cifar100/3.0.2"
+    place_100.mkdir(parents=True)
+    for part in ("train", "test"):
+        write_tfrecords(place_100, "cifar100", part, [[(b"a", images[0], 99, 19)]])
+    found_100 = cifar100(folder)
+    assert (found_100.test["label"].item(), found_100.test["label_coarse"].item()) == (99, 19)
     second = place / "cifar10-train.tfrecord-00001-of-00002"
     second.write_bytes(second.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"00001-of-00002 is broken \(it ends within an example"):

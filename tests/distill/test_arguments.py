@@ -71,23 +71,23 @@ REFUSED = {
         "labels must be integers",
     ),
     "no classes": (
-        lambda: distill.labels.hard_labels(LABELS, num_classes=0),
+        lambda: distill.labels.mixed_labels(LABELS, geometry(), num_classes=0),
         "num_classes must be an integer from 1",
     ),
     "smoothing by nan": (
-        lambda: distill.labels.hard_labels(LABELS, num_classes=2, smoothing=NAN),
+        lambda: distill.labels.hard_labels(smoothing=NAN),
         "smoothing must be at least 0 and at most 1",
     ),
     "a step that is not stored": (
-        lambda: distill.labels.stored_labels(jnp.ones((2, 3, 4)), 2),
+        lambda: distill.labels.stored_labels(jnp.ones((2, 3, 4)))({"step": 2}),
         "step must be an integer from 0 to 1, got 2",
     ),
     "stored classes": (
-        lambda: distill.labels.stored_labels(jnp.ones((2, 3, 4), int), 0),
+        lambda: distill.labels.stored_labels(jnp.ones((2, 3, 4), int)),
         r"logits must be floating of shape \[steps, B, K\], got int32",
     ),
     "more soft steps than steps": (
-        lambda: distill.labels.scheduled_labels(None, None, None, step=0, soft=3, total=2),
+        lambda: distill.labels.scheduled_labels(None, None, None, soft=3, total=2),
         "soft must be an integer from 0 to 2",
     ),
     "no place to keep": (
@@ -336,9 +336,7 @@ def test_a_label_that_is_no_class_shows_as_nan():
 
 def test_a_traced_step_without_labels_gives_nan_and_not_the_nearest():
     logits = jnp.arange(2.0)[:, None, None]
-    found = jax.vmap(
-        lambda step: distill.labels.stored_labels(logits, step)(None, None, None)[0, 0]
-    )
+    found = jax.vmap(lambda step: distill.labels.stored_labels(logits)({"step": step})[0, 0])
     np.testing.assert_array_equal(found(jnp.arange(-1, 3)), [np.nan, 0, 1, np.nan])
 
 

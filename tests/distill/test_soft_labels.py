@@ -133,12 +133,13 @@ def test_replayed_labels_are_the_live_ones_bit_for_bit(rng):
     @jax.jit
     def live(step):
         geometry = distill.labels.draw_geometry(5, step, **SETTINGS)
-        return teacher(None, distill.labels.apply_geometry(images, geometry), geometry)
+        return teacher({"images": distill.labels.apply_geometry(images, geometry)})
 
     stored = jnp.stack([live(step) for step in range(4)])
     for step in (2, 0, 3):
-        replayed = distill.labels.stored_labels(stored, step)(None, None, None)
-        np.testing.assert_array_equal(live(step), replayed)
+        for kept in (stored, np.asarray(stored)):
+            replayed = distill.labels.stored_labels(kept)({"step": step})
+            np.testing.assert_array_equal(live(step), replayed)
     assert len({row.tobytes() for row in np.asarray(stored)}) == 4
 
 
@@ -208,22 +209,16 @@ def test_a_file_belongs_to_one_data_set_seed_and_geometry(tmp_path, rng):
 @pytest.mark.slow
 def test_sources_are_interchangeable(rng):
     geometry = drawer(1, **SETTINGS)(0)
-    source = distill.labels.hard_labels(jnp.arange(8) % 3, num_classes=3)
-    np.testing.assert_allclose(
-        jax.nn.softmax(source(None, None, geometry)),
-        distill.labels.mixed_labels(jnp.arange(8) % 3, geometry, num_classes=3),
-        rtol=1e-5,
-    )
+    mixed = distill.labels.mixed_labels(jnp.arange(8) % 3, geometry, num_classes=3)
+    batch = {"images": geometry.boxes, "mixed": mixed}
+    hard = distill.labels.hard_labels()(batch)
+    np.testing.assert_allclose(jax.nn.softmax(hard), mixed, rtol=1e-5)
     constant = [
         distill.labels.model_labels(lambda images, v=value: jnp.full((4, 3), v))
         for value in (1, 2, 3)
     ]
-    taken = [
-        distill.labels.scheduled_labels(*constant, step=step, soft=5, total=9)(
-            None, geometry.boxes, geometry
-        )
-        for step in range(9)
-    ]
+    source = distill.labels.scheduled_labels(*constant, soft=5, total=9)
+    taken = [source(batch | {"step": step}) for step in range(9)]
     assert [int(row[0, 0]) for row in taken] == [1, 1, 2, 2, 2, 2, 3, 3, 3]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.isogclr_cc3m import isogclr_cc3m, vit
 from experiments.outputs import Artifact, Checkpoint, Resume
-from experiments.words import word_tokenizer
+from lnl_jax import models
 from tests.data.test_image_text import png, write_shard
 from tests.experiments.snapshots import on_the_host
 
@@ -57,7 +57,7 @@ def call(folder, **arguments):
 
 def test_words_are_known_by_frequency_and_the_end_has_the_greatest_id():
     texts = ["The dog, the cat.", "the dog"]
-    tokenize, size = word_tokenizer(texts, context_length=5, max_words=2)
+    tokenize, size = models.word_tokenizer(texts, context_length=5, max_words=2)
     assert size == 5
     assert tokenize(texts).tolist() == [[2, 3, 1, 2, 4], [2, 3, 4, 0, 0]]
     assert tokenize(["a bird"]).tolist() == [[1, 1, 4, 0, 0]]

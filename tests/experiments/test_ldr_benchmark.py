@@ -3,10 +3,11 @@ import copy
 import numpy as np
 import pytest
 
-from experiments.benchmark_conditions import transition_matrix
+from experiments.benchmark_conditions import DATASETS, transition_matrix
 from experiments.choices import HYPERPARAMETERS
 from experiments.ldr_benchmark import ALL_LOSSES, MEASURED, PAPER, ldr_benchmark, shared_plans
 from experiments.outputs import Artifact, Checkpoint, Resume
+from lnl_jax import data
 from lnl_jax.noise import VOWEL_SWAPS
 
 TINY = {"dataset": "digits", "losses": ("cross_entropy", "aldr_kl_step"), "noises": ("clean",)}
@@ -35,6 +36,19 @@ def test_class_dependent_noise_is_that_of_the_data_set():
     assert vowel[10, 10] == 1
     assert transition_matrix("satimage", "class_dependent", 0.3, 6)[5, 0] == pytest.approx(0.3)
     assert transition_matrix("letter", "clean", 0.0, 26).trace() == 26
+
+
+def test_a_table_whose_classes_stand_by_themselves_is_mixed_before_its_folds(tmp_path):
+    labels = np.repeat(np.arange(6), 30)
+    x = np.random.default_rng(0).normal(size=(180, 36)) + labels[:, None]
+    arrays = {"x_train": x, "y_train": labels, "x_test": x, "y_test": labels}
+    np.savez(tmp_path / "satimage.npz", **arrays)
+    development, test = DATASETS["satimage"](tmp_path)
+    for training, validation in data.k_fold(development, 5):
+        assert len(np.unique(training["label"])) == len(np.unique(validation["label"])) == 6
+    # A row stays with its label and its number.
+    np.testing.assert_array_equal(development["label"], labels[development["index"]])
+    np.testing.assert_array_equal(development["x"], test["x"][development["index"]])
 
 
 @pytest.mark.parametrize(

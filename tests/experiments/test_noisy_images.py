@@ -224,13 +224,17 @@ def test_folds_hold_out_validation_and_share_the_images():
     np.testing.assert_array_equal(shared["test"]["label"], splits.test["label"])
 
 
-def test_folds_of_images_sorted_by_class_validate_on_every_class():
+def test_folds_of_images_sorted_by_class_validate_on_every_class(monkeypatch):
+    monkeypatch.setattr(noisy_images, "PROBED", 40)
     splits = sorted_by_class()
     labelled = Labelled(splits, splits.train["label"], np.eye(K))
     parts, _ = image_parts(labelled, 3, 3, 0)
     for fold in range(3):
         assert np.bincount(parts["validation"]["label"][fold]).tolist() == [4] * K
         assert np.bincount(parts["train"]["label"][fold]).tolist() == [8] * K
+        probe = parts["probe"]["label"][fold]
+        assert len(probe) == 40
+        assert len(np.unique(probe)) == K
     other, _ = image_parts(labelled, 3, 3, 1)
     assert (other["validation"]["index"] != parts["validation"]["index"]).any()
 

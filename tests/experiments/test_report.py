@@ -1,12 +1,23 @@
 import html.parser
 import json
 import math
+import pathlib
+import shlex
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import page, report, report_curves, results, results_report
+from experiments import (
+    frame,
+    page,
+    report,
+    report_curves,
+    results,
+    results_report,
+    saved_runs,
+    side_by_side,
+)
 from experiments.outputs import Artifact
 
 NASTY = '<script>alert("x & y")</script>'
@@ -95,7 +106,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("results") / "toy"
     figure = Figure()
     figure.add_subplot().plot([1, 2])
-    table = [{"loss": NASTY, "accuracy": 0.5, "std": math.nan}, {"loss": "b", "on": True}]
+    table = [{"loss": NASTY, "accuracy": 0.5, "std": 0.03125}, {"loss": "b", "on": True}]
     artifacts = [Artifact("board", table), Artifact("plot", figure)]
     artifacts.append(Artifact("runs.csv", b"a,b\n1,x\n2.5,NaN\n"))
     write_run(root / "seed=0", {"seed": 0}, rows_of(0.2, 0.4), artifacts, generated_data=True)
@@ -122,12 +133,14 @@ def test_a_page_asks_for_nothing_outside_itself(whole):
 
 def test_a_run_says_what_it_was(whole, folders):
     headings = [text for tag, text in whole.headings if tag != "dd"]
-    assert headings[:3] == ["Results: toy", "toy", "Side by side"]
+    assert headings[:3] == ["Results: toy", "toy", "Side by side: accuracy"]
     assert [text for text in headings if text.startswith("toy: ")] == ["toy: seed 0", "toy: seed 1"]
     facts = [text for tag, text in whole.headings if tag == "dd"]
     git = json.loads((folders / "seed=0/config.json").read_text())["git"] or "not recorded"
-    assert facts[:5] == ["toy", "seed 0", "--exp", git, "8 × cpu"]
+    command = "python experiments/run.py --exp toy --seed 0"
+    assert facts[:5] == ["toy", "seed 0", command, git, "8 × cpu"]
     assert "yes, not real" in facts
+    assert whole.text.count("generated data, not real") == 1
     assert "no" in facts
     assert sum(fact.startswith("yes, after ") for fact in facts) == 2
 
@@ -135,14 +148,14 @@ def test_a_run_says_what_it_was(whole, folders):
 def test_tables_have_every_cell_and_nothing_in_them_is_taken_for_html(whole):
     side, board, csv_table, last = whole.tables
     assert side == [
-        ["run", "--seed", "epoch", "method", "accuracy"],
-        ["seed 0", "0", "2", "ldr_kl", "0.4000"],
-        ["seed 1", "1", "2", "ldr_kl", "0.6000"],
+        ["run", "--seed", "ldr_kl"],
+        ["seed 0", "0", "0.4000"],
+        ["seed 1", "1", "0.6000"],
     ]
     assert board == [
-        ["loss", "accuracy", "std", "on"],
-        [NASTY, "0.5000", "NaN", ""],
-        ["b", "", "", "True"],
+        ["loss", "accuracy", "on"],
+        [NASTY, "0.5000 ± 0.0312", ""],
+        ["b", "", "True"],
     ]
     assert csv_table == [["a", "b"], ["1", "x"], ["2.500", "NaN"]]
     assert last == [["epoch", "method", "accuracy"], ["2", "ldr_kl", "0.6000"]]
@@ -178,6 +191,65 @@ def test_curves_keep_methods_apart_and_leave_out_what_is_no_number():
     assert report_curves.curves_svg([[]], "f3") is None
 
 
+def test_unlike_losses_have_axes_of_their_own_and_nothing_is_empty():
+    rows = [
+        {"epoch": 1, "method": method, "accuracy": 0.5, "loss": loss, "memorized": math.nan}
+        for method, loss in (("ce", 2.0), ("ldr_kl", -7.0))
+    ]
+    titles = [panel.title for panel in report_curves.panels_of([rows])]
+    assert titles == ["accuracy", "loss of ce", "loss of ldr_kl"]
+    assert [p.title for p in report_curves.panels_of([rows[:1]])] == ["accuracy", "loss"]
+    svg = report_curves.curves_svg([rows], "f1")
+    assert svg.count('id="f1-axes_') == 3
+
+
+RESULTS = [
+    {"method": "ce", "accuracy %": 90.0, "std": 1.234, "gain": None},
+    {"method": "ldr_kl", "accuracy %": 93.0, "std": 0.5, "gain": 3.0},
+]
+
+
+def test_runs_are_compared_by_the_same_result_of_the_same_methods(tmp_path):
+    for seed, rows in enumerate((RESULTS, RESULTS[::-1])):
+        artifacts = [Artifact("other", [{"x": 1.0}]), Artifact("results", rows)]
+        write_run(tmp_path / str(seed), {"seed": seed}, rows_of(0.1, method="ce"), artifacts)
+    runs = saved_runs.find_runs([tmp_path])
+    name, found = side_by_side.headlines(runs)
+    assert name == "accuracy %"
+    assert found == [{"ce": "90.00 ± 1.23", "ldr_kl": "93.00 ± 0.50"}] * 2
+    # A run that has not got so far is compared by what both have.
+    unfinished = runs[1]._replace(summary=None)
+    name, found = side_by_side.headlines([runs[0], unfinished])
+    assert (name, found) == ("accuracy", [{"ce": 0.1}, {"ce": 0.1}])
+    of_soft_labels = [{"row": "hard", "per class": 1, "test %": 50.0, "std": None}]
+    soft = runs[0]._replace(summary={"tables": {"results": of_soft_labels}})
+    assert side_by_side.headlines([soft]) == ("test %", [{"hard, per class 1": 50.0}])
+
+
+def test_the_command_of_a_run_is_one_that_runs():
+    overrides = {"loss": "ldr_kl", "rates": [0.1, 1], "margin": -0.5, "name": "a b"}
+    config = {"experiment": "toy", "overrides": overrides, "argv": [], "data_dir": "my data"}
+    command = results_report._command(saved_runs.Run(pathlib.Path("toy/x"), config, [], None))
+    words = shlex.split(command)
+    assert words[:4] == ["python", "experiments/run.py", "--exp", "toy"]
+    options, own, _ = frame.parse_frame(words[2:])
+    assert (options.exp, options.data_dir) == ("toy", "my data")
+    assert frame.pairs(own) == {
+        "loss": "ldr_kl",
+        "rates": "0.1,1",
+        "margin": "-0.5",
+        "name": "a b",
+    }
+
+
+def test_what_was_run_is_folded_below_the_results(whole, folders, tmp_path):
+    out = tmp_path / "page.html"
+    report.main([str(folders), "--out", str(out)])
+    section = out.read_text().split("<section>")[1]
+    assert section.index("<details>") > section.index("<figure>")
+    assert "<dl>" in section.split("<details>")[1]
+
+
 def test_names_in_curves_are_escaped():
     svg = report_curves.curves_svg([rows_of(0.1, 0.2, method=NASTY)], "f1")
     assert "<script" not in svg
@@ -200,7 +272,7 @@ def test_what_older_versions_did_not_write_is_not_recorded(tmp_path):
 def test_a_run_that_goes_on_is_shown_up_to_its_last_whole_row(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config({})))
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "bad": "NaN"}\n{"epoch": 2, "ba')
-    (run,) = results_report.find_runs([tmp_path])
+    (run,) = saved_runs.find_runs([tmp_path])
     assert run.summary is None
     assert run.rows[0]["epoch"] == 1
     assert math.isnan(run.rows[0]["bad"])
@@ -208,7 +280,7 @@ def test_a_run_that_goes_on_is_shown_up_to_its_last_whole_row(tmp_path):
 
 
 def test_folders_are_found_below_and_each_once(folders):
-    found = results_report.find_runs([folders.parent, folders / "seed=1"])
+    found = saved_runs.find_runs([folders.parent, folders / "seed=1"])
     assert [run.path.name for run in found] == ["seed=0", "seed=1"]
 
 

@@ -14,8 +14,9 @@ from experiments import EXPERIMENTS, arguments, choices, help_text, noisy_labels
 from experiments.arguments import StudyError
 from experiments.choices import LOSSES, MODELS
 from experiments.command_line import bind, keywords_of, options_of
-from experiments.soft_label_students import STUDENTS
+from experiments.distillation._shared import Projector, Students
 from lnl_jax import data
+from lnl_jax.distill import labels
 
 WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, True, math.nan)}
 # Arguments that are no numbers, and those whose functions have a look at them.
@@ -32,28 +33,47 @@ NO_NUMBERS |= {
 }
 
 
+def numbers_of(study):
+    """Every argument and field of one that is a number: path, annotation, default."""
+    hints = typing.get_type_hints(study, include_extras=True)
+    for argument, parameter in inspect.signature(study).parameters.items():
+        if argument != "resume" and hasattr(parameter.default, "_asdict"):
+            own = typing.get_type_hints(type(parameter.default), include_extras=True)
+            for field, default in parameter.default._asdict().items():
+                yield f"{argument}.{field}", own[field], default
+        else:
+            yield argument, hints[argument], parameter.default
+
+
 def wrong_numbers():
     """Every study with every number of its signature out of range, and no number where one is."""
     for name, study in EXPERIMENTS.items():
-        hints = typing.get_type_hints(study, include_extras=True)
-        for argument, parameter in inspect.signature(study).parameters.items():
-            found = arguments._range_of(hints[argument])
+        for argument, hint, default in numbers_of(study):
+            found = arguments._range_of(hint)
             if found is None:
-                is_choice = hasattr(hints[argument], "__metadata__")
+                is_choice = hasattr(hint, "__metadata__")
                 assert is_choice or argument in NO_NUMBERS, (name, argument)
                 continue
             kind, allowed, several = found
-            for default in parameter.default if several and parameter.default else ():
-                assert default in allowed
+            for one in default if several and default else ():
+                assert one in allowed
             for value in (*WRONG[kind], *([()] if several else [])):
                 yield name, argument, (value,) if several and value != () else value
+
+
+def call_with(study, argument, value):
+    """A call with this argument, or this field of one."""
+    name, _, field = argument.partition(".")
+    if field:
+        value = inspect.signature(study).parameters[name].default._replace(**{field: value})
+    return study(**{name: value})
 
 
 def test_every_number_without_sense_is_refused_by_every_study_before_anything_is_read():
     checked = set()
     for name, argument, value in wrong_numbers():
-        with pytest.raises(StudyError, match=rf"^{argument} must "):
-            EXPERIMENTS[name](**{argument: value})
+        with pytest.raises(StudyError, match=rf"^{re.escape(argument)} must "):
+            call_with(EXPERIMENTS[name], argument, value)
         checked.add(name)
     assert checked == set(EXPERIMENTS)
 
@@ -117,19 +137,23 @@ REFUSED = [
     ("ldr_cifarn", {"first_folds": 6}, "first_folds must be from 1 to folds = 5"),
     ("ldr_cifarn", {"dataset": tiny}, "the data set has no human labels"),
     ("ldr_letter", {"data_dir": "nowhere"}, "data_dir must be a folder that exists"),
-    ("hello_digits", {"rank": 60_000}, "rank must be at most 256"),
-    ("hello_digits", {"head_rank": 60_000}, "head_rank must be at most 64"),
+    ("hello_digits", {"projector": Projector(rank=60_000)}, "projector: rank must be at most 256"),
+    ("hello_digits", {"projector": Projector(head_rank=60_000)}, "head_rank must be at most 64"),
     ("hello_digits", {"per_class": (5_000,)}, "per_class must be from 1 to the 106 images"),
     ("hello_digits", {"per_class": (1, 1)}, "per_class must not name anything twice"),
-    ("hello_digits", {"learning_rates": (0.1, 0.1)}, "learning_rates must not name anything twice"),
+    (
+        "hello_digits",
+        {"students": Students(learning_rates=(0.1, 0.1))},
+        "must not name anything",
+    ),
     ("hello_digits", {"rows": ("hrd",)}, "rows cannot be hrd; did you mean hard"),
     ("hello_digits", {"rows": ()}, "rows must hold at least one"),
     (
         "hello_digits",
-        {"architecture": functools.partial(STUDENTS["convnet"], width=0)},
+        {"architecture": functools.partial(labels.small_convnet, width=0)},
         "^architecture",
     ),
-    ("hello_digits", {"student_epochs": 3}, "student_epochs must be from 4 to"),
+    ("hello_digits", {"students": Students(epochs=3)}, "students.epochs must be at least 4"),
     ("hello_digits", {"teacher_steps": 8}, "teacher_steps must be from 9 to"),
     ("hello_noisy", {"rank": 60_000}, "rank must be at most 256"),
     ("hello_cifar", {"templates": ("a photo",)}, "templates must each have {}"),

@@ -1,5 +1,30 @@
 """Soft-label projectors: a frozen tower with a small adapter, in place of stored labels."""
 
+from lnl_jax.distill.projectors._captioned_foundation import (
+    initial_foundation,
+    shifted_batches,
+    small_foundation,
+    train_captioned_foundation,
+)
+from lnl_jax.distill.projectors._clip_foundation import (
+    clip_encoder,
+    clip_foundation,
+)
+from lnl_jax.distill.projectors._contrastive_foundation import (
+    contrastive_batches,
+    mean_words,
+    train_contrastive_foundation,
+)
+from lnl_jax.distill.projectors._foundation import (
+    Foundation,
+)
+from lnl_jax.distill.projectors._logits import (
+    adapter_file,
+    merged_tower,
+    projector_logits,
+    projector_predict,
+    read_adapter,
+)
 from lnl_jax.distill.projectors._lora import (
     CONV1X1,
     LORALIB,
@@ -20,26 +45,73 @@ from lnl_jax.distill.projectors._projector import (
     unit_rows,
     weak_targets,
 )
+from lnl_jax.distill.projectors._small_clip import (
+    SmallClip,
+    small_clip,
+)
+from lnl_jax.distill.projectors._training import (
+    Adaptation,
+    TrainedProjector,
+    adaptations,
+    check_ranks,
+    follow_teachers,
+    initial_projector,
+    label_dtype,
+    online_teachers_loss,
+    to_float16,
+    train_on_views,
+    train_projector,
+    zero_shot_projector,
+)
 from lnl_jax.distill.projectors._unmerged import (
     apply_unmerged,
 )
 
 __all__ = [
+    "Adaptation",
     "CONV1X1",
+    "Foundation",
     "LORALIB",
     "LoraForm",
     "RN50_TARGETS",
+    "SmallClip",
+    "TrainedProjector",
     "VIT_TARGETS",
+    "adaptations",
+    "adapter_file",
     "apply_unmerged",
     "centered",
+    "check_ranks",
+    "clip_encoder",
+    "clip_foundation",
+    "contrastive_batches",
     "count_parameters",
+    "follow_teachers",
     "init_lora",
     "init_projector",
+    "initial_foundation",
+    "initial_projector",
+    "label_dtype",
     "lora_shapes",
+    "mean_words",
     "merge_lora",
+    "merged_tower",
+    "online_teachers_loss",
     "project",
+    "projector_logits",
     "projector_loss",
+    "projector_predict",
     "projector_shapes",
+    "read_adapter",
+    "shifted_batches",
+    "small_clip",
+    "small_foundation",
+    "to_float16",
+    "train_captioned_foundation",
+    "train_contrastive_foundation",
+    "train_on_views",
+    "train_projector",
     "unit_rows",
     "weak_targets",
+    "zero_shot_projector",
 ]

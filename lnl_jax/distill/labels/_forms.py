@@ -1,0 +1,151 @@
+"""Labels that are stored: forms, and files that say to which images and geometry they belong."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lnl_jax.distill.labels._files import encode_labels, label_fingerprint
+from lnl_jax.distill.labels._geometry import geometry_fingerprint
+from lnl_jax.distill.labels._pool import pool_steps, pooled_step
+from lnl_jax.distill.labels._quantized import dequantize, quantize
+from lnl_jax.distill.labels._top import complete_logit_fill, keep_top
+from lnl_jax.distill.labels._views import Views, in_order, step_geometry
+
+# logits -> (arrays of the file, logits that are read back)
+Form = Callable[[Array], tuple[Mapping[str, Any], Array]]
+
+
+class StoredLabels(NamedTuple):
+    """Labels that were written to a file.
+
+    Attributes:
+        logits: as a student reads them back, float32 ``[steps, B, K]``.
+        file: its bytes.
+    """
+
+    logits: np.ndarray
+    file: bytes
+
+
+def logits_of_all_steps(predict: Callable[[Any], Array], images: np.ndarray) -> np.ndarray:
+    """Labels of all steps from a network: those that it would make online.
+
+    Args:
+        predict: images to logits on the device.
+        images: ``[steps, B, H, W, C]``.
+
+    Returns:
+        ``[steps, B, K]`` on the host.
+    """
+    return np.stack(jax.device_get([predict(each) for each in images]))
+
+
+def half_form(logits: Array) -> tuple[Mapping[str, Any], Array]:
+    """Logits in float16.
+
+    Args:
+        logits: ``[..., K]``.
+
+    Returns:
+        The arrays of the file, and what is read back.
+    """
+    half = logits.astype(jnp.float16)
+    return {"logits": half}, half
+
+
+def bytes_form(logits: Array) -> tuple[Mapping[str, Any], Array]:
+    """Logits in a byte each, as of `quantize`.
+
+    Args:
+        logits: ``[..., K]``.
+
+    Returns:
+        The arrays of the file, and what is read back.
+    """
+    compact = quantize(logits)
+    return compact._asdict(), dequantize(compact)
+
+
+def top_form(logits: Array, *, top: int = 3) -> tuple[Mapping[str, Any], Array]:
+    """The largest logits of each row in float16, as of `keep_top`.
+
+    Args:
+        logits: ``[..., K]``.
+        top: how many.
+
+    Returns:
+        The arrays of the file, and what is read back.
+    """
+    compact = keep_top(logits.astype(jnp.float16), top)
+    return compact._asdict(), complete_logit_fill(compact, num_classes=logits.shape[-1])
+
+
+def store_labels(
+    logits: np.ndarray,
+    form: Form,
+    *,
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    views: Views,
+    seed: int,
+) -> StoredLabels:
+    """Puts labels in a file that says which images, seed and geometry they belong to.
+
+    Args:
+        logits: of the stored steps, ``[steps, B, K]``.
+        form: `half_form`, `bytes_form`, `top_form` or the like.
+        pixels: of the distilled set, ``[N, H, W, C]``.
+        classes: theirs, ``[N]``.
+        views: of the student's training.
+        seed: of the geometry.
+
+    Returns:
+        What a student reads back, and the file.
+    """
+    arrays, read = form(jnp.asarray(logits))
+    drawn = geometry_fingerprint(lambda step: step_geometry(views, step))
+    belongs_to = label_fingerprint(pixels, classes, seed=seed, geometry=drawn)
+    return StoredLabels(np.asarray(read, np.float32), encode_labels(arrays, belongs_to))
+
+
+def store_predictions(
+    predict: Callable[[Any], Array],
+    form: Form,
+    views: Views,
+    *,
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    seed: int,
+    keep: int = 1,
+) -> tuple[Views, StoredLabels]:
+    """Stores what a network says of the views of a training, of each step or of one in so many.
+
+    Args:
+        predict: images to logits on the device.
+        form: as of `store_labels`.
+        views: of the training.
+        pixels: of the distilled set, ``[N, H, W, C]``.
+        classes: theirs, ``[N]``.
+        seed: of the geometry.
+        keep: LPLD stores one step in so many; the student goes through this pool again and again.
+
+    Returns:
+        The views in the order in which the student sees them, and their labels.
+
+    References:
+        Xiao et al., "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?"
+        (LPLD, NeurIPS 2024).
+    """
+    steps = len(views.images)
+    pool = pool_steps(steps, keep)
+    made = logits_of_all_steps(predict, views.images[:pool])
+    stored = store_labels(made, form, pixels=pixels, classes=classes, views=views, seed=seed)
+    if keep == 1:
+        return views, stored
+    drawn = jax.jit(jax.vmap(lambda step: pooled_step(seed, step, pool)))(jnp.arange(steps))
+    order = np.asarray(drawn)
+    return in_order(views, order), stored._replace(logits=stored.logits[order])

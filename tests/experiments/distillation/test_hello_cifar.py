@@ -1,0 +1,102 @@
+"""The protocol on colour images, in a tiny run through the real loader, and on CLIP from a file."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from experiments import command_line
+from experiments.distillation._shared import Projector, Students
+from experiments.distillation.hello_cifar import hello_cifar
+from experiments.distillation.hello_digits import hello_digits
+from lnl_jax import data, models
+from lnl_jax.distill import images, labels, ledger
+from tests.distill.test_clip_foundation import TEMPLATES, VIT
+from tests.distill.test_clip_foundation import folder as clip_folder
+from tests.experiments.replays import first_stages, play
+
+__all__ = ["clip_folder"]
+
+TINY = {"foundation_steps": 1, "teacher_steps": 9, "train_size": 40, "per_class": (1,)}
+TINY |= {"projector": Projector(steps=1), "students": Students(count=1, epochs=4)}
+SMALL = functools.partial(labels.small_convnet, width=4, depth=1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, size in {"train": 60, "test": 20}.items():
+        arrays[f"x_{part}"] = rng.integers(0, 256, (size, 32, 32, 3), np.uint8)
+        arrays[f"y_{part}"] = np.arange(size) % 10
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    return str(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _few_are_enough_to_validate(monkeypatch):
+    monkeypatch.setattr(
+        images, "image_parts", functools.partial(images.image_parts, validation_size=20)
+    )
+
+
+@pytest.mark.slow
+def test_a_run_on_colour_images_fills_its_tables(folder):
+    rows = ("hard", "projector_kl")
+    found = play(hello_cifar(**TINY, architecture=SMALL, rows=rows, data_dir=folder)).artifacts
+    assert [line["row"] for line in found["results"]] == ["hard", "projector_kl"]
+    lines = {line["what"]: line for line in found["storage"]}
+    assert lines["images and classes, file"]["bytes"] == len(found["images_1.npz"])
+
+
+@pytest.mark.slow
+def test_a_run_on_clip_counts_the_public_tower_and_resumes_alike(clip_folder, folder):
+    path = clip_folder(VIT)
+    arguments = TINY | {"clip": str(path), "templates": TEMPLATES, "data_dir": folder}
+    arguments |= {"rows": ("projector_kl",), "architecture": SMALL}
+    whole = play(hello_cifar(**arguments))
+    assert "foundation" not in whole.kept
+    _, variables = models.load_clip(path)
+    tower = {kind: of["image"] for kind, of in variables.items() if "image" in of}
+    lines = {line["what"]: line for line in whole.artifacts["storage"]}
+    assert lines["public tower"]["bytes"] == ledger.tree_bytes(tower)
+    assert lines["public tower"]["counted"] == "no"
+    # The linear probe is there, the adapter is still to be trained.
+    again = play(hello_cifar(**arguments), first_stages(whole, 2))
+    assert again.computed == list(whole.kept)[2:]
+    assert again.rows == whole.rows
+    for name in ("results", "projectors", "storage", "adapter.npy"):
+        assert again.artifacts[name] == whole.artifacts[name]
+
+
+def test_what_is_missing_of_clip_is_said_with_the_files_to_fetch(clip_folder, folder):
+    wanted = r"no CLIP weights at /nowhere.*openai/clip-vit-base-patch32.*experiment hello_digits"
+    with pytest.raises(ValueError, match=wanted):
+        next(hello_cifar(**TINY, data_dir=folder, clip="/nowhere"))
+    path = clip_folder(VIT)
+    (path / "merges.txt").unlink()
+    with pytest.raises(ValueError, match=r"no vocabulary in .*tokenizer\.json"):
+        next(hello_cifar(**TINY, data_dir=folder, clip=str(path / "model.safetensors")))
+
+
+def test_a_wrong_folder_is_named():
+    with pytest.raises(ValueError, match="data_dir must be a folder"):
+        next(hello_cifar(data_dir="/nowhere"))
+
+
+@pytest.mark.parametrize("experiment", [hello_cifar, hello_digits])
+def test_students_are_chosen_with_their_own_keywords(experiment):
+    given = {"architecture": "vit", "architecture.depth": "1"}
+    call = command_line.bind(experiment, given)
+    assert call.config["architecture.patch_size"] == 4
+    assert call.overrides == {"architecture": "vit", "architecture.depth": 1}
+    assert call.arguments["architecture"](7) == models.vit(7, depth=1)
+    with pytest.raises(command_line.UsageError, match="unknown --architecture 'mlp'"):
+        command_line.bind(experiment, {"architecture": "mlp"})
+
+
+def test_the_set_is_chosen_by_name():
+    call = command_line.bind(hello_cifar, {"dataset": "cifar100"})
+    assert call.arguments["dataset"] is data.cifar100
+    with pytest.raises(command_line.UsageError, match="unknown --dataset 'mnist'"):
+        command_line.bind(hello_cifar, {"dataset": "mnist"})
