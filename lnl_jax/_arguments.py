@@ -131,7 +131,16 @@ def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> A
         check_range(name, rounded, **bounds)
         return jnp.asarray(rounded)
     value = value.astype(dtype)
-    return jnp.where(_within(value, **bounds), value, jnp.nan)
+    return jnp.where(_within(value, **bounds), value, not_a_number(dtype))
+
+
+def not_a_number(dtype: np.dtype) -> np.ndarray:
+    """To mark what has no value.
+
+    `jnp.nan` is cast first, by a computation that `jax_debug_nans` stops whether it is chosen or
+    not.
+    """
+    return np.asarray(np.nan, dtype)
 
 
 def check_range(name: str, value: ArrayLike, **bounds: float) -> None:

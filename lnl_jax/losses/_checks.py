@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from lnl_jax._arguments import (
     computation_dtype,
     in_range,
+    not_a_number,
     read_labels,
     read_logits,
     read_mask,
@@ -93,6 +94,9 @@ def read_scores(logits: Array, labels: Array, axis: int, where: Array | None) ->
         kept = jnp.where(where, logits, -jnp.inf)
         logits = jnp.where(along_classes(empty, axis), 0, kept)
     labels, invalid, impossible = _inspect_labels(labels, logits, where, axis)
+    if empty is not None:
+        # Its loss is 0 whatever the label.
+        invalid = invalid & ~empty
     return Scores(logits, labels, included, count, invalid, impossible, empty, axis, dtype)
 
 
@@ -128,7 +132,7 @@ def _inspect_labels(
 
 def finish(losses: Array, scores: Scores) -> Array:
     """NaN where the label is no class, 0 where every class is masked, in the caller's dtype."""
-    losses = jnp.where(scores.invalid, jnp.nan, losses)
+    losses = jnp.where(scores.invalid, not_a_number(losses.dtype), losses)
     if scores.empty is not None:
         losses = jnp.where(scores.empty, 0, losses)
     return losses.astype(scores.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import refuse_explicit_mesh
 from lnl_jax.losses._checks import (
     Scores,
     classes_last,
@@ -158,8 +159,8 @@ def forward_correction(
         finite logit is ever observed as the label. Gradients flow to all three arguments.
 
     Raises:
-        ValueError: for labels that fit neither form, or a matrix that is not ``[K, K]`` with
-            probabilities in its rows.
+        ValueError: for labels that fit neither form, a matrix that is not ``[K, K]`` with
+            probabilities in its rows, or classes that are split over an Explicit axis of a mesh.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
@@ -174,7 +175,7 @@ def forward_correction(
     scores = classes_last(read_scores(logits, labels, axis, where))
     observed = _read_matrix(matrix, scores).T
     if not scores.soft:
-        return finish(-log_mixture(scores.logits, observed[scores.labels]), scores)
+        return finish(-log_mixture(scores.logits, _rows(observed, scores)), scores)
     labels = scores.labels
     log_observed = log_mixture(scores.logits[..., None, :], _in_front(observed, labels.ndim - 1))
     terms = jnp.where(labels > 0, labels * jnp.where(labels > 0, log_observed, 0), 0)
@@ -215,8 +216,9 @@ def backward_correction(
         three arguments.
 
     Raises:
-        ValueError: for labels that fit neither form, or a matrix that is singular or not ``[K, K]``
-            with probabilities in its rows.
+        ValueError: for labels that fit neither form, a matrix that is singular or not ``[K, K]``
+            with probabilities in its rows, or classes that are split over an Explicit axis of a
+            mesh.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
@@ -258,7 +260,13 @@ def _unbiased_labels(matrix: ArrayLike, scores: Scores) -> Array:
         inverse = jnp.linalg.inv(transition)
     else:
         inverse = jnp.asarray(_host_inverse(matrix), transition.dtype)
-    return scores.labels @ inverse if scores.soft else inverse[scores.labels]
+    return scores.labels @ inverse if scores.soft else _rows(inverse, scores)
+
+
+def _rows(matrix: Array, scores: Scores) -> Array:
+    """A row of a matrix for each label, ``[..., K]``."""
+    refuse_explicit_mesh(labels=scores.labels)
+    return matrix[scores.labels]
 
 
 def _host_inverse(matrix: ArrayLike) -> np.ndarray:

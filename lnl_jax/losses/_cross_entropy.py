@@ -6,9 +6,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_count
+from lnl_jax._arguments import check_integer
 from lnl_jax.losses._checks import finish, read_hyperparameter, read_scores
 from lnl_jax.losses._probabilities import label_log_probability, other_probability
+
+# The series is written out; beyond, cross-entropy itself is meant.
+MAX_ORDER = 1000
 
 
 def generalized_cross_entropy(
@@ -184,7 +187,7 @@ def taylor_cross_entropy(
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
-        order: :math:`t`, a static integer from 1 on.
+        order: :math:`t`, a static integer from 1 to 1000: there are as many operations.
         axis: the axis of the classes.
         where: boolean, the classes to include; broadcasts to `logits`.
 
@@ -194,7 +197,7 @@ def taylor_cross_entropy(
         `labels`.
 
     Raises:
-        ValueError: for labels that fit neither form, or an order that is no integer from 1 on.
+        ValueError: for labels that fit neither form, or an order that is no integer from 1 to 1000.
 
     Example:
         >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
@@ -205,7 +208,7 @@ def taylor_cross_entropy(
         Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?" (IJCAI 2020), the Taylor
         cross entropy loss.
     """
-    check_count("order", order)
+    check_integer("order", order, at_most=MAX_ORDER)
     scores = read_scores(logits, labels, axis, where)
     other = other_probability(scores)
     losses = jnp.zeros_like(other)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_range, computation_dtype, read_logits
+from lnl_jax._arguments import check_range, computation_dtype, not_a_number, read_logits
 
 
 def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
@@ -104,7 +104,7 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
     if not isinstance(temperature, jax.Array):
         check_range("temperature", temperature, above=0)
     temperature = jnp.asarray(temperature).astype(scores.dtype)
-    temperature = jnp.where(temperature > 0, temperature, jnp.nan)
+    temperature = jnp.where(temperature > 0, temperature, not_a_number(scores.dtype))
     scores, zero = _largest_one(scores, axis)
     norm = jnp.sqrt(jnp.where(zero, 1, (scores**2).sum(axis, keepdims=True)))
     return (scores / norm / temperature).astype(logits.dtype)

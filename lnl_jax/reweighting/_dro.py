@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import not_a_number
 from lnl_jax.reweighting._worst_weights import (
     chi2_ball,
     cvar,
@@ -93,7 +94,7 @@ def kl_dro_value(losses: Array, *, temperature: ArrayLike, where: Array | None =
     batch = read_batch(losses, where)
     temperature = read_scalar("temperature", temperature, batch, above=0, below=math.inf)
     value = kl_penalty(batch, temperature)
-    value = jnp.where(batch.broken | jnp.isnan(temperature), jnp.nan, value)
+    value = jnp.where(batch.broken | jnp.isnan(temperature), not_a_number(value.dtype), value)
     return jnp.where(batch.given.any(), value, 0).astype(batch.dtype)
 
 
@@ -263,7 +264,8 @@ def cvar_weights(losses: Array, *, fraction: ArrayLike, where: Array | None = No
         The weights, ``[B]``, as :func:`kl_dro_weights`. No gradient flows to any argument.
 
     Raises:
-        ValueError: for a shape or dtype that does not fit, or a fraction out of range.
+        ValueError: for a shape or dtype that does not fit, a fraction out of range, or losses that
+            are split over an Explicit axis of a mesh.
 
     Example:
         >>> cvar_weights(jnp.array([0.0, 1.0, 2.0]), fraction=0.5).tolist()

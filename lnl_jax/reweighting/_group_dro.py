@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype
+from lnl_jax._arguments import computation_dtype, not_a_number, refuse_explicit_mesh
 from lnl_jax.reweighting._worst_weights import Batch, Weighted, read_batch, read_scalar, weigh
 
 
@@ -47,7 +47,8 @@ def group_dro_weights(
         to any argument, and none through the rows.
 
     Raises:
-        ValueError: for a shape or dtype that does not fit, or a step size out of range.
+        ValueError: for a shape or dtype that does not fit, a step size out of range, or arrays that
+            are split over an Explicit axis of a mesh.
 
     Example:
         >>> losses, groups = jnp.array([1.0, 3.0, 0.0]), jnp.array([0, 0, 1])
@@ -108,6 +109,7 @@ def group_dro_value(
 def _step(
     losses: Array, groups: Array, rows: Array, step_size: ArrayLike, where: Array | None
 ) -> tuple[Weighted, Array]:
+    refuse_explicit_mesh(losses=losses, groups=groups)
     batch = read_batch(losses, where)
     groups, rows = _read_groups(groups, rows, batch)
     step_size = read_scalar("step_size", step_size, batch, at_least=0)
@@ -126,11 +128,11 @@ def _exponentiated_gradient(
     counted = batch.given & known
     sizes = jnp.maximum(total.at[groups].add(counted.astype(dtype)), 1)
     means = total.at[groups].add(jnp.where(counted, batch.losses, 0)) / sizes
-    means = jnp.where(batch.broken, jnp.nan, step_size * means)
+    means = jnp.where(batch.broken, not_a_number(dtype), step_size * means)
     wide = rows.astype(computation_dtype(rows.dtype))
     new = jax.nn.log_softmax(wide + means.astype(wide.dtype))
     weights = jnp.exp(new).astype(dtype)[groups] / sizes[groups]
-    return jnp.where(known, weights, jnp.nan), new.astype(rows.dtype)
+    return jnp.where(known, weights, not_a_number(dtype)), new.astype(rows.dtype)
 
 
 def _read_groups(groups: Array, rows: Array, batch: Batch) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, in_range
+from lnl_jax._arguments import computation_dtype, in_range, not_a_number, refuse_explicit_mesh
 
 
 @jax.tree_util.register_dataclass
@@ -103,7 +103,9 @@ def _weighted_sum_jvp(primals, tangents):
 
 def weigh(batch: Batch, weights: Array, hyperparameter: Array) -> Weighted:
     """NaN where a loss is broken or the hyperparameter out of range, 0 where one is masked."""
-    weights = jnp.where(batch.broken | jnp.isnan(hyperparameter), jnp.nan, weights)
+    weights = jnp.where(
+        batch.broken | jnp.isnan(hyperparameter), not_a_number(weights.dtype), weights
+    )
     return Weighted(batch, jnp.where(batch.given, weights, 0))
 
 
@@ -131,7 +133,7 @@ def _kl_penalty_jvp(primals, tangents):
     scaled = _penalised_scores(batch, temperature)
     weights = jnp.where(batch.given, jax.nn.softmax(scaled, where=batch.included), 0)
     divergence = _kl_from_uniform(scaled, batch.included)
-    slope = jnp.vdot(weights, batch_dot.losses) - divergence * temperature_dot
+    slope = (weights * batch_dot.losses).sum() - divergence * temperature_dot
     return _kl_penalty(batch, temperature), slope
 
 
@@ -180,11 +182,11 @@ def _kl_ball_jvp(primals, tangents):
     losses, included, _ = primals
     weights, inverse_temperature = _kl_ball(*primals)
     gaps, spread = _unit_gaps(losses, included)
-    gaps -= jnp.vdot(weights, gaps)
+    gaps -= (weights * gaps).sum()
     moved = jnp.where(included, tangents[0], 0)
-    moved -= jnp.vdot(weights, moved)
-    variance = jnp.vdot(weights, gaps**2)
-    ratio = jnp.vdot(weights, gaps * moved) / jnp.where(variance > 0, variance, 1)
+    moved -= (weights * moved).sum()
+    variance = (weights * gaps**2).sum()
+    ratio = (weights * gaps * moved).sum() / jnp.where(variance > 0, variance, 1)
     change = inverse_temperature * weights * (moved - ratio * gaps)
     return (weights, inverse_temperature), (
         change,
@@ -206,7 +208,7 @@ def _bisected(gaps: Array, included: Array, radius: Array) -> tuple[Array, Array
 
     # The variance of gaps in [-1, 0] is at most 1/4, so the divergence at most an eighth of the
     # square. The zeros are for `shard_map`, where the ends vary as the gaps do.
-    low = jnp.sqrt(8 * radius) + jnp.zeros_like(gaps[0])
+    low = jnp.sqrt(8 * radius) + jnp.zeros_like(gaps).max()
     high = jnp.full_like(low, 1 / float(limits.tiny))
     # The logarithms of the ends are less than 2**8 apart in float32, 2**11 in float64.
     steps = limits.nmant + limits.nexp
@@ -256,9 +258,9 @@ def _chi2_ball_jvp(primals, tangents):
         return jnp.where(support, values - values.sum() / size, 0)
 
     tilt, gaps, moved = offset(weights), offset(gaps), offset(tangents[0])
-    length, square = jnp.vdot(tilt, tilt), jnp.vdot(gaps, gaps)
-    slope = jnp.vdot(tilt, gaps) / jnp.where(square > 0, square * spread, 1)
-    along = jnp.vdot(tilt, moved) / jnp.where(length > 0, length, 1)
+    length, square = (tilt * tilt).sum(), (gaps * gaps).sum()
+    slope = (tilt * gaps).sum() / jnp.where(square > 0, square * spread, 1)
+    along = (tilt * moved).sum() / jnp.where(length > 0, length, 1)
     return weights, slope * (moved - along * tilt)
 
 
@@ -299,6 +301,7 @@ def _without_negative_weights(gaps: Array, included: Array, radius: Array) -> Ar
 
 def cvar(batch: Batch, fraction: Array) -> Array:
     """The maximiser over the simplex with weights of at most 1 / (fraction n), ``[B]``."""
+    refuse_explicit_mesh(losses=batch.losses)
     losses, included, fraction = jax.lax.stop_gradient((batch.losses, batch.included, fraction))
     count = included.sum()
     # How many examples share the weight; from one down, the largest loss has it all.

@@ -183,13 +183,15 @@ def pu_mlc(
     positive = _read_positive("labels", labels, logits.shape)
     included = _read_included(where, logits)
     scores = logits.astype(computation_dtype(logits.dtype))
-    present = included[:, None]
-    scores = jnp.where(present, scores, 0)
+    scores = jnp.where(included[:, None], scores, 0)
+    # Where none is included they go on as if all were, so that nothing divides by zero.
+    counted = included | ~included.any()
+    present = counted[:, None]
     alpha = _read_number("alpha", alpha, scores, above=0)
     gamma = _read_number("gamma", gamma, scores, at_least=0)
-    count = included.sum().astype(scores.dtype)
+    count = counted.sum().astype(scores.dtype)
 
-    spread = jnp.std(scores, axis=0, keepdims=True, where=present)
+    spread = jnp.std(jax.lax.stop_gradient(scores), axis=0, keepdims=True, where=present)
     temperature = jnp.maximum(jnp.minimum(alpha * spread, 1), MIN_TEMPERATURE)
     log_phi = jax.nn.log_sigmoid(scores / jax.lax.stop_gradient(temperature))
     log_sum = jax.nn.logsumexp(log_phi, axis=0, keepdims=True, where=present)
