@@ -5,7 +5,7 @@ A message names the argument, what was given and what to do.
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,6 +53,15 @@ def check_seed(name: str, value: int | Sequence[int]) -> None:
     """Raises ValueError unless the value is an integer from 0 on, or a sequence of such."""
     for one in value if isinstance(value, list | tuple | np.ndarray) else (value,):
         check_integer(name, one, at_least=0)
+
+
+def common_length(dataset: Mapping) -> int:
+    """N, or raises ValueError where the columns of a data set differ in it, or there are none."""
+    lengths = {name: len(values) for name, values in dataset.items()}
+    if len(set(lengths.values())) != 1:
+        shown = ", ".join(f"{name} {length}" for name, length in lengths.items()) or "none"
+        raise ValueError(f"dataset must hold columns of one length, got {shown}.")
+    return next(iter(lengths.values()))
 
 
 def check_generator(name: str, rng: np.random.Generator) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_generator, check_integer
+from lnl_jax._host_arguments import check_generator, check_integer, common_length
 
 LARGEST_POSITION = int(np.iinfo(np.int32).max)
 
@@ -80,10 +80,19 @@ def batches(
         Dicts of arrays with leading dimension B; ``index`` is the row of the training set, whatever
         part of it `dataset` is, and ``mask`` is false for padding.
 
+    Raises:
+        ValueError: if the columns differ in length, ``index`` is missing, or `batch_size` is no
+            integer from 1 on.
+
     Example:
         >>> [batch["index"].tolist() for batch in batches({"index": np.array([4, 8, 9])}, 2)]
         [[4, 8], [9, 4]]
     """
-    plan = epoch_plan(len(dataset["index"]), batch_size, rng)
+    if "index" not in dataset:
+        raise ValueError(
+            "dataset must hold index, the row of each example: for all of a training set "
+            "np.arange(N, dtype=np.int32)."
+        )
+    plan = epoch_plan(common_length(dataset), batch_size, rng)
     for step in range(len(plan["mask"])):
         yield take(dataset, {name: values[step] for name, values in plan.items()})

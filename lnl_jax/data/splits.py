@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_generator, check_integer, check_number
+from lnl_jax._host_arguments import check_generator, check_integer, check_number, common_length
 
 Dataset = dict[str, np.ndarray]
 
@@ -31,7 +31,7 @@ def hold_out(
         (8, 2)
     """
     check_generator("rng", rng)
-    size = _size(dataset)
+    size = common_length(dataset)
     check_number("fraction", fraction)
     held = round(fraction * size) if 0 < fraction < 1 else 0
     if not 0 < held < size:
@@ -72,7 +72,7 @@ def k_fold(
         >>> [part["label"].tolist() for _, part in parts]
         [[0, 1], [0, 1], [0, 1]]
     """
-    size = _size(dataset)
+    size = common_length(dataset)
     check_integer("folds", folds, at_least=2)
     if folds > size:
         raise ValueError(f"folds must be from 2 to the {size} examples, got {folds}.")
@@ -115,7 +115,7 @@ def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "
         [0, 0, 1]
     """
     check_generator("rng", rng)
-    whole = _size(dataset)
+    whole = common_length(dataset)
     check_integer("size", size, at_least=1)
     if size > whole:
         raise ValueError(f"size must be at most the {whole} examples there are, got {size}.")
@@ -162,10 +162,6 @@ def _check_classes(classes: np.ndarray, by: str, sides: dict[str, np.ndarray]) -
                 f"{by}: class {names[missing[0]]}{more} of {len(names)} has no example {where}; "
                 "mix the rows, take more examples, or leave the class out."
             )
-
-
-def _size(dataset: Dataset) -> int:
-    return len(next(iter(dataset.values())))
 
 
 def _rows(dataset: Dataset, chosen: np.ndarray) -> Dataset:

@@ -141,6 +141,8 @@ def test_numbers_that_make_no_plan_are_named(arguments, text):
 @pytest.mark.parametrize(
     ("call", "text"),
     [
+        (lambda: next(batches({"x": IMAGES}, 2)), "dataset must hold index.*np.arange"),
+        (lambda: next(batches({"index": IMAGES, "x": [0]}, 2)), "one length, got index 2, x 1"),
         (lambda: stream({}, {}, num_threads=-1), "num_threads must be an integer of at least 0"),
         (lambda: stream({}, {}, buffer_size=0), "buffer_size must be an integer of at least 1"),
         (lambda: stream({}, {}, num_threads=1.5), "num_threads must be an integer.*got 1.5"),

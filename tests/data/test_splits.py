@@ -125,6 +125,8 @@ def test_a_subset_of_a_set_sorted_by_class_has_its_classes_in_proportion(counts,
             lambda rows: k_fold(rows, 61, seeded()),
             "folds must be from 2 to the 60 examples, got 61",
         ),
+        (lambda rows: k_fold(rows | {"x": [1.0]}, 2), "of one length, got x 1, index 60, label 60"),
+        (lambda rows: hold_out({}, 0.5, seeded()), "columns of one length, got none"),
         (lambda rows: k_fold(rows, 2, 0), "rng must be a numpy.random.Generator, got int"),
         (lambda rows: hold_out(rows, 0.5, 7), "rng must be a numpy.random.Generator, got int"),
         (
