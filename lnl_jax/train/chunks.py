@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lnl_jax._arguments import check_integer, check_range
-from lnl_jax.train.lockstep import Rows, Trainer, check_train, in_lanes
+from lnl_jax.train.lockstep import Trainer, in_lanes
+from lnl_jax.train.lockstep_checks import Rows, check_runs, check_train
 from lnl_jax.train.sharding import local_mesh
 
 PyTree = Any
@@ -126,9 +127,10 @@ def in_chunks(
     mesh = local_mesh() if mesh is None else mesh
     check_integer("epochs", epochs)
     check_integer("finished", finished, at_least=0)
-    if chunk < 1 or chunk % mesh.size:
+    check_integer("chunk", chunk)
+    if chunk % mesh.size:
         raise ValueError(f"chunk must be a multiple of the {mesh.size} devices, got {chunk}.")
-    count, width = (len(jax.tree.leaves(tree)[0]) for tree in (data_sets, settings))
+    count, width = check_runs(settings, data_sets)
     for first in range(finished, count, chunk):
         members = range(first, min(first + chunk, count))
         # The last chunk is filled up with its first member, so that its program is the same.

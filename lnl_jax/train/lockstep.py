@@ -18,12 +18,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lnl_jax._arguments import check_integer
+from lnl_jax.train.lockstep_checks import Rows, check_rows, check_runs, num_examples
 from lnl_jax.train.loop import dispatch_steps, run_steps
-from lnl_jax.train.sharding import DATA_AXIS, data_mesh
+from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
 
 PyTree = Any
-# position and mask -> the batches of some steps
-Rows = Mapping[str, np.ndarray]
 # By itself XLA takes half the width of the vector units of newer CPUs, since older ones slow down
 # at the whole. Between products as small as these the whole is faster (`benchmarks/sweep.py` times
 # both), and no number changes.
@@ -84,7 +84,8 @@ def in_lanes(
         The `Runs`.
 
     Raises:
-        ValueError: if there is nothing to train, or the data sets do not split over the devices.
+        ValueError: if there is nothing to train, arrays have unlike leading axes, or the data sets
+            do not split over the devices; when called, if a position is no training example.
 
     Example:
         >>> trainer = Trainer(
@@ -100,18 +101,20 @@ def in_lanes(
         [[3.0, 30.0], [9.0, 90.0]]
     """
     mesh = data_mesh(1) if mesh is None else mesh
-    count = _check_runs(settings, data_sets)
+    check_mesh(mesh)
+    count, _ = check_runs(settings, data_sets)
     if count % mesh.size:
         raise ValueError(
             f"data_sets must be a multiple of the {mesh.size} devices of the mesh, got {count}."
         )
     start, run, measure = _programs(trainer, mesh)
+    size = num_examples(data_sets["train"], axis=1)
     settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
     data_sets = jax.device_put(data_sets, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
     of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
-        check_rows(rows)
+        check_rows(rows, size)
         return run(settings, data_sets, states, jax.device_put(dict(rows), of_rows))
 
     return Runs(
@@ -181,12 +184,18 @@ def in_turn(
         The `Runs`.
 
     Raises:
-        ValueError: if there is nothing to train.
+        ValueError: if there is nothing to train, or settings have unlike leading axes; when called,
+            if a position is no training example.
     """
     widths = {len(leaf) for leaf in jax.tree.leaves(settings)}
     if not data_sets or not widths - {0}:
         raise ValueError("there must be at least one data set and one setting, got none.")
+    if len(widths) > 1:
+        raise ValueError(f"settings must have one leading axis, got lengths {sorted(widths)}.")
     shape = (len(data_sets), widths.pop())
+    size = None
+    if batches is None:
+        size = min(num_examples(each["train"], axis=0) for each in data_sets)
     data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
     measure = jax.jit(trainer.measure) if measured is None else trainer.measure
     seen = data_sets if measured is None else measured
@@ -205,7 +214,7 @@ def in_turn(
     }
 
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
-        check_rows(rows)
+        check_rows(rows, size)
         history = []
         for one, index in places:
             own = {name: values[:, one] for name, values in rows.items()}
@@ -247,14 +256,23 @@ def fit_together(
         all_runs: such as one for each method; their steps report `loss` and `count`.
         states: theirs, the initial ones or restored ones.
         plan: the rows of an epoch, numbered from 0.
-        epochs: how many in all.
-        finished: after how many of them the states are.
+        epochs: how many in all, at least 1.
+        finished: after how many of them the states are, from 0.
 
     Yields:
         The number of the epoch, from 1; for each set of runs what it measures, the mean `loss` of
         the epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw;
         the states, which the next epoch consumes.
+
+    Raises:
+        ValueError: if a number is out of range, or there is not one state for each set of runs.
     """
+    check_integer("epochs", epochs)
+    check_integer("finished", finished, at_least=0)
+    if len(states) != len(all_runs):
+        raise ValueError(
+            f"states must be one for each of the {len(all_runs)} sets of runs, got {len(states)}."
+        )
     # The first epoch consumes a copy: the caller's states stay usable.
     states = [jax.tree.map(jnp.copy, state) for state in states]
     for epoch in range(finished, epochs):
@@ -272,38 +290,6 @@ def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]
     """The batch at some positions of the training examples, with its mask."""
     batch = {name: values[rows["position"]] for name, values in train.items()}
     return batch | {"mask": rows["mask"]}
-
-
-def check_rows(rows: Rows) -> None:
-    """Raises ValueError unless these are positions and a boolean mask."""
-    if not {"position", "mask"} <= set(rows) or np.asarray(rows["mask"]).dtype != bool:
-        raise ValueError(
-            "rows must be a dict of position, integers, and mask, boolean, as "
-            "lnl_jax.data.epoch_plan gives them; got "
-            f"{ {name: str(np.asarray(values).dtype) for name, values in rows.items()} }."
-        )
-
-
-def check_train(data_set: PyTree) -> None:
-    """Raises ValueError unless this is a dict with its training examples."""
-    if not isinstance(data_set, Mapping) or "train" not in data_set:
-        raise ValueError(
-            "a data set must be a dict with its training examples under 'train', got "
-            f"{sorted(data_set) if isinstance(data_set, Mapping) else type(data_set).__name__}."
-        )
-
-
-def _check_runs(settings: PyTree, data_sets: PyTree) -> int:
-    """How many data sets there are."""
-    check_train(data_sets)
-    count, width = (
-        len(leaves[0]) if (leaves := jax.tree.leaves(tree)) else 0 for tree in (data_sets, settings)
-    )
-    if not count or not width:
-        raise ValueError(
-            f"there must be at least one data set and one setting, got {count} and {width}."
-        )
-    return count
 
 
 def on_host(measured: PyTree) -> PyTree:

@@ -42,7 +42,12 @@ def gather_batches(step: Step, dataset: Mapping) -> Step:
 
 
 def _step_at(step: Step, dataset: dict, state: PyTree, rows: Mapping) -> tuple[PyTree, dict]:
-    batch = {name: values[rows["position"]] for name, values in dataset.items()}
+    # A plain gather would take the nearest example for one that is not there; here its floats are
+    # NaN and its labels no class.
+    batch = {
+        name: values.at[rows["position"]].get(mode="fill", wrap_negative_indices=False)
+        for name, values in dataset.items()
+    }
     return step(state, batch | {"mask": rows["mask"]})
 
 

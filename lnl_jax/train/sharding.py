@@ -60,7 +60,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 
     Raises:
         ValueError: if B is not a multiple of the number of devices; pad the batch and mask; or
-            if it holds a scalar.
+            if it holds a scalar, or the mesh has other axes.
     """
     for leaf in jax.tree.leaves(batch):
         if not np.ndim(leaf):
@@ -73,8 +73,18 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return split_rows(batch, mesh)
 
 
+def check_mesh(mesh: Mesh) -> None:
+    """Raises ValueError unless the mesh has the one axis over which arrays are split."""
+    if mesh.axis_names != (DATA_AXIS,):
+        raise ValueError(
+            f"mesh must have the one axis {DATA_AXIS!r}, got {mesh.axis_names}; make it with "
+            "lnl_jax.train.data_mesh."
+        )
+
+
 def split_rows(tree: PyTree, mesh: Mesh) -> PyTree:
     """Splits the leading axis of arrays whose lengths were checked."""
+    check_mesh(mesh)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
 
 

@@ -95,6 +95,39 @@ REFUSED = {
         lambda: sweep({"mask": np.ones((1, 2, 2))}),
         "rows must be a dict of position, integers, and mask, boolean",
     ),
+    "a position that is no example": (
+        lambda: sweep({"position": np.full((1, 2, 2), 2)}),
+        "rows: position must be from 0 to 1, the training examples, got 2 to 2",
+    ),
+    "a position before the first": (
+        lambda: sweep({"position": np.full((1, 2, 2), -1)}),
+        "rows: position must be from 0 to 1",
+    ),
+    "examples of two lengths": (
+        lambda: sweep(data_sets={"train": {"x": np.zeros((2, 2)), "y": np.zeros((2, 3))}}),
+        r"train must hold arrays of as many examples each, got \[2, 3\]",
+    ),
+    "data sets of two lengths": (
+        lambda: sweep(data_sets={"train": {"x": np.zeros((2, 2)), "y": np.zeros((3, 2))}}),
+        r"data_sets must have one leading axis, got lengths \[2, 3\]",
+    ),
+    "a mesh of another axis": (
+        lambda: train.shard_batch({"x": np.zeros(2)}, jax.make_mesh((2,), ("model",))),
+        r"mesh must have the one axis 'data', got \('model',\); make it with .*train\.data_mesh",
+    ),
+    "a sweep over another axis": (
+        lambda: sweep(mesh=jax.make_mesh((2,), ("model",))),
+        "mesh must have the one axis 'data'",
+    ),
+    "half a chunk": (lambda: sweep(chunk=0.5), "chunk must be an integer from 1"),
+    "no epochs together": (
+        lambda: next(train.fit_together([], [], None, epochs=0)),
+        "epochs must be an integer from 1",
+    ),
+    "states of other runs": (
+        lambda: next(train.fit_together([], [1], None, epochs=1)),
+        "states must be one for each of the 0 sets of runs, got 1",
+    ),
     "an index of floats for pages": (
         lambda: train.page_in(ROW, np.zeros(2), np.ones(2, bool)),
         "index must be integers",
@@ -211,6 +244,28 @@ def test_an_index_too_wide_for_32_bits_is_no_row():
         new = scatter(table, index, jnp.ones(2), jnp.ones(2, bool))
         assert new.values.tolist() == [0, 1, 0, 0]
         assert np.isnan(gather(table, index)).tolist() == [True, False]
+
+
+def test_runs_over_an_explicit_mesh_are_those_over_one_of_data_mesh():
+    trainer = train.Trainer(
+        lambda setting, _: setting,
+        lambda setting, _, state, batch: (state + batch["x"].sum(), {}),
+        lambda setting, _, state: {"sum": state},
+    )
+    data_sets = {"train": {"x": np.arange(4.0, dtype=np.float32).reshape(2, 2)}}
+    rows = {"position": np.ones((1, 2, 2), int), "mask": np.ones((1, 2, 2), bool)}
+    for mesh in (train.data_mesh(2), jax.make_mesh((2,), ("data",))):
+        runs = train.in_lanes(trainer, np.zeros(1, np.float32), data_sets, mesh=mesh)
+        state, _ = runs.run_steps(runs.state, rows)
+        assert runs.measure(state)["sum"].tolist() == [[2], [6]]
+
+
+def test_a_position_that_is_no_example_is_not_the_nearest_one():
+    examples = {"x": np.ones((3, FEATURES), np.float32), "y": np.ones(3, np.float32)}
+    one = train.gather_batches(train.make_train_step(squared_error, TX), examples)
+    for place, finite in ((2, True), (3, False), (-1, False)):
+        rows = {"position": jnp.array([0, place]), "mask": jnp.ones(2, bool)}
+        assert np.isfinite(one(state(), rows)[1]["loss"]) == finite
 
 
 def test_scalars_beside_the_examples_are_no_examples():
