@@ -197,7 +197,7 @@ def ldr_cifar(
     matrix = noise(splits, noise_rate, rng)
     corrupted = corrupt(splits.train["label"], matrix, rng)
     matrix = class_matrix(matrix, splits.train["label"], splits.num_classes)
-    what = f"{noise_rate:.0%} {noise.__name__} noise, {corrupted.rate:.0%} of the labels false"
+    what = f"{noise_rate:.0%} {noise.__name__} noise, {corrupted.rate:.0%} of the labels changed"
     yield from compare_on_images(
         Labelled(splits, corrupted.labels, matrix),
         **chosen,
