@@ -1,5 +1,7 @@
 """Adaptive label-distributionally robust loss: the temperature is solved for, per example."""
 
+import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -8,8 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax.losses._checks import Scores, along_classes, finish, read_hyperparameter, read_scores
-from lnl_jax.losses._ldr import LabelGaps, label_gaps, tempered_mean
+from lnl_jax.losses._ldr import label_gaps
 from lnl_jax.losses._temperature_search import adapted_temperature
+from lnl_jax.losses._tempered import tempered_mass, tempered_mean
 
 
 def aldr_kl(
@@ -50,8 +53,9 @@ def aldr_kl(
     Returns:
         One loss per example, ``[...]``, in the dtype of `logits`. NaN where an integer label is
         outside ``[0, K)`` or masked; 0 where all classes are masked; ``inf`` where the label's own
-        logit is ``-inf``. The gradient is that of :math:`\phi` at the maximiser, which is held
-        (Danskin); it jumps where two maximisers tie, the loss does not.
+        logit is ``-inf``. The gradient is that of :math:`\phi` at the maximiser, whose own move
+        changes nothing (Danskin); further derivatives move it. The gradient jumps where two
+        maximisers tie, the loss does not.
 
     Raises:
         ValueError: for labels that fit neither form, a hyperparameter out of range, or a shape that
@@ -70,8 +74,10 @@ def aldr_kl(
     """
     scores = read_scores(logits, labels, axis, where)
     gaps = label_gaps(scores, margin)
+    top, below = gaps.from_the_top()
     price = _read_price(temperature, alpha, scores)
-    return finish(_value(gaps, _maximiser(gaps, price), price), scores)
+    largest = _maximum(below, price, scores.included, scores.axis)
+    return finish(top + largest + gaps.shift, scores)
 
 
 def aldr_temperature(
@@ -92,11 +98,13 @@ def aldr_temperature(
         T(\lambda) = \lambda_0 \left(1 - \frac{\mathrm{KL}(p_\lambda \,\|\, 1/K)}{\alpha \log K}
         \right), \qquad p_\lambda = \mathrm{softmax}(\delta / \lambda).
 
-    There can be several. The search closes in on the largest from :math:`\lambda_0` and on the
-    smallest from :math:`\lambda_0 (1 - 1/\alpha)`, with Newton steps shortened until a bound on
-    the curvature of the KL proves that they cross no fixed point, and returns the one with the
-    larger :math:`\phi`. Scores on very different scales can have further local maxima between
-    these two; they are not looked at.
+    There can be several. The search takes seven exact values and slopes of the KL, with cubics
+    between them, and returns the fixed point with the largest :math:`\phi`. At
+    :math:`\alpha \ge 1.1` and up to 1000 classes the loss there is the maximum but for rounding;
+    nearer to 1, scores on several scales can have maxima that fall between the values. Where two
+    maximisers tie to within the rounding of :math:`\phi`, either may be returned, and where two
+    meet, so that :math:`\phi` is flat, the temperature is as exact as rounding lets it be: about
+    the root of the relative precision.
 
     Args:
         logits: scores, shape ``[..., K]``, with the classes along `axis`.
@@ -110,8 +118,9 @@ def aldr_temperature(
     Returns:
         One temperature per example, ``[...]``, in :math:`[\lambda_0 (1 - 1/\alpha), \lambda_0]`, to
         about :math:`10^{-6} \lambda_0`, in the dtype of `logits`. NaN where an integer label is
-        outside ``[0, K)`` or masked; 0 where all classes are masked. No gradient flows to any
-        argument.
+        outside ``[0, K)`` or masked; 0 where all classes are masked. The gradient is that of the
+        fixed point (implicit function theorem); to weigh losses with a temperature that is to be
+        held, stop it.
 
     Raises:
         ValueError: as :func:`aldr_kl`.
@@ -127,7 +136,8 @@ def aldr_temperature(
     """
     scores = read_scores(logits, labels, axis, where)
     price = _read_price(temperature, alpha, scores)
-    return finish(_maximiser(label_gaps(scores, margin), price), scores)
+    _, below = label_gaps(scores, margin).from_the_top()
+    return finish(_maximiser(below, price, scores.axis), scores)
 
 
 def aldr_kl_step(
@@ -170,7 +180,8 @@ def aldr_kl_step(
     Returns:
         The losses, ``[...]``, in the dtype of `logits`, marked as in :func:`aldr_kl`, and the new
         rows, ``[...]``, in the dtype of `rows`; examples whose label is invalid or whose classes
-        are all masked keep their row. No gradient flows through the rows.
+        are all masked keep their row. No gradient flows through the rows: derivatives of any
+        order, also those in `temperature` and `alpha`, hold :math:`\lambda'`.
 
     Raises:
         ValueError: as :func:`aldr_kl`, and for rows that are not one floating number per example.
@@ -189,7 +200,10 @@ def aldr_kl_step(
     rows = _read_rows(rows, scores)
     price = _read_price(temperature, alpha, scores)
     adapted = _visit(scores, rows.astype(scores.logits.dtype), price)
-    losses = finish(_value(label_gaps(scores, margin), adapted, price), scores)
+    gaps = label_gaps(scores, margin)
+    top, below = gaps.from_the_top()
+    visited = _objective(below, adapted, price, scores.included, scores.axis)
+    losses = finish(top + visited + gaps.shift, scores)
     unusable = scores.invalid if scores.empty is None else scores.invalid | scores.empty
     return losses, jnp.where(unusable, rows, adapted.astype(rows.dtype))
 
@@ -209,7 +223,11 @@ class _Price(NamedTuple):
 
     initial: Array
     alpha: Array
-    log_count: Array
+    count: Array
+
+    @property
+    def log_count(self) -> Array:
+        return jnp.log(self.count)
 
     @property
     def stiffness(self) -> Array:
@@ -219,22 +237,41 @@ class _Price(NamedTuple):
     def slope(self) -> Array:
         """Of T / initial with respect to the KL, as a positive number."""
         # With one class the KL is 0 and any temperature will do: keep the initial one.
-        return 1 / (self.alpha * jnp.where(self.log_count > 0, self.log_count, 1))
+        return 1 / (self.alpha * jnp.where(self.count > 1, self.log_count, 1))
 
 
 def _read_price(temperature: ArrayLike, alpha: ArrayLike, scores: Scores) -> _Price:
     return _Price(
-        read_hyperparameter("temperature", temperature, scores, above=0),
-        read_hyperparameter("alpha", alpha, scores, above=1),
-        scores.log_count,
+        read_hyperparameter("temperature", temperature, scores, above=0, below=math.inf),
+        read_hyperparameter("alpha", alpha, scores, above=1, below=math.inf),
+        scores.count,
     )
 
 
-def _value(gaps: LabelGaps, adapted: Array, price: _Price) -> Array:
-    """The objective at a given temperature, which is held."""
-    adapted = jax.lax.stop_gradient(adapted)
+def _objective(
+    below: Array, adapted: Array, price: _Price, included: Array | None, axis: int
+) -> Array:
+    """At a given temperature, with the violations counted from the largest."""
     penalty = price.stiffness / 2 * (adapted - price.initial) ** 2
-    return tempered_mean(gaps, adapted) - penalty + gaps.shift
+    return tempered_mean(below, adapted, included, price.count, axis) - penalty
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _maximum(below: Array, price: _Price, included: Array | None, axis: int) -> Array:
+    """The objective where it is largest."""
+    return _objective(below, _maximiser(below, price, axis), price, included, axis)
+
+
+@_maximum.defjvp
+def _maximum_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """The maximiser is held, as its own move changes nothing; the next derivative moves it."""
+    below, price, included = primals
+    adapted = _maximiser(below, price, axis)
+
+    def held(below: Array, price: _Price) -> Array:
+        return _objective(below, adapted, price, included, axis)
+
+    return jax.jvp(held, (below, price), tangents[:2])
 
 
 def _visit(scores: Scores, rows: Array, price: _Price) -> Array:
@@ -253,12 +290,35 @@ def _visit(scores: Scores, rows: Array, price: _Price) -> Array:
     return price.initial * (1 - price.slope * divergence)
 
 
-def _maximiser(gaps: LabelGaps, price: _Price) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _maximiser(below: Array, price: _Price, axis: int) -> Array:
     """The temperature at which the objective is largest."""
-    gaps, price = jax.lax.stop_gradient((gaps, price))
     # The search has the classes last.
-    values = jnp.moveaxis(gaps.values, gaps.scores.axis, -1)
-    relative = (values - values.max(-1, keepdims=True)) / along_classes(price.initial, -1)
-    one = jnp.ones_like(gaps.constant)
+    relative = jnp.moveaxis(below, axis, -1) / along_classes(price.initial, -1)
+    one = jnp.ones_like(relative[..., 0])
     lowest = one * (1 - 1 / price.alpha)
     return price.initial * adapted_temperature(relative, price.slope * one, lowest, price.log_count)
+
+
+@_maximiser.defjvp
+def _maximiser_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """The implicit function theorem at the fixed point of T."""
+    adapted = _maximiser(*primals, axis)
+
+    def mapped(below: Array, price: _Price, adapted: Array) -> Array:
+        return price.initial * (1 - price.slope * _divergence(below, adapted, price.count, axis))
+
+    still = jax.tree.map(jnp.zeros_like, primals)
+    at = (*primals, adapted)
+    _, pushed = jax.jvp(mapped, at, (*tangents, jnp.zeros_like(adapted)))
+    _, slope = jax.jvp(mapped, at, (*still, jnp.ones_like(adapted)))
+    return adapted, pushed / (1 - slope)
+
+
+def _divergence(below: Array, temperature: Array, count: Array, axis: int) -> Array:
+    """The KL of the softmax at a temperature to the uniform distribution."""
+    mass = tempered_mass(below, along_classes(temperature, axis))
+    total = mass.sum(axis)
+    # A score of -inf has no mass.
+    mean = (mass * jnp.where(below == -jnp.inf, 0, below)).sum(axis) / total
+    return mean / temperature - jnp.log(total / count)

@@ -19,6 +19,7 @@ from lnl_jax.losses._checks import (
     read_hyperparameter,
     read_scores,
 )
+from lnl_jax.losses._tempered import tempered_mass, tempered_mean
 
 
 def ldr_kl(
@@ -85,10 +86,11 @@ def ldr_kl(
         official code normalises the logits inside the loss; here the caller does.
     """
     scores = read_scores(logits, labels, axis, where)
-    temperature = read_hyperparameter("temperature", temperature, scores, above=0)
-    gaps = label_gaps(scores, margin)
-    losses = tempered_mean(gaps, temperature)
     check_count("top_k", top_k, at_most=scores.num_classes)
+    temperature = read_hyperparameter("temperature", temperature, scores, above=0, below=math.inf)
+    gaps = label_gaps(scores, margin)
+    top, below = gaps.from_the_top()
+    losses = top + tempered_mean(below, temperature, scores.included, scores.count, scores.axis)
     if top_k > 1:
         losses = _saturated(gaps, temperature, top_k, losses)
     return finish(losses + gaps.shift, scores)
@@ -100,9 +102,6 @@ class LabelGaps(NamedTuple):
     The label's own score is subtracted as a constant; it comes back, with its gradient and without
     a value, in `shift`, which the caller adds to any function that moves with its arguments, as all
     LDR losses do. So the gradient needs no second sum over the classes.
-
-    The violations are a property, written out wherever they are used: XLA then computes them on the
-    fly, where one shared array would be stored.
     """
 
     scores: Scores
@@ -117,6 +116,15 @@ class LabelGaps(NamedTuple):
             return gaps
         return gaps + self.margin * (1 - label_distribution(self.scores))
 
+    def from_the_top(self) -> tuple[Array, Array]:
+        """The largest, ``[...]``, held, and how far below it each is, ``[..., K]``."""
+        axis = self.scores.axis
+        # Without a margin the distances are those of the scores, and need no array of their own.
+        values = self.scores.logits if self.margin is None else self.values
+        top = jax.lax.stop_gradient(values.max(axis))
+        below = values - along_classes(top, axis)
+        return (top - self.constant if self.margin is None else top), below
+
 
 def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
     # Where the label's score is -inf so is everything relative to it, and the loss is infinite.
@@ -125,48 +133,8 @@ def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
     shift = jnp.where(scores.impossible, jnp.inf, constant - own)
     if isinstance(margin, int | float) and margin == 0:
         return LabelGaps(scores, constant, None, shift)
-    margin = along_classes(read_hyperparameter("margin", margin, scores, at_least=0), scores.axis)
-    return LabelGaps(scores, constant, margin, shift)
-
-
-def tempered_mean(gaps: LabelGaps, temperature: Array) -> Array:
-    r""":math:`\lambda \log \frac{1}{K} \sum_j \exp(\delta_j / \lambda)`, per example."""
-    values, axis = gaps.values, gaps.scores.axis
-    top = jax.lax.stop_gradient(values.max(axis))
-    mean = jnp.exp(_scaled(values, top, temperature, axis)).sum(axis) / gaps.scores.count
-    losses = top + temperature * jnp.log(mean)
-    return losses + _lost_to_rounding(*jax.lax.stop_gradient((gaps, temperature, top, mean)))
-
-
-def _scaled(values: Array, top: Array, temperature: Array, axis: int) -> Array:
-    """The distance below `top` in temperatures, no less than a number whose exponential is 0.
-
-    Subtracted before it is divided, so that a small temperature cannot overflow; bounded before,
-    so that -inf leaves the gradient with respect to the temperature finite.
-    """
-    distance, temperature = values - along_classes(top, axis), along_classes(temperature, axis)
-    floor = 2 * math.log(float(jnp.finfo(values.dtype).tiny)) * temperature
-    return jnp.where(distance < floor, floor, distance) / temperature
-
-
-# Control flow is compiled afresh at every eager call unless the function around it is jitted.
-@jax.jit
-def _lost_to_rounding(gaps: LabelGaps, temperature: Array, top: Array, mean: Array) -> Array:
-    r"""What a logarithm near 0 loses when it is multiplied by a large temperature.
-
-    :math:`\log(1 + \mathrm{mean}(e^x - 1))` has a small relative error there. Its gradient is the
-    same softmax, so only the value is mended, and only in a batch that needs it.
-    """
-    flat = mean > 0.5
-
-    def mend() -> Array:
-        axis = gaps.scores.axis
-        below = jnp.expm1(_scaled(gaps.values, top, temperature, axis)).mean(
-            axis, where=gaps.scores.included
-        )
-        return jnp.where(flat, temperature * (jnp.log1p(below) - jnp.log(mean)), 0)
-
-    return jax.lax.cond(flat.any(), mend, lambda: jnp.zeros_like(top))
+    margin = read_hyperparameter("margin", margin, scores, at_least=0, below=math.inf)
+    return LabelGaps(scores, constant, along_classes(margin, scores.axis), shift)
 
 
 def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Array) -> Array:
@@ -183,7 +151,8 @@ def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Arr
     top = jax.lax.stop_gradient(others.max(axis))
     rest = 1 - saturated / top_k
     entropy = saturated / top_k * math.log(top_k) - rest * jnp.log(rest) - scores.log_count
-    log_sum = jnp.log(jnp.exp(_scaled(others, top, temperature, axis)).sum(axis))
+    below = others - along_classes(top, axis)
+    log_sum = jnp.log(tempered_mass(below, along_classes(temperature, axis)).sum(axis))
     losses = held + rest * top + temperature * (rest * log_sum + entropy)
     losses = jnp.where(saturated == 0, unsaturated, losses)
     # With no more classes than k nothing is left to choose.
@@ -191,30 +160,46 @@ def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Arr
     return jnp.where(scores.count < top_k, jnp.nan, losses)
 
 
+# Control flow is compiled afresh at every eager call unless the function around it is jitted.
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int) -> Array:
     r"""Which classes have :math:`p_j = 1/k`, ``[..., K]``.
 
-    With s of them, the largest class left joins unless :math:`(k - s) e^{\delta / \lambda}` is at
-    most the sum over those left. Equal classes join together. At most k - 1 rounds of a maximum
-    and a sum: `jax.lax.top_k` takes ten times as long on CPU at 1000 classes.
+    With s of them, the largest class left joins if :math:`(k - s) e^{\delta / \lambda}` is above
+    the sum over those left. If it does not, neither do the smaller ones; equal ones join together.
+    `jax.lax.top_k` would be faster, but collects a batch that is split over devices.
     """
+    values = jnp.moveaxis(values, axis, -1)
+    highest = _highest(values, top_k - 1)
+    counts = jax.lax.map(lambda value: (values == value[..., None]).sum(-1), highest)
+    last = highest[-1, ..., None]
+    others = jnp.where(values < last, values - last, -jnp.inf)
+    beyond = tempered_mass(others, along_classes(temperature, -1)).sum(-1)
 
-    def unfinished(carry):
-        rounds, _, growing = carry
-        return growing.any() & (rounds < top_k - 1)
+    def one_higher(after, below):
+        fall, count = below
+        after = fall * (count + after)
+        return after, after
 
-    def saturate(carry):
-        rounds, full, _ = carry
-        left = jnp.where(full, -jnp.inf, values)
-        top = left.max(axis)
-        total = jnp.exp(_scaled(left, top, temperature, axis)).sum(axis)
-        largest = left == along_classes(top, axis)
-        joined = full | largest
-        bound = (top_k - full.sum(axis)).astype(values.dtype)
-        growing = (total < bound) & (joined.sum(axis) < top_k)
-        return rounds + 1, jnp.where(along_classes(growing, axis), joined, full), growing
+    # Of each of the highest: the sum over the classes below it, relative to its own term.
+    falls = jnp.where(highest[1:] == -jnp.inf, -jnp.inf, highest[1:] - highest[:-1])
+    falls = tempered_mass(falls, along_classes(temperature, 0))
+    joining = counts.astype(values.dtype)
+    _, after = jax.lax.scan(one_higher, beyond, (falls, joining[1:]), reverse=True)
+    after = jnp.concatenate([after, beyond[None]])
+    before = jnp.cumsum(joining, axis=0) - joining
+    joins = joining + after < top_k - before
+    lowest = jnp.where(joins, highest, jnp.inf).min(0)
+    return jnp.moveaxis(values >= lowest[..., None], -1, axis)
 
-    none = jnp.zeros(values.shape, bool)
-    _, full, _ = jax.lax.while_loop(unfinished, saturate, (0, none, ~none.all(axis)))
-    return full
+
+def _highest(values: Array, number: int) -> Array:
+    """The highest different values of ``[..., K]``, ``[number, ...]``; -inf if there are fewer."""
+
+    def next_lower(last, _):
+        lower = jnp.where(values < last[..., None], values, -jnp.inf).max(-1)
+        return lower, lower
+
+    first = values.max(-1)
+    _, others = jax.lax.scan(next_lower, first, None, length=number - 1)
+    return jnp.concatenate([first[None], others])

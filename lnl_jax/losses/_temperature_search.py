@@ -1,32 +1,35 @@
-"""The search for the temperature of ALDR-KL: fixed points of T, reached without crossing any.
+"""The search for the temperature of ALDR-KL: the best of the fixed points of T.
 
 Temperatures are relative to the initial one, u = lambda / lambda_0, and scores are divided by it
 and counted from the largest, so that a fixed point is u = T(u) = 1 - slope * KL(softmax(scores / u)
-|| uniform). T increases, maps [lowest, 1] into itself, and can have several fixed points.
+|| uniform). T increases, maps [lowest, 1] into itself, and can have several fixed points. The
+objective has the slope T(u) - u, up to a factor, so that its maxima are where that falls through 0.
+
+All of it depends on the scores through the KL as a function of u, which is smooth: at 1000 classes
+nothing in it is narrower than about a third of u. So a few exact values with their slopes, and
+cubics between them, show where the maxima are; exact values there mend the cubics. Each exact value
+costs a pass over the classes. Their number is fixed: with a stopping rule, devices that share a
+batch would have to ask each other in every pass whether they are done.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Relative to the initial temperature; about what float32 resolves.
-_TOLERANCE = 1e-6
-# Newton's error is of the order of the square of its step.
-_SMALL_STEP = 3e-4
-# Rows with two nearly equal fixed points converge linearly; these are ample.
-_MAX_PASSES = 100
-# A slope beyond any that occurs, finite so that it can be multiplied by 0.
-_UNKNOWN = 1e30
+# Exact values at first; then follow those at the two best maxima, and one more at the better.
+_FIRST = 4
+# Into so many parts is each cubic divided to find where it falls through 0.
+_PARTS = 8
+_NEWTON_STEPS = 3
 
 
 # Control flow is compiled afresh at every eager call unless the function around it is jitted.
 @jax.jit
 def adapted_temperature(scores: Array, slope: Array, lowest: Array, log_count: Array) -> Array:
-    """The better of the largest and the smallest fixed point of T.
+    """The fixed point of T with the largest objective.
 
     Args:
         scores: relative to the largest, in units of the initial temperature, ``[..., K]``; -inf
@@ -36,143 +39,132 @@ def adapted_temperature(scores: Array, slope: Array, lowest: Array, log_count: A
         log_count: the logarithm of the number of classes.
 
     Returns:
-        u, ``[...]``, within about 1e-6.
+        u, ``[...]``.
     """
     # Below the floor an exponential is lost in the sum, and squares would overflow.
     floor = math.log(float(jnp.finfo(scores.dtype).tiny)) + 10
     scores = jnp.maximum(scores, floor)
 
-    def unfinished(carry):
-        passes, *_, moving = carry
-        return moving.any() & (passes < _MAX_PASSES)
+    def knots_at(u: Array) -> _Knots:
+        return jax.lax.map(lambda u: _exact(scores, u, log_count), u)
 
-    def close_in(carry):
-        passes, upper, new_upper, lower, new_lower, _ = carry
-        upper = _tightened(upper, _moments(scores, new_upper, log_count, upper.tilt), jnp.maximum)
-        lower = _tightened(lower, _moments(scores, new_lower, log_count, lower.tilt), jnp.minimum)
-        new_upper, new_lower, unsure = _certified_steps(upper, lower, slope)
-        step = jnp.maximum(upper.u - new_upper, new_lower - lower.u)
-        apart = new_upper - new_lower > _TOLERANCE
-        moving = apart & ((unsure > _TOLERANCE) | (step > _SMALL_STEP))
-        return passes + 1, upper, new_upper, lower, new_lower, moving
+    def image(u: Array) -> Array:
+        return 1 - slope * _exact(scores, u, log_count).divergence
 
-    one, zero = jnp.ones_like(slope), jnp.zeros_like(slope)
-    # No moments are known yet: a variance of 0 says so to _tightened.
-    upper = _End(one, zero, zero, zero, -_UNKNOWN * one)
-    lower = _End(one, zero, zero, zero, _UNKNOWN * one)
-    start = (0, upper, one, lower, lowest, one > 0)
-    _, upper, u_upper, lower, u_lower, _ = jax.lax.while_loop(unfinished, close_in, start)
-    return jnp.where(_objective(lower, slope) > _objective(upper, slope), u_lower, u_upper)
+    # All fixed points are between the images of the ends.
+    low, high = jax.lax.map(image, jnp.stack([lowest, jnp.ones_like(lowest)]))
+    low = jnp.clip(low, lowest, 1)
+    knots = knots_at(_geometric(low, jnp.clip(high, low, 1)))
+    knots = _merged(knots, knots_at(_best_maxima(knots, slope)[0]))
+    knots = _merged(knots, knots_at(_best(knots, slope)[None]))
+    return _best(knots, slope)
 
 
-class _End(NamedTuple):
-    """One end of the interval that holds the fixed points, and the scores' moments there."""
+class _Knots(NamedTuple):
+    """Exact values at increasing u, ``[n, ...]``."""
 
     u: Array
-    log_mass: Array  # log of the mean exponential of the scores / u
-    mean: Array  # of the scores / u, under their softmax
-    variance: Array
-    tilt: Array  # bound on the slope of log variance + 2 log mass in beta = 1 / u; see _rates
-
-    @property
-    def divergence(self) -> Array:
-        """KL to the uniform distribution."""
-        return jnp.maximum(self.mean - self.log_mass, 0)
+    tempered: Array  # u times the log of the mean exponential of the scores / u; its slope is -KL
+    divergence: Array  # the KL
+    fall: Array  # its slope in u, negative
 
 
-def _moments(scores: Array, u: Array, log_count: Array, tilt: Array) -> _End:
+def _exact(scores: Array, u: Array, log_count: Array) -> _Knots:
     beta = 1 / u
     mass = jnp.exp(scores * beta[..., None])
     total = mass.sum(-1)
     mean = (mass * scores).sum(-1) * beta / total
-    # XLA on CPU fuses three such sums into one sweep each; with a fourth, such as the skewness,
-    # it would write the exponentials out at three times the cost.
     square = (mass * (scores * scores)).sum(-1) * beta**2 / total
-    return _End(u, jnp.log(total) - log_count, mean, jnp.maximum(square - mean**2, 0), tilt)
+    log_mass = jnp.log(total) - log_count
+    variance = jnp.maximum(square - mean**2, 0)
+    return _Knots(u, u * log_mass, jnp.maximum(mean - log_mass, 0), -variance * beta)
 
 
-def _objective(end: _End, slope: Array) -> Array:
-    """The objective up to a constant; near a fixed point the last step changes it to 2nd order."""
-    return end.u * end.log_mass - (end.u - 1) ** 2 / (2 * slope)
+def _geometric(low: Array, high: Array) -> Array:
+    """What happens between temperatures depends on their ratio."""
+    ratio = high / low
+    between = [low * ratio ** (i / (_FIRST - 1)) for i in range(1, _FIRST - 1)]
+    return jnp.stack([low, *between, high])
 
 
-def _tightened(before: _End, now: _End, better: Callable) -> _End:
-    """Replaces the bound on the tilt at this end by its mean over the last step, if better."""
-    step = 1 / now.u - 1 / before.u
-    # Differences of rounded numbers say nothing over a short step or about a lost variance.
-    known = jnp.abs(step) > 1e-2
-    for end in (before, now):
-        known &= end.variance > 1e-3 * end.mean**2
-    change = jnp.log(jnp.where(known, now.variance * now.u**2, 1))
-    change -= jnp.log(jnp.where(known, before.variance * before.u**2, 1))
-    change += 2 * (now.log_mass - before.log_mass)
-    mean_tilt = change / jnp.where(known, step, 1)
-    return now._replace(tilt=jnp.where(known, better(now.tilt, mean_tilt), now.tilt))
+def _merged(knots: _Knots, others: _Knots) -> _Knots:
+    joined = jax.tree.map(lambda *both: jnp.concatenate(both), knots, others)
+    return _Knots(*jax.lax.sort(tuple(joined), dimension=0, num_keys=1))
 
 
-def _certified_steps(upper: _End, lower: _End, slope: Array) -> tuple[Array, Array, Array]:
-    """Moves both ends towards each other without crossing a fixed point; says how sure that was."""
-    rate_down, rate_up = _rates(upper, lower)
-    new_upper, error_above = _step_down(upper, lower.u, rate_down, slope)
-    new_lower, error_below = _step_up(lower, upper.u, rate_up, slope)
-    # Certified ends cannot cross; rounded ones can, and then they have met.
-    new_upper = jnp.clip(new_upper, lower.u, upper.u)
-    new_lower = jnp.clip(new_lower, lower.u, new_upper)
-    return new_upper, new_lower, jnp.maximum(error_above, error_below)
+class _Cubic(NamedTuple):
+    """Between two knots, as a function of t from 0 to 1."""
+
+    left: _Knots
+    right: _Knots
+
+    @property
+    def width(self) -> Array:
+        return self.right.u - self.left.u
+
+    def u(self, t: Array) -> Array:
+        return self.left.u + t * self.width
+
+    def divergence(self, t: Array) -> tuple[Array, Array, Array]:
+        """The KL, its slope in t, and its integral from 0 to t."""
+        start, slope = self.left.divergence, self.width * self.left.fall
+        change, end_slope = self.right.divergence - start, self.width * self.right.fall
+        second, third = 3 * change - 2 * slope - end_slope, slope + end_slope - 2 * change
+        value = start + t * (slope + t * (second + t * third))
+        integral = t * (start + t * (slope / 2 + t * (second / 3 + t * third / 4)))
+        return value, slope + t * (2 * second + 3 * t * third), integral
+
+    def climb(self, t: Array, slope: Array) -> tuple[Array, Array]:
+        """T(u) - u and its slope in t."""
+        value, change, _ = self.divergence(t)
+        return 1 - slope * value - self.u(t), -slope * change - self.width
+
+    def objective(self, t: Array, slope: Array) -> Array:
+        """Up to a constant and a factor."""
+        _, _, integral = self.divergence(t)
+        tempered = self.left.tempered - self.width * integral
+        return slope * tempered - (self.u(t) - 1) ** 2 / 2
 
 
-def _rates(upper: _End, lower: _End) -> tuple[Array, Array]:
-    r"""How fast, at most, the variance V falls from either end towards the other.
-
-    In :math:`\beta = 1 / u` the KL has the slope :math:`\beta V`, so a bound from below on V bounds
-    T. With A the log-partition function, :math:`V(\beta) e^{2 A(\beta)}` is up to a constant
-    :math:`\sum_{jk} (\delta_j - \delta_k)^2 e^{\beta (\delta_j + \delta_k)}`: its logarithm is
-    convex, so V falls from one end at most as :math:`e^{(t - 2 a) h}`, with t the tilt of that
-    logarithm there and a the slope of A, itself convex, between the ends. The tilt grows with
-    beta, so that its mean over an earlier step bounds it on the right side.
-    """
-    distance = jnp.maximum(1 / lower.u - 1 / upper.u, 0)
-    chord = (lower.log_mass - upper.log_mass) / jnp.where(distance > 0, distance, 1)
-    # Rounding must not move the chord out of the slopes at its ends.
-    chord = jnp.clip(chord, upper.mean * upper.u, lower.mean * lower.u)
-    return (2 * chord - upper.tilt) / upper.u, (lower.tilt - 2 * chord) / lower.u
+def _best(knots: _Knots, slope: Array) -> Array:
+    u, objective = _best_maxima(knots, slope)
+    return jnp.where(objective[1] > objective[0], u[1], u[0])
 
 
-def _step_down(upper: _End, limit: Array, rate: Array, slope: Array) -> tuple[Array, Array]:
-    """From above the largest fixed point, towards it."""
-    newton = _bound_down(upper, limit, 1.0, slope)
-    certified = _bound_down(upper, newton, _kept(rate * (upper.u / newton - 1)), slope)
-    return certified, certified - newton
+def _best_maxima(knots: _Knots, slope: Array) -> tuple[Array, Array]:
+    """U and the objective at the two best maxima, ``[2, ...]``; -inf if there is no second."""
+    cubics = _Cubic(*_neighbours(knots))
+    per_cubic = jax.tree.map(lambda x: x[:, None], cubics)
+    t = jax.lax.broadcasted_iota(slope.dtype, (1, _PARTS, *slope.shape), 1) / _PARTS
+    climb = per_cubic.climb(t, slope[None, None])[0].reshape(-1, *slope.shape)
+    objective = per_cubic.objective(t, slope[None, None]).reshape(climb.shape)
+    # T maps the whole interval into itself, which rounding must not hide.
+    rises = (climb > 0).at[0].set(True)
+    falls = jnp.concatenate([~rises[1:], jnp.ones_like(rises[:1])])
+    objective = jnp.where(rises & falls, objective, -jnp.inf)
+    best = objective.argmax(0)[None]
+    parts = jax.lax.broadcasted_iota(best.dtype, climb.shape, 0)
+    others = jnp.where(parts == best, -jnp.inf, objective)
+    both = jnp.concatenate([best, others.argmax(0)[None]])
+    u, objective = _polished(cubics, both, slope[None])
+    # Close to the best, any other place rounds to the same objective.
+    return u, objective.at[1].set(jnp.where(others.max(0) > -jnp.inf, objective[1], -jnp.inf))
 
 
-def _bound_down(upper: _End, limit: Array, kept: Array | float, slope: Array) -> Array:
-    root, exists, total = _bounded_root(upper, kept, slope)
-    # From the near side of both roots the bound never meets the diagonal.
-    return jnp.where(exists & (2 * upper.u >= total), jnp.maximum(root, limit), limit)
+def _neighbours(knots: _Knots) -> tuple[_Knots, _Knots]:
+    return jax.tree.map(lambda x: x[:-1], knots), jax.tree.map(lambda x: x[1:], knots)
 
 
-def _step_up(lower: _End, limit: Array, rate: Array, slope: Array) -> tuple[Array, Array]:
-    """From below the smallest fixed point, towards it."""
-    newton = _bound_up(lower, limit, 1.0, slope)
-    step = 1 - lower.u / newton
-    certified = _bound_up(lower, newton, _kept(rate * step) * (1 - step), slope)
-    return certified, newton - certified
-
-
-def _bound_up(lower: _End, limit: Array, kept: Array | float, slope: Array) -> Array:
-    root, exists, _ = _bounded_root(lower, kept, slope)
-    return jnp.where(exists, jnp.minimum(root, limit), limit)
-
-
-def _kept(decay: Array) -> Array:
-    """The mean of exp(-x) for x from 0 to `decay`: how much of V to count on over a step."""
-    decay = jnp.maximum(decay, 0)
-    return jnp.where(decay > 1e-3, -jnp.expm1(-decay) / jnp.maximum(decay, 1e-3), 1 - decay / 2)
-
-
-def _bounded_root(end: _End, kept: Array | float, slope: Array) -> tuple[Array, Array, Array]:
-    """Where T meets u for a KL linear in beta: the larger root, if any exists, the sum of both."""
-    drop = slope * kept * end.variance
-    total = 1 - slope * end.divergence + drop
-    discriminant = total**2 / 4 - drop * end.u
-    return total / 2 + jnp.sqrt(jnp.maximum(discriminant, 0)), discriminant >= 0, total
+def _polished(cubics: _Cubic, parts: Array, slope: Array) -> tuple[Array, Array]:
+    """U and the objective where T(u) - u falls through 0 within these parts, ``[2, ...]``."""
+    which = parts[:, None] // _PARTS
+    mask = which == jax.lax.broadcasted_iota(parts.dtype, (2, *cubics.width.shape), 1)
+    # Of few values all are looked at: a lookup would have to be told how the batch is split.
+    cubic = jax.tree.map(lambda x: jnp.where(mask, x[None], 0).sum(1), cubics)
+    start = (parts % _PARTS).astype(slope.dtype) / _PARTS
+    t = start + 0.5 / _PARTS
+    for _ in range(_NEWTON_STEPS):
+        climb, change = cubic.climb(t, slope)
+        step = jnp.where(change < 0, climb / jnp.where(change < 0, change, -1), 0)
+        t = jnp.clip(t - step, start, start + 1 / _PARTS)
+    return cubic.u(t), cubic.objective(t, slope)

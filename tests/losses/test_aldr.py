@@ -216,14 +216,26 @@ def example(rng):
     return logits, labels, *rng.uniform([[0.5], [1.1], [0.1]], [[2], [3], [1]], size=(3, 12))
 
 
-def test_no_gradient_flows_through_the_temperature(example):
-    def total(logits, labels, temperature, alpha, margin):
-        return aldr_temperature(
-            logits, labels, temperature=temperature, alpha=alpha, margin=margin
-        ).sum()
+def test_the_temperature_moves_as_its_fixed_point_does(float64, example):
+    """In the scores, the labels and every hyperparameter; the last row's violations are equal."""
+    logits, labels, temperature, alpha, margin = example
+    logits[-1], labels[-1] = 0, 0.2
+    example = tuple(map(jnp.asarray, (logits, labels, temperature, alpha, margin)))
 
-    for found in jax.jit(jax.grad(total, argnums=range(5)))(*map(jnp.float32, example)):
-        np.testing.assert_array_equal(found, 0)
+    @jax.jit
+    def adapted(logits, labels, temperature, alpha, margin):
+        return aldr_temperature(logits, labels, temperature=temperature, alpha=alpha, margin=margin)
+
+    gradients = jax.jit(jax.grad(lambda *a: adapted(*a).sum(), range(5)))(*example)
+    rng = np.random.default_rng(1)
+    for moved, found in enumerate(gradients):
+        direction = rng.normal(size=found.shape)
+        above, below = (
+            adapted(*example[:moved], example[moved] + step, *example[moved + 1 :])
+            for step in (1e-4 * direction, -1e-4 * direction)
+        )
+        slopes = (found * direction).reshape(len(found), -1).sum(-1)
+        np.testing.assert_allclose(slopes, (above - below) / 2e-4, rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_is_that_of_phi_at_the_maximiser_which_is_held(float64, example):
