@@ -169,12 +169,12 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int)
     the sum over those left. If it does not, neither do the smaller ones; equal ones join together.
     `jax.lax.top_k` would be faster, but collects a batch that is split over devices.
     """
-    values = jnp.moveaxis(values, axis, -1)
-    highest = _highest(values, top_k - 1)
-    counts = jax.lax.map(lambda value: (values == value[..., None]).sum(-1), highest)
-    last = highest[-1, ..., None]
+    along = functools.partial(jnp.expand_dims, axis=axis)
+    highest = _highest(values, top_k - 1, axis)
+    counts = jax.lax.map(lambda value: (values == along(value)).sum(axis), highest)
+    last = along(highest[-1])
     others = jnp.where(values < last, values - last, -jnp.inf)
-    beyond = tempered_mass(others, along_classes(temperature, -1)).sum(-1)
+    beyond = tempered_mass(others, along_classes(temperature, axis)).sum(axis)
 
     def one_higher(after, below):
         fall, count = below
@@ -189,17 +189,16 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int)
     after = jnp.concatenate([after, beyond[None]])
     before = jnp.cumsum(joining, axis=0) - joining
     joins = joining + after < top_k - before
-    lowest = jnp.where(joins, highest, jnp.inf).min(0)
-    return jnp.moveaxis(values >= lowest[..., None], -1, axis)
+    return values >= along(jnp.where(joins, highest, jnp.inf).min(0))
 
 
-def _highest(values: Array, number: int) -> Array:
+def _highest(values: Array, number: int, axis: int) -> Array:
     """The highest different values of ``[..., K]``, ``[number, ...]``; -inf if there are fewer."""
 
     def next_lower(last, _):
-        lower = jnp.where(values < last[..., None], values, -jnp.inf).max(-1)
+        lower = jnp.where(values < jnp.expand_dims(last, axis), values, -jnp.inf).max(axis)
         return lower, lower
 
-    first = values.max(-1)
+    first = values.max(axis)
     _, others = jax.lax.scan(next_lower, first, None, length=number - 1)
     return jnp.concatenate([first[None], others])
