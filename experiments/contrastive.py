@@ -21,9 +21,6 @@ PyTree = Any
 ContrastiveLoss = Callable[..., tuple[jax.Array, contrastive.ContrastiveRows]]
 # (params, extra, batch, key) -> (views of unit norm [2, B, d], extra)
 Embed = Callable[..., tuple[jax.Array, PyTree]]
-RULES = contrastive.ContrastiveRows(
-    train.segment_mean, train.segment_log_mean_exp, train.segment_mean
-)
 
 
 class Contrast(NamedTuple):
@@ -163,11 +160,8 @@ def new_table(size: int, start: float, labels: np.ndarray | None = None) -> trai
         start: the initial temperature.
         labels: of the training set, which name it in checkpoints.
     """
-    rows = contrastive.ContrastiveRows(
-        jnp.full(size, start, jnp.float32), jnp.full(size, -jnp.inf), jnp.zeros(size)
-    )
     name = "" if labels is None else train.fingerprint(labels)
-    return train.Table(rows, RULES, name)
+    return contrastive.isogclr_table(size, start, fingerprint=name)
 
 
 class Runs(NamedTuple):

@@ -21,6 +21,8 @@ METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
 SHARED = {f"lnl_jax.{file.stem}" for file in (ROOT / "lnl_jax").glob("_*.py")}
 MAY_IMPORT = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
+    # Its tables are those of training, imported where one is made.
+    "contrastive": {"jax", "numpy", "optax", "lnl_jax.train"},
     "metrics": {"jax", "numpy", "optax"},
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},
@@ -57,6 +59,7 @@ HELPERS = {
     "difference_with_diagonal",
     "difference_with_positive",
     "info_nce_from_statistics",
+    "isogclr_table",
     "l1_mean_normalize",
     "logit_normalize",
     "raw_similarity",
@@ -66,6 +69,7 @@ HELPERS = {
     "sigmoid_surrogate",
     "similarity_statistics",
     "softplus_mean_normalize",
+    "sogclr_table",
     "start_from_zero",
     "temperature_step",
 }

@@ -29,6 +29,7 @@ from lnl_jax.contrastive._isogclr import (
 from lnl_jax.contrastive._ring import ring_statistics
 from lnl_jax.contrastive._sigmoid_contrastive import sigmoid_contrastive
 from lnl_jax.contrastive._sogclr import sogclr, sogclr_from_statistics
+from lnl_jax.contrastive._tables import isogclr_table, sogclr_table
 
 __all__ = [
     "ContrastiveRows",
@@ -46,6 +47,7 @@ __all__ = [
     "info_nce_from_statistics",
     "isogclr",
     "isogclr_from_statistics",
+    "isogclr_table",
     "raw_similarity",
     "restart_batch",
     "restart_example",
@@ -54,6 +56,7 @@ __all__ = [
     "similarity_statistics",
     "sogclr",
     "sogclr_from_statistics",
+    "sogclr_table",
     "start_from_zero",
     "temperature_step",
 ]

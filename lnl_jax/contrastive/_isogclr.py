@@ -133,6 +133,12 @@ def isogclr(
     from uniform than :math:`\rho`. As KL is at most log n, a :math:`\rho` of log n or more drives
     every temperature to its lower bound.
 
+    Usual values: of views, as in the official code, a `temperature_range` of (0.05, 1), a clip of 3
+    and a gamma of 0.8 to 0.9; of images and texts (0.005, 1), 5, and a :math:`\rho` just below the
+    log of the batch size, 6 for 512. A `temperature_momentum` of 0.5 to 0.9 is mostly the new
+    gradient. The rows of all examples are a table, :func:`isogclr_table`, whose rows of a batch
+    `lnl_jax.train` gathers and scatters; images and texts have one each.
+
     The value of the loss is not the objective: its weights are held, and it is negative as soon as
     the positives are nearer than the negatives. Watch ``aux["objective"]``.
 
