@@ -159,27 +159,36 @@ def test_streamed_images_give_the_same_numbers(one_loss):
             assert row[name] == (pytest.approx(value, rel=1e-5) if number else value)
 
 
-def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device():
+def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device(monkeypatch):
     images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
-    seen = []
-
-    def step(setting, parts, state, batch):
-        assert set(parts["known"]) == {"mean"}
-        seen.append(batch["image"].shape)
-        return state + setting["learning_rate"], {
-            "sum": batch["image"].sum(),
-            "index": batch["index"],
-        }
-
     index = np.arange(30)[::3]
-    parts = {"train": {"index": jnp.asarray(index)}, "known": {"image": images, "mean": 0.5}}
-    run_epoch = lockstep._streamed_run(step, {"learning_rate": 1.0}, parts)
+    handed = {}
+
+    def in_turn(trainer, settings, data_sets, *, batches, measured):
+        handed.update(data_sets=data_sets, batches=batches, measured=measured)
+
+    monkeypatch.setattr(lockstep.train, "in_turn", in_turn)
+    lockstep.make_study_in_turn(
+        Method("a loss", None, [{"learning_rate": 0.1}]),
+        {"w": np.zeros((1, 2))},
+        {"train": {"index": index[None], "label": index[None] % 3}},
+        [0],
+        schedule=lambda step: 1.0,
+        weight_decay=0.0,
+        measure=lambda *_: {},
+        shared={"known": {"image": images, "mean": 0.5}, "test": {"image": images}},
+        streamed=True,
+    )
+    (on_device,) = handed["data_sets"]
+    assert set(on_device["known"]) == {"mean"}
+    assert all(leaf.ndim < 4 for leaf in map(np.asarray, jax.tree.leaves(on_device)))
+    assert handed["measured"][0]["test"]["image"] is images
     rows = data.epoch_plan(10, 4, np.random.default_rng(1))
-    state, metrics = run_epoch(jnp.zeros(()), rows)
-    assert float(state) == 3
-    assert seen == [(4, 8, 8, 3)]
-    np.testing.assert_array_equal(metrics["index"], index[rows["position"]])
-    np.testing.assert_array_equal(metrics["sum"], images[metrics["index"]].sum((1, 2, 3, 4)))
+    found = list(handed["batches"](0, rows))
+    assert [batch["image"].shape for batch in found] == [(4, 8, 8, 3)] * 3
+    for batch, positions in zip(found, rows["position"], strict=True):
+        np.testing.assert_array_equal(batch["image"], images[index[positions]])
+        np.testing.assert_array_equal(batch["index"], index[positions])
 
 
 def test_images_larger_than_half_of_the_free_memory_are_streamed(monkeypatch):
