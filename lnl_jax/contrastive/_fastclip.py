@@ -95,8 +95,8 @@ def fastclip(
         block_size: as in `info_nce`.
 
     Returns:
-        The losses, ``[B]``, the new `log_u`, ``[B]``, and `aux` as `sogclr` and
-        ``temperature_gradient``. Gradients flow to the embeddings and to `temperature` only.
+        The losses, ``[B]``, the new `log_u`, ``[B]``, and `aux` as `sogclr`, with
+        :math:`\rho`. Gradients flow to the embeddings and to `temperature` only.
 
     Raises:
         ValueError: as `sogclr`, and for a temperature or rho that is no scalar.

@@ -73,9 +73,11 @@ def sogclr(
         The losses, ``[B]``, the mean of the views (the official code takes the sum: twice this) in
         the dtype of `queries`; the new `log_u`, ``[B]``; and `aux`, a dict of ``[B]``:
         ``objective``, :math:`\tau \log u`; ``kl`` of the weights to uniform;
-        ``effective_sample_size`` of the negatives. Without negatives the loss is 0 and `log_u`
-        stays. No gradient flows to `temperature`, `log_u` and `gamma`. The gradient by the
-        embeddings can be differentiated by everything: second derivatives see its weights move.
+        ``effective_sample_size`` of the negatives; ``temperature_gradient``, the derivative of the
+        objective by the temperature, :math:`\log u - \frac{1}{n} \sum_j w_{ij} r_{ij}`. Without
+        negatives the loss is 0 and `log_u` stays. No gradient flows to `temperature`, `log_u` and
+        `gamma`. The gradient by the embeddings can be differentiated by everything: second
+        derivatives see its weights move.
 
     Raises:
         ValueError: as `contrastive_statistics`; for gamma out of range or a wrong shape of `log_u`.
@@ -125,8 +127,7 @@ def sogclr_from_statistics(
         first_visit: as in `sogclr`.
 
     Returns:
-        As `sogclr`, with ``aux["temperature_gradient"]``, the derivative of the objective by the
-        temperature, :math:`\log u - \frac{1}{n} \sum_j w_{ij} r_{ij}`, besides.
+        As `sogclr`.
 
     Raises:
         ValueError: for gamma out of range or a wrong shape of `log_u`.
