@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lnl_jax import losses
 from lnl_jax.train import data_mesh
 from tests.losses.cases import CASES
-from tests.losses.test_contract import parameters
+from tests.losses.test_contract import UNLIKE, parameters
 
 EXAMPLES = 4
 # Beyond FEW_CLASSES the label's score is looked up.
@@ -25,6 +25,9 @@ ADAPTIVE = {
     "aldr_kl_step": lambda logits, labels: losses.aldr_kl_step(
         logits, labels, jnp.zeros_like(logits[..., 0]) + 0.9
     )[0],
+    "bi_tempered_logistic": lambda logits, labels: losses.bi_tempered_logistic(
+        logits, labels, t1=0.7, t2=1.3
+    ),
 }
 
 
@@ -42,7 +45,7 @@ def drawn(rng, classes=5):
 
 
 @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
-@pytest.mark.parametrize("case", parameters(CASES, tuple(ADAPTIVE)))
+@pytest.mark.parametrize("case", parameters(CASES, (*ADAPTIVE, *UNLIKE)))
 def test_devices_that_share_a_batch_need_not_talk_to_each_other(case, rng, classes):
     """As told by the compiled program of value and gradient, for labels of both forms."""
     logits, integers = drawn(rng, classes)
