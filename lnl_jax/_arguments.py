@@ -126,7 +126,11 @@ def in_range(name: str, value: ArrayLike, dtype: np.dtype, **bounds: float) -> A
     if not isinstance(value, jax.Array):
         check_range(name, value, **bounds)
         with np.errstate(over="ignore"):
-            rounded = np.asarray(value).astype(dtype)
+            try:
+                rounded = np.asarray(value).astype(dtype)
+            except OverflowError:
+                # A Python integer beyond every floating number.
+                rounded = np.asarray(np.inf if value > 0 else -np.inf, dtype)
         # A number just within a bound may round to it.
         check_range(name, rounded, **bounds)
         return jnp.asarray(rounded)
@@ -154,6 +158,13 @@ def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
         words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
         allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())
         raise ValueError(f"{name} must be {allowed or 'a number'}, got {value}.")
+
+
+def finite(bounds: dict[str, float]) -> dict[str, float]:
+    """The bounds, and that infinity is not within them."""
+    above = {} if {"above", "at_least"} & set(bounds) else {"above": -math.inf}
+    below = {} if {"below", "at_most"} & set(bounds) else {"below": math.inf}
+    return above | bounds | below
 
 
 def _within(

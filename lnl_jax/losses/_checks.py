@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
     computation_dtype,
+    finite,
     in_range,
     not_a_number,
     read_labels,
@@ -156,7 +157,7 @@ def read_hyperparameter(
     scores: Scores,
     **bounds: float,
 ) -> Array:
-    """A scalar, or one value per example, ``[...]``, in the dtype of the computation.
+    """A finite scalar, or one per example, ``[...]``, in the dtype of the computation.
 
     Raises:
         ValueError: for a number out of range (see `in_range`) or a shape that is neither of the
@@ -167,7 +168,7 @@ def read_hyperparameter(
             f"{name} must be a scalar or have one value per example, shape {scores.batch_shape}; "
             f"got shape {np.shape(value)}."
         )
-    return in_range(name, value, scores.logits.dtype, **bounds)
+    return in_range(name, value, scores.logits.dtype, **finite(bounds))
 
 
 def read_array(
@@ -180,7 +181,7 @@ def read_array(
     """
     if np.shape(value) != shape:
         raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}.")
-    return in_range(name, value, scores.logits.dtype, **bounds)
+    return in_range(name, value, scores.logits.dtype, **finite(bounds))
 
 
 def along_classes(per_example: Array, axis: int) -> Array:

@@ -1,11 +1,13 @@
 """Normalisations of the logits that the caller applies before a loss, differentiated through."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_range, computation_dtype, not_a_number, read_logits
+from lnl_jax._arguments import computation_dtype, in_range, read_logits
 
 
 def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
@@ -101,10 +103,7 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
     scores = _widened(logits, axis)
     if jnp.shape(temperature):
         raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
-    if not isinstance(temperature, jax.Array):
-        check_range("temperature", temperature, above=0)
-    temperature = jnp.asarray(temperature).astype(scores.dtype)
-    temperature = jnp.where(temperature > 0, temperature, not_a_number(scores.dtype))
+    temperature = in_range("temperature", temperature, scores.dtype, above=0, below=math.inf)
     scores, zero = _largest_one(scores, axis)
     norm = jnp.sqrt(jnp.where(zero, 1, (scores**2).sum(axis, keepdims=True)))
     return (scores / norm / temperature).astype(logits.dtype)

@@ -1,5 +1,7 @@
 """Group distributionally robust optimisation: weights of groups by exponentiated gradient."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -112,7 +114,7 @@ def _step(
     refuse_explicit_mesh(losses=losses, groups=groups)
     batch = read_batch(losses, where)
     groups, rows = _read_groups(groups, rows, batch)
-    step_size = read_scalar("step_size", step_size, batch, at_least=0)
+    step_size = read_scalar("step_size", step_size, batch, at_least=0, below=math.inf)
     held = jax.lax.stop_gradient((batch, rows, step_size))
     weights, rows = _exponentiated_gradient(*held, groups)
     return weigh(batch, weights, step_size), rows

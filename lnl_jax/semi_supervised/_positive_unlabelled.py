@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
     computation_dtype,
+    finite,
     in_range,
     read_classes,
     read_example_mask,
@@ -89,7 +90,7 @@ def nn_pu(
         One loss per example, ``[B]``, in the dtype of `logits`; 0 for excluded ones. Without
         positives (or unlabelled) among the included, their means are 0. A NaN score, or a
         traced prior out of range, makes every loss NaN. Gradients flow to `logits` and to `prior`,
-        none through k.
+        none through k, which is 1 where the bracket is exactly 0.
 
     Raises:
         ValueError: for an argument of another shape or dtype, or a prior out of range.
@@ -161,6 +162,8 @@ def pu_mlc(
         One loss per example, ``[B]``, in the dtype of `logits`; 0 for excluded ones. Without
         positives the second term of a class is 0. NaN for infinite logits, which have no standard
         deviation. No gradient flows through :math:`\tau` and w, thus none to `alpha` and `gamma`.
+        Where all scores of a class are equal, as those of a head that starts at zero,
+        :math:`\tau` is :math:`10^{-6}` and the gradient a million times as large as at 1.
 
     Raises:
         ValueError: for an argument of another shape or dtype, or alpha or gamma out of range.
@@ -323,4 +326,4 @@ def _read_number(
     if np.shape(value) != () and not (per_example and np.shape(value) == batch_shape):
         form = f" or have one value per example, shape {batch_shape}" if per_example else ""
         raise ValueError(f"{name} must be a scalar{form}; got shape {np.shape(value)}.")
-    return in_range(name, value, scores.dtype, **bounds)
+    return in_range(name, value, scores.dtype, **finite(bounds))

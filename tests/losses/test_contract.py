@@ -381,6 +381,13 @@ def test_a_hyperparameter_out_of_range_raises_or_gives_nan(case, rng):
             case(logits, labels, **{name: np.full(EXAMPLES, bad)})
         with pytest.raises(ValueError, match=f"{name} must be"):
             case(logits, labels, **{name: float("nan")})
+        # Beyond float32, and beyond every floating number.
+        for huge in (float("inf"), 1e39, 10**400):
+            with pytest.raises(ValueError, match=f"{name} must be .*got"):
+                case(logits, labels, **{name: huge})
+        with pytest.raises(ValueError, match=f"{name} must be .*got -inf"):
+            case(logits, labels, **{name: float("-inf")})
+        assert jnp.isnan(case(logits, labels, **{name: jnp.float32(jnp.inf)})).all()
         assert jnp.isnan(case(logits, labels, **{name: jnp.float32(bad)})).all()
 
 

@@ -153,9 +153,11 @@ def test_a_traced_temperature_equals_a_number(logits):
     np.testing.assert_allclose(normalize(TAU), logit_normalize(logits, temperature=TAU), rtol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), np.float64(-0.5), np.array(0.0)])
+@pytest.mark.parametrize(
+    "bad", [0, -1.0, float("nan"), np.float64(-0.5), np.array(0.0), np.inf, 1e39]
+)
 def test_a_temperature_that_is_not_positive_raises(logits, bad):
-    with pytest.raises(ValueError, match="temperature must be above 0, got"):
+    with pytest.raises(ValueError, match="temperature must be above 0 and below inf, got"):
         logit_normalize(jnp.float32(logits), temperature=bad)
 
 
