@@ -1,4 +1,4 @@
-"""What studies on images in memory share: digits, students of stored and live labels, tables."""
+"""What studies of soft labels share: how networks are trained, rows of students, checks."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -19,24 +19,15 @@ from experiments.arguments import (
     refused,
 )
 from experiments.outputs import Artifact
-from lnl_jax.distill import images, labels, ledger, projectors
+from lnl_jax.distill import images, labels, projectors
 
-PyTree = Any
 Parts = images.ImageParts
 Predict = Callable[[Any], jax.Array]
 # Checkpoints of the teacher's run, and which of them are the weak teachers.
 CHECKPOINTS, WEAK = 9, (2, 5, 8)
 BATCH = 50
 MAIN = "LoRA, text, low-rank head"
-# Weak teachers are checkpoints of the run.
 TeacherSteps = Annotated[int, Range(CHECKPOINTS, 20_000)]
-# name of a form of stored labels -> (form, one step in so many)
-FORMS = {
-    "float16": (labels.half_form, 1),
-    "pruned": (labels.half_form, ledger.PRUNED),
-    "bytes": (labels.bytes_form, 1),
-    "top3": (labels.top_form, 1),
-}
 
 
 class Students(NamedTuple):
@@ -60,11 +51,8 @@ class Students(NamedTuple):
 
     def objective(self, name: str) -> labels.Objective:
         """By a row's name of it."""
-        return {
-            "hard": labels.HARD,
-            "kl": labels.Objective(kl=1.0, temperature=self.temperature),
-            "mse": labels.Objective(mse=1.0, ce=self.ce_weight),
-        }[name]
+        usual = labels.objectives(temperature=self.temperature, ce_weight=self.ce_weight)
+        return usual[name]
 
 
 class Projector(NamedTuple):
@@ -79,6 +67,66 @@ class Projector(NamedTuple):
     rank: Size = 4
     head_rank: Size = 4
     steps: Steps = 800
+
+
+class SmallClip(NamedTuple):
+    """How the small CLIP is trained.
+
+    Attributes:
+        epochs: passes over the folder.
+        learning_rate: the first.
+    """
+
+    epochs: Count = 10
+    learning_rate: Positive = 1e-3
+
+
+class Teacher(NamedTuple):
+    """How the teacher is trained.
+
+    Attributes:
+        architecture: of the teacher.
+        epochs: passes over the folder.
+        learning_rate: the first.
+        checkpoints: the weak teachers, evenly spaced in its run; at most as many as passes.
+    """
+
+    architecture: Annotated[Callable, labels.SIZED_NETWORKS] = labels.sized_resnet18
+    epochs: Count = 90
+    learning_rate: Positive = 1e-3
+    checkpoints: Repetitions = 9
+
+
+class FolderProjector(NamedTuple):
+    """How the projector is trained.
+
+    Attributes:
+        rank: of the tower's adapter.
+        head_rank: of the head's.
+        epochs: passes over the folder.
+        learning_rate: the first.
+        ce_weight: of the classes beside the teachers' logits.
+    """
+
+    rank: Size = 8
+    head_rank: Size = 128
+    epochs: Count = 10
+    learning_rate: Positive = 1e-3
+    ce_weight: NotNegative = 0.1
+
+
+class Patches(NamedTuple):
+    """What distilled images are stitched of.
+
+    Attributes:
+        factor: patches in a row of a distilled image.
+        pool: images of a class among which patches are chosen.
+        crops: of each of them.
+    """
+
+    factor: Size = 2
+    pool: Size = 300
+    crops: Size = 5
 
 
 class Labels(NamedTuple):
@@ -120,6 +168,15 @@ DEFAULT_ROWS = tuple(ROWS)[:8]
 SCORED = ("hard", "projector_kl", "projector_kl_random")
 
 
+def built(name: str, make: Callable, *sizes: int, shape: tuple[int, ...]) -> Any:
+    """A network for images of this shape, refused where it cannot be built."""
+    with refused(name):
+        model = make(*sizes)
+    example = jnp.zeros((1, *shape))
+    check_network(name, lambda: model.init(jax.random.key(0), example))
+    return model
+
+
 def checked_student(
     architecture: Callable, parts: Parts, per_class: Sequence[int], students: Students
 ) -> Any:
@@ -131,10 +188,7 @@ def checked_student(
         )
     with refused():
         images.check_per_class(per_class, parts.train["label"])
-        model = architecture(parts.num_classes)
-    example = jnp.zeros((1, *parts.image_shape))
-    check_network("architecture", lambda: model.init(jax.random.key(0), example))
-    return model
+    return built("architecture", architecture, parts.num_classes, shape=parts.image_shape)
 
 
 def projector_kinds(
@@ -165,26 +219,16 @@ def train_row(
     All rows of a size share the stream of crops and CutMix.
     """
     chosen, found = ROWS[row], sets[ROWS[row].images]
-    batch_size = min(students.batch_size, len(found.classes))
-    views = labels.draw_views(
-        found.images,
-        found.classes,
-        seed=seed,
-        steps=students.epochs * (len(found.classes) // batch_size),
-        batch_size=batch_size,
-        num_classes=parts.num_classes,
-        flip_rate=flip_rate,
+    options = {"num_classes": parts.num_classes, "flip_rate": flip_rate}
+    views = found.views(
+        seed=seed, epochs=students.epochs, batch_size=students.batch_size, **options
     )
-    source, size = None, 0
-    if chosen.form is not None:
-        form, keep = FORMS[chosen.form]
-        predict, belongs_to = sources[chosen.source], found._asdict() | {"seed": seed}
-        views, stored = labels.store_predictions(predict, form, views, keep=keep, **belongs_to)
-        source, size = labels.stored_labels(stored.logits), len(stored.file)
+    views, source, file = labels.labelled_views(
+        views, sources.get(chosen.source), chosen.form, seed=seed, **found._asdict()
+    )
+    if file:
         per_class = len(found.classes) // parts.num_classes
-        yield Artifact(f"labels_{per_class}_{chosen.form}.npz", stored.file)
-    elif chosen.source is not None:
-        source = labels.model_labels(sources[chosen.source])
+        yield Artifact(f"labels_{per_class}_{chosen.form}.npz", file)
     accuracies = labels.compare_students(
         model,
         labels.view_batches(views),
@@ -196,7 +240,7 @@ def train_row(
         students=students.count,
         learning_rates=students.learning_rates,
     )
-    return {"accuracies": accuracies, "bytes": size}
+    return {"accuracies": accuracies, "bytes": len(file)}
 
 
 def results_line(row: str, per_class: int, found: Mapping, students: Students) -> dict[str, Any]:
@@ -204,12 +248,3 @@ def results_line(row: str, per_class: int, found: Mapping, students: Students) -
     line = labels.chosen_by_validation(found["accuracies"], students.learning_rates)
     first = {"row": row, "per class": per_class, "test %": line["test %"], "std": line["std"]}
     return first | {"labels' file, bytes": found["bytes"] or None} | line
-
-
-def label_files(results: Sequence[Mapping], per_class: int) -> dict[str, int]:
-    """Bytes of the files of stored labels, for the ledger."""
-    return {
-        f"{ROWS[line['row']].source} {ROWS[line['row']].form}": line["labels' file, bytes"]
-        for line in results
-        if line["per class"] == per_class and line["labels' file, bytes"]
-    }

@@ -30,7 +30,6 @@ from experiments.distillation._shared import (
     Students,
     TeacherSteps,
     checked_student,
-    label_files,
     projector_kinds,
     results_line,
     train_row,
@@ -178,10 +177,9 @@ def hello_cifar(
     compared = {name: logits(found) for name, found in trained.items()}
     compared["the teacher itself"] = followed["teacher"]
     right = {name: parts.percent_right(one) for name, one in compared.items()}
-    validation, test = ({name: each[at] for name, each in right.items()} for at in (0, 1))
     stored = {name: found.adapter for name, found in trained.items()}
     stored |= {"zero-shot": {}, "the teacher itself": teachers[-1][0]}
-    yield Artifact("projectors", ledger.networks_table("projector", test, validation, stored))
+    yield Artifact("projectors", ledger.networks_table("projector", right, stored))
 
     # Distilled images, and random ones.
     def distill_images(count):
@@ -203,8 +201,8 @@ def hello_cifar(
 
     # Students.
     sources = followed | {
-        "projector": logits(trained[MAIN], dtype=projectors.label_dtype()),
-        "zero-shot": logits(trained["zero-shot"], dtype=projectors.label_dtype()),
+        "projector": projectors.label_logits(foundation, trained[MAIN]),
+        "zero-shot": projectors.label_logits(foundation, trained["zero-shot"]),
     }
     results = []
     for count, row in itertools.product(per_class, rows):
@@ -218,27 +216,18 @@ def hello_cifar(
     # Tables, files and figures.
     yield Artifact("results", results)
     files = {count: sets[count]["distilled"].file() for count in per_class}
-    adapter = projectors.adapter_file(trained[MAIN])
-    yield Artifact("adapter.npy", adapter)
-    for count, file in files.items():
-        yield Artifact(f"images_{count}.npz", file)
     report = ledger.students_report(
         results,
         num_classes=classes,
         epochs=students.epochs,
         image_files=files,
-        adapter_file=adapter,
-        label_files={count: label_files(results, count) for count in per_class},
-        tower=foundation.tower,
-        words=foundation.words,
+        adapter_file=projectors.adapter_file(trained[MAIN]),
+        foundation=foundation,
         teacher=teachers[-1][0],
-        teacher_percent=test["the teacher itself"],
+        teacher_percent=right["the teacher itself"][1],
         scored=SCORED,
+        label_names={row: f"{of.source} {of.form}" for row, of in ROWS.items()},
     )
-    shown = [
-        (f"{name}, {count} per class", found.images)
-        for count, of_size in sets.items()
-        for name, found in of_size.items()
-    ]
-    report["distilled"] = images.image_figure(shown, num_classes=classes)
+    report |= {f"images_{count}.npz": file for count, file in files.items()}
+    report["distilled"] = images.sets_figure(sets, num_classes=classes)
     yield from itertools.starmap(Artifact, report.items())

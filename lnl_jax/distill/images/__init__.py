@@ -15,6 +15,7 @@ from lnl_jax.distill.images._distilled import (
 )
 from lnl_jax.distill.images._figures import (
     image_figure,
+    sets_figure,
 )
 from lnl_jax.distill.images._folder import (
     FolderParts,
@@ -22,7 +23,10 @@ from lnl_jax.distill.images._folder import (
     cropped_pass,
     folder_accuracies,
     folder_parts,
+    folder_start,
     skipped_table,
+    steps_per_pass,
+    train_on_folder,
 )
 from lnl_jax.distill.images._parts import (
     ImageParts,
@@ -46,9 +50,9 @@ from lnl_jax.distill.images._stitched import (
     check_patch_counts,
     choose_patches,
     decoded_batches,
-    first_images,
     random_jpegs,
     stitched_jpegs,
+    stitched_sets,
 )
 from lnl_jax.distill.images._streamed_views import (
     streamed_views,
@@ -76,9 +80,9 @@ __all__ = [
     "decoded_batches",
     "digit_parts",
     "distilled_sets",
-    "first_images",
     "folder_accuracies",
     "folder_parts",
+    "folder_start",
     "image_figure",
     "image_parts",
     "image_update",
@@ -90,12 +94,16 @@ __all__ = [
     "random_jpegs",
     "ranked_crops",
     "recover",
+    "sets_figure",
     "skipped_table",
     "split_off",
+    "steps_per_pass",
     "stitch",
     "stitched_jpegs",
+    "stitched_sets",
     "stored_images",
     "streamed_views",
     "tile_boxes",
+    "train_on_folder",
     "updated_images",
 ]

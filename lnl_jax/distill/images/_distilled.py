@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 
 from lnl_jax.distill.images._patches import patch_selection, random_images
 from lnl_jax.distill.images._synthesis import image_update
+from lnl_jax.distill.labels._views import Views, draw_views
 from lnl_jax.distill.projectors._projector import unit_rows
 
 
@@ -29,6 +30,19 @@ class ImageSet(NamedTuple):
     def images(self) -> np.ndarray:
         """What a student sees: the stored pixels, from 0 to 1."""
         return self.pixels / np.float32(255)
+
+    def views(self, *, seed: int, epochs: int, batch_size: int, **options: Any) -> Views:
+        """So many passes over the set by `labels.draw_views`, in batches of at most its size."""
+        count = len(self.classes)
+        batch_size = min(batch_size, count)
+        steps = epochs * (count // batch_size)
+        options |= {"seed": seed, "steps": steps, "batch_size": batch_size}
+        return draw_views(self.images, self.classes, **options)
+
+    def first(self, *, classes: int, most: int) -> np.ndarray:
+        """The first few images of the first classes, from 0 to 1, class by class."""
+        rows = np.arange(len(self.classes)).reshape(-1, np.bincount(self.classes)[0])
+        return self.images[rows[:classes, :most].ravel()]
 
     def file(self) -> bytes:
         """As an ``.npz`` file."""

@@ -1,6 +1,6 @@
 """The images of a distilled set, as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +9,30 @@ from lnl_jax._extras import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lnl_jax.distill.images._distilled import ImageSet
+    from lnl_jax.distill.images._stitched import JpegSet
+
+
+def sets_figure(
+    sets: Mapping[int, Mapping[str, "ImageSet | JpegSet"]], *, num_classes: int
+) -> "Figure":
+    """The first images of the first classes of distilled sets and their controls.
+
+    Args:
+        sets: by images per class, then by name.
+        num_classes: K.
+
+    Returns:
+        A figure of matplotlib.
+    """
+    shown = min(num_classes, 10)
+    lines = [
+        (f"{name}, {count} per class", found.first(classes=shown, most=3))
+        for count, of_size in sets.items()
+        for name, found in of_size.items()
+    ]
+    return image_figure(lines, num_classes=shown)
 
 
 def image_figure(

@@ -9,6 +9,12 @@ import numpy as np
 
 from lnl_jax import data
 from lnl_jax.distill.images._patches import random_images
+from lnl_jax.distill.training import (
+    NetworkTraining,
+    resumable,
+    step_with,
+    train_in_passes,
+)
 
 
 class FolderParts(NamedTuple):
@@ -151,6 +157,19 @@ def cropped_pass(
     yield from data.stream(rows, plan, num_threads=reading.num_threads)
 
 
+def steps_per_pass(part: data.ImageFolder, reading: Reading) -> int:
+    """How many batches `cropped_pass` has.
+
+    Args:
+        part: the images.
+        reading: how they are read.
+
+    Returns:
+        The number; the last one may be padded.
+    """
+    return -(-len(part.files) // reading.batch_size)
+
+
 def folder_accuracies(
     predicts: Sequence[Callable[[Any], jax.Array]], part: data.ImageFolder, reading: Reading
 ) -> list[float]:
@@ -176,3 +195,70 @@ def folder_accuracies(
         for index, scores in enumerate(jax.device_get([of(images) for of in predicts])):
             right[index] += ((scores.argmax(-1) == batch["label"]) & batch["mask"]).sum()
     return (right / len(part.files)).tolist()
+
+
+def folder_start(
+    learn: NetworkTraining,
+    parts: FolderParts,
+    reading: Reading,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    passed: int = 0,
+) -> dict[str, Any]:
+    """Where a training on a folder begins, in the form of all that it takes to go on with it.
+
+    Args:
+        learn: the network.
+        parts: the images.
+        reading: how they are read.
+        epochs: passes.
+        learning_rate: the first.
+        seed: of the state's key.
+        passed: how many passes were made; for the form of what an interrupted training left.
+
+    Returns:
+        As of `training.resumable`.
+    """
+    steps = epochs * steps_per_pass(parts.train, reading)
+    return resumable(learn, learning_rate=learning_rate, steps=steps, seed=seed, passed=passed)
+
+
+def train_on_folder(
+    learn: NetworkTraining,
+    start: Mapping[str, Any],
+    parts: FolderParts,
+    reading: Reading,
+    *,
+    epochs: int,
+    seed: int,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Trains a network on random parts of all training images, pass by pass.
+
+    Args:
+        learn: the network.
+        start: of `folder_start`, or what was yielded with an earlier pass.
+        parts: the images; those of validation measure it after the last pass.
+        reading: how they are read.
+        epochs: passes in all.
+        seed: of order and crops.
+
+    Yields:
+        After each pass its row, ``{"epoch", "loss"}`` and at the end ``accuracy``, a fraction; and
+        all that it takes to go on, from which `training.kept_variables` takes the result.
+    """
+    rows = train_in_passes(
+        step_with(learn.loss, learn.constants),
+        start,
+        lambda number: cropped_pass(parts.train, reading, seed, number),
+        passes=epochs,
+        steps_per_pass=steps_per_pass(parts.train, reading),
+        keep=learn.keep,
+    )
+    for row, found in rows:
+        line = {"epoch": row["epoch"], "loss": float(row["loss"])}
+        if row["epoch"] == epochs:
+            last = learn.network(found["state"].params, found["state"].extra)
+            line["accuracy"] = folder_accuracies([last], parts.validation, reading)[0]
+        yield line, found

@@ -53,6 +53,11 @@ class JpegSet:
         """The pixels at some positions, for `data.stream`."""
         return np.stack([decode(self.content[at], "", lambda image: image) for at in positions])
 
+    def first(self, *, classes: int, most: int) -> np.ndarray:
+        """The first few images of the first classes, from 0 to 1, class by class."""
+        rows = np.arange(len(self.label)).reshape(-1, np.bincount(self.label)[0])
+        return self[rows[:classes, :most].ravel()] / np.float32(255)
+
     def file(self, classes: Sequence[str]) -> bytes:
         """A ``.zip`` with a folder for each class."""
         buffer = io.BytesIO()
@@ -63,17 +68,22 @@ class JpegSet:
         return buffer.getvalue()
 
 
-def check_patch_counts(per_class: Sequence[int], label: np.ndarray, pool: PatchPool) -> None:
+def check_patch_counts(
+    per_class: Sequence[int], label: np.ndarray, pool: PatchPool, image_size: int
+) -> None:
     """Whether the smallest class has patches enough.
 
     Args:
         per_class: sizes of the distilled set, images of each class.
         label: of the real images, ``[N]``.
         pool: among which patches are chosen.
+        image_size: rows and columns of a distilled image.
 
     Raises:
-        ValueError: if not.
+        ValueError: if not, or if patches do not fill an image.
     """
+    if image_size % pool.factor:
+        raise ValueError(f"factor must divide the image_size of {image_size}, got {pool.factor}.")
     least = min(np.bincount(label).min(), pool.pool)
     most = least // pool.factor**2
     if min(per_class) < 1 or max(per_class) > most:
@@ -178,6 +188,34 @@ def random_jpegs(part: data.ImageFolder, per_class: int, reading: Reading, seed:
     return JpegSet(tuple(content), part.label[rows])
 
 
+def stitched_sets(
+    part: data.ImageFolder,
+    chosen: np.ndarray,
+    per_class: Sequence[int],
+    pool: PatchPool,
+    reading: Reading,
+) -> dict[int, dict[str, JpegSet]]:
+    """Distilled sets of several sizes, and the random ones that they are compared with.
+
+    Args:
+        part: real images.
+        chosen: of `choose_patches`, for the largest size.
+        per_class: images of each class.
+        pool: how patches were found; its seed is that of the random images too.
+        reading: how images are read.
+
+    Returns:
+        The sets `distilled` and `random` of each size.
+    """
+    return {
+        count: {
+            "distilled": stitched_jpegs(part, chosen, count, pool, reading),
+            "random": random_jpegs(part, count, reading, pool.seed),
+        }
+        for count in per_class
+    }
+
+
 def _pooled_rows(label: np.ndarray, pool: PatchPool) -> np.ndarray:
     """Rows of random images of every class, of all where there are fewer than the pool takes."""
     rng = np.random.default_rng((pool.seed, 4))
@@ -215,22 +253,6 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "jpeg", quality=QUALITY)
     return buffer.getvalue()
-
-
-def first_images(images: JpegSet, *, classes: int, most: int) -> np.ndarray:
-    """The first few images of the first classes, for a figure.
-
-    Args:
-        images: the set.
-        classes: how many.
-        most: images of each.
-
-    Returns:
-        Pixels from 0 to 1, class by class.
-    """
-    per_class = np.bincount(images.label)[0]
-    rows = np.arange(len(images.label)).reshape(-1, per_class)[:classes, :most]
-    return images[rows.ravel()] / np.float32(255)
 
 
 def decoded_batches(

@@ -23,9 +23,11 @@ from lnl_jax.distill.labels._files import (
     write_labels,
 )
 from lnl_jax.distill.labels._forms import (
+    FORMS,
     StoredLabels,
     bytes_form,
     half_form,
+    labelled_views,
     logits_of_all_steps,
     store_labels,
     store_predictions,
@@ -64,14 +66,17 @@ from lnl_jax.distill.labels._students import (
     Objective,
     chosen_by_validation,
     compare_students,
+    objectives,
     student_keys,
     student_loss,
     train_students,
 )
 from lnl_jax.distill.labels._teachers import (
     classes_loss,
+    evenly_spaced,
     mean_of_teachers,
     stacked_teachers,
+    teacher_training,
     train_teachers,
 )
 from lnl_jax.distill.labels._top import (
@@ -94,6 +99,7 @@ from lnl_jax.distill.labels._views import (
 )
 
 __all__ = [
+    "FORMS",
     "Geometry",
     "HARD",
     "Objective",
@@ -122,6 +128,7 @@ __all__ = [
     "draw_geometry",
     "draw_views",
     "encode_labels",
+    "evenly_spaced",
     "ferkd_targets",
     "geometry_fingerprint",
     "half_form",
@@ -131,11 +138,13 @@ __all__ = [
     "keep_top",
     "label_file_bytes",
     "label_fingerprint",
+    "labelled_views",
     "labels_ahead",
     "logits_of_all_steps",
     "mean_of_teachers",
     "mixed_labels",
     "model_labels",
+    "objectives",
     "pool_steps",
     "pooled_step",
     "quantize",
@@ -153,6 +162,7 @@ __all__ = [
     "stored_labels",
     "student_keys",
     "student_loss",
+    "teacher_training",
     "top_form",
     "train_students",
     "train_teachers",

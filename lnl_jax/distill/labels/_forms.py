@@ -12,6 +12,7 @@ from lnl_jax.distill.labels._files import encode_labels, label_fingerprint
 from lnl_jax.distill.labels._geometry import geometry_fingerprint
 from lnl_jax.distill.labels._pool import pool_steps, pooled_step
 from lnl_jax.distill.labels._quantized import dequantize, quantize
+from lnl_jax.distill.labels._sources import LabelSource, model_labels, stored_labels
 from lnl_jax.distill.labels._top import complete_logit_fill, keep_top
 from lnl_jax.distill.labels._views import Views, in_order, step_geometry
 
@@ -149,3 +150,45 @@ def store_predictions(
     drawn = jax.jit(jax.vmap(lambda step: pooled_step(seed, step, pool)))(jnp.arange(steps))
     order = np.asarray(drawn)
     return in_order(views, order), stored._replace(logits=stored.logits[order])
+
+
+# By name: the form, and of how many steps one is stored.
+FORMS: dict[str, tuple[Form, int]] = {
+    "float16": (half_form, 1),
+    "pruned": (half_form, 10),
+    "bytes": (bytes_form, 1),
+    "top3": (top_form, 1),
+}
+
+
+def labelled_views(
+    views: Views,
+    predict: Callable[[Any], Array] | None,
+    form: str | None,
+    *,
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    seed: int,
+) -> tuple[Views, LabelSource | None, bytes]:
+    """The labels of a training: stored, made online, or none.
+
+    Args:
+        views: of the training.
+        predict: images to logits on the device; None for classes alone.
+        form: a name of `FORMS`; None for labels that are made online.
+        pixels: of the distilled set, ``[N, H, W, C]``.
+        classes: theirs, ``[N]``.
+        seed: of the geometry.
+
+    Returns:
+        The views in the order in which a student sees them, the source of its labels, and the file
+        of stored ones, empty where there are none.
+    """
+    if predict is None:
+        return views, None, b""
+    if form is None:
+        return views, model_labels(predict), b""
+    belongs_to = {"pixels": pixels, "classes": classes, "seed": seed}
+    how, keep = FORMS[form]
+    views, stored = store_predictions(predict, how, views, keep=keep, **belongs_to)
+    return views, stored_labels(stored.logits), stored.file

@@ -40,6 +40,24 @@ class Objective(NamedTuple):
 HARD = Objective(ce=1.0)
 
 
+def objectives(*, temperature: float, ce_weight: float) -> dict[str, Objective]:
+    """The usual objectives by name.
+
+    Args:
+        temperature: of the divergence.
+        ce_weight: of the classes beside squared errors.
+
+    Returns:
+        `hard`, classes alone; `kl`, the divergence; `mse`, squared errors and a little of the
+        classes.
+    """
+    return {
+        "hard": HARD,
+        "kl": Objective(kl=1.0, temperature=temperature),
+        "mse": Objective(mse=1.0, ce=ce_weight),
+    }
+
+
 @functools.lru_cache(maxsize=16)
 def student_loss(model: Any) -> Callable:
     """The loss of a student's step.

@@ -10,11 +10,12 @@ import numpy as np
 import optax
 from jax import Array
 
-from lnl_jax.distill.labels._students import HARD, train_students
+from lnl_jax.distill.labels._students import HARD, WEIGHT_DECAY, train_students
 from lnl_jax.distill.labels._views import Views, view_batches
-from lnl_jax.distill.networks import call_network, scorer
+from lnl_jax.distill.networks import call_network, initial_variables, scorer
 from lnl_jax.distill.networks._functions import Variables
 from lnl_jax.distill.projectors._projector import weak_targets
+from lnl_jax.distill.training import NetworkTraining
 
 PyTree = Any
 
@@ -47,9 +48,33 @@ def train_teachers(
         HARD,
         image_shape=views.images.shape[2:],
         learning_rates=[learning_rate],
-        keep=[steps * (i + 1) // checkpoints for i in range(checkpoints)],
+        keep=evenly_spaced(steps, checkpoints),
     )
     return [variables for (variables,) in kept]
+
+
+def evenly_spaced(steps: int, checkpoints: int) -> list[int]:
+    """After which steps, or passes, of a training its checkpoints are kept.
+
+    Args:
+        steps: of the training.
+        checkpoints: how many; the last one is its end.
+
+    Returns:
+        Rising numbers.
+
+    Raises:
+        ValueError: if there are more checkpoints than steps.
+
+    Example:
+        >>> evenly_spaced(10, 3)
+        [3, 6, 10]
+    """
+    if not 1 <= checkpoints <= steps:
+        raise ValueError(
+            f"checkpoints must be from 1 to the {steps} of the run, got {checkpoints}."
+        )
+    return [steps * (i + 1) // checkpoints for i in range(checkpoints)]
 
 
 @functools.lru_cache(maxsize=4)
@@ -71,6 +96,32 @@ def classes_loss(model: Any) -> Callable:
         return losses, (extra, rows, {})
 
     return loss
+
+
+def teacher_training(
+    model: Any, key: Array, image_shape: tuple[int, ...], *, keep: Sequence[int]
+) -> NetworkTraining:
+    """A teacher on streamed batches, and checkpoints of its run.
+
+    Args:
+        model: a flax module.
+        key: of the initialisation.
+        image_shape: height, width and channels.
+        keep: rising numbers of passes, `evenly_spaced`.
+
+    Returns:
+        The training.
+    """
+    params, extra = initial_variables(model, key, image_shape)
+    return NetworkTraining(
+        classes_loss(model),
+        (),
+        params,
+        lambda params, extra: scorer(model, (params, extra)),
+        extra=extra,
+        weight_decay=WEIGHT_DECAY,
+        keep=keep,
+    )
 
 
 def stacked_teachers(teachers: Sequence[Mapping[str, PyTree]]) -> PyTree:

@@ -1,6 +1,7 @@
 """What a comparison of students leaves behind: tables, files and figures by name."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from lnl_jax.distill.labels._figures import accuracy_figure
 from lnl_jax.distill.ledger._figures import storage_curve
 from lnl_jax.distill.ledger._runs import robust_score_table, run_ledger
 from lnl_jax.distill.ledger._storage import tree_bytes
+from lnl_jax.distill.projectors._foundation import Foundation
 from lnl_jax.distill.projectors._lora import count_parameters
 
 if TYPE_CHECKING:
@@ -18,33 +20,24 @@ PyTree = Any
 
 
 def networks_table(
-    column: str,
-    test: Mapping[str, float],
-    validation: Mapping[str, float],
-    stored: Mapping[str, PyTree],
+    column: str, right: Mapping[str, Sequence[float]], stored: Mapping[str, PyTree]
 ) -> list[dict[str, Any]]:
     """A line per network that makes labels: its accuracy, and what one has to store.
 
     Args:
         column: the heading of the names.
-        test: percent, by name.
-        validation: likewise.
+        right: percent on validation and test, by name.
         stored: the parameters to be stored, by name; an empty tree for none.
 
     Returns:
         The lines.
     """
-    sizes = {name: count_parameters(tree) for name, tree in stored.items()}
-    return [
-        {
-            column: name,
-            "test %": test[name],
-            "validation %": validation[name],
-            "parameters": sizes[name],
-            "bytes as float16": 2 * sizes[name],
-        }
-        for name in test
-    ]
+    lines = []
+    for name, (validation, test) in right.items():
+        line = {column: name, "test %": float(test), "validation %": float(validation)}
+        size = count_parameters(stored[name])
+        lines.append(line | {"parameters": size, "bytes as float16": 2 * size})
+    return lines
 
 
 def students_report(
@@ -54,33 +47,32 @@ def students_report(
     epochs: int,
     image_files: Mapping[int, bytes],
     adapter_file: bytes,
-    label_files: Mapping[int, Mapping[str, int]],
-    tower: PyTree,
-    words: PyTree,
+    foundation: Foundation,
     teacher: PyTree,
     teacher_percent: float,
     scored: tuple[str, str, str],
     plain: tuple[str, str] = ("", ""),
-) -> dict[str, "list[dict[str, Any]] | Figure"]:
+    label_names: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, "bytes | list[dict[str, Any]] | Figure"]:
     """The ledger of every size of the set, the scores of the students, and both as figures.
 
     Args:
-        results: lines with `row`, `per class`, `test %` and `std`.
+        results: lines with `row`, `per class`, `test %`, `std` and, where there is a file,
+            ``labels' file, bytes``.
         num_classes: K.
         epochs: of a student's training.
         image_files: the distilled images of each size.
         adapter_file: of the projector.
-        label_files: bytes of the files of stored labels, of each size, by their form.
-        tower: the public one.
-        words: what the head starts from.
+        foundation: whose tower and words are public.
         teacher: parameters.
         teacher_percent: its accuracy on the test images.
         scored: rows of `robust_score_table`.
         plain: likewise, without augmentation.
+        label_names: what to call the stored labels of a row.
 
     Returns:
-        The tables `storage` and, where their rows were run, `robust_scores`; the figures `accuracy`
-        and `storage_curve`.
+        The file `adapter.npy`; the tables `storage` and, where their rows were run,
+        `robust_scores`; the figures `accuracy` and `storage_curve`.
     """
     sizes, storage = list(image_files), []
     for count, file in image_files.items():
@@ -90,9 +82,13 @@ def students_report(
             num_classes=num_classes,
             images_file=len(file),
             adapter_file=len(adapter_file),
-            label_files=label_files.get(count, {}),
-            tower=tower,
-            words=words,
+            label_files={
+                label_names[line["row"]]: line["labels' file, bytes"]
+                for line in results
+                if line["per class"] == count and line.get("labels' file, bytes")
+            },
+            tower=foundation.tower,
+            words=foundation.words,
             teacher=teacher,
         )
         storage += [{"per class": count} | line for line in lines]
@@ -111,4 +107,5 @@ def students_report(
         per_class=sizes,
     )
     figures = {"accuracy": accuracy_figure(results, sizes), "storage_curve": curve}
-    return {"storage": storage} | ({"robust_scores": scores} if scores else {}) | figures
+    tables = {"storage": storage} | ({"robust_scores": scores} if scores else {})
+    return {"adapter.npy": adapter_file} | tables | figures

@@ -20,10 +20,14 @@ from lnl_jax.distill.projectors._foundation import (
 )
 from lnl_jax.distill.projectors._logits import (
     adapter_file,
+    label_logits,
     merged_tower,
     projector_logits,
     projector_predict,
+    projector_training,
     read_adapter,
+    stored_projector,
+    zero_shot_logits,
 )
 from lnl_jax.distill.projectors._lora import (
     CONV1X1,
@@ -92,6 +96,7 @@ __all__ = [
     "initial_foundation",
     "initial_projector",
     "label_dtype",
+    "label_logits",
     "lora_shapes",
     "mean_words",
     "merge_lora",
@@ -102,10 +107,12 @@ __all__ = [
     "projector_loss",
     "projector_predict",
     "projector_shapes",
+    "projector_training",
     "read_adapter",
     "shifted_batches",
     "small_clip",
     "small_foundation",
+    "stored_projector",
     "to_float16",
     "train_captioned_foundation",
     "train_contrastive_foundation",
@@ -113,5 +120,6 @@ __all__ = [
     "train_projector",
     "unit_rows",
     "weak_targets",
+    "zero_shot_logits",
     "zero_shot_projector",
 ]

@@ -20,8 +20,11 @@ from lnl_jax.distill.projectors._training import (
     Adaptation,
     TrainedProjector,
     initial_projector,
+    label_dtype,
+    online_teachers_loss,
     to_float16,
 )
+from lnl_jax.distill.training import NetworkTraining
 
 PyTree = Any
 
@@ -69,6 +72,75 @@ def projector_logits(
         words=jax.device_put(projector.words),
     )
     return functools.partial(_project, adapted, plain, dtype=dtype)
+
+
+def zero_shot_logits(foundation: Foundation) -> Callable[[Any], Array]:
+    """Makes a compiled function of a foundation model as it is, in the dtype of labels.
+
+    Args:
+        foundation: the model.
+
+    Returns:
+        Images ``[B, H, W, C]`` to float32 ``[B, K]``, which stay on the device.
+    """
+    return label_logits(foundation, initial_projector(foundation, Adaptation(0, None), 0))
+
+
+def label_logits(foundation: Foundation, projector: TrainedProjector) -> Callable[[Any], Array]:
+    """`projector_logits` in the dtype of labels.
+
+    Args:
+        foundation: the frozen model.
+        projector: with its adapter.
+
+    Returns:
+        Images ``[B, H, W, C]`` to float32 ``[B, K]``, which stay on the device.
+    """
+    return projector_logits(foundation, projector, dtype=label_dtype())
+
+
+def projector_training(
+    foundation: Foundation,
+    adaptation: Adaptation,
+    model: Any,
+    teachers: PyTree,
+    *,
+    ce_weight: float,
+    seed: int,
+) -> NetworkTraining:
+    """A projector on streamed batches, which follows teachers that see them in the same step.
+
+    Args:
+        foundation: the frozen model.
+        adaptation: what is trained.
+        model: the teachers' network.
+        teachers: their variables, stacked.
+        ce_weight: of the classes.
+        seed: of the initialisation.
+
+    Returns:
+        The training; `stored_projector` makes the projector of its last parameters.
+    """
+    start = initial_projector(foundation, adaptation, seed)
+
+    def network(params, extra):
+        return label_logits(foundation, stored_projector(foundation, params))
+
+    loss = online_teachers_loss(model, ce_weight)
+    return NetworkTraining(loss, (foundation, teachers), start.adapter, network)
+
+
+def stored_projector(foundation: Foundation, adapter: PyTree) -> TrainedProjector:
+    """An adapter whose head began as the foundation model's words, as it is stored.
+
+    Args:
+        foundation: the frozen model.
+        adapter: in any floating dtype.
+
+    Returns:
+        The projector, in float16.
+    """
+    return to_float16(TrainedProjector(adapter, foundation.words))
 
 
 @functools.partial(jax.jit, static_argnames="dtype")

@@ -13,7 +13,9 @@ from jax import Array
 from lnl_jax import models
 from lnl_jax.distill.projectors._clip_foundation import clip_encoder
 from lnl_jax.distill.projectors._foundation import Foundation
+from lnl_jax.distill.projectors._logits import zero_shot_logits
 from lnl_jax.distill.projectors._projector import VIT_TARGETS, unit_rows
+from lnl_jax.distill.training import NetworkTraining
 
 PyTree = Any
 CONTEXT, WIDTH, DEPTH = 16, 64, 2
@@ -52,6 +54,15 @@ class SmallClip:
             return losses, (extra, rows, {})
 
         return loss
+
+    def training(self, seed: int) -> NetworkTraining:
+        """The training on streamed batches; it is measured as zero-shot classification."""
+        return NetworkTraining(
+            self.loss(),
+            self.ids,
+            self.initial_params(seed),
+            lambda params, extra: zero_shot_logits(self.foundation(params)),
+        )
 
     def foundation(self, params: PyTree) -> Foundation:
         """What a projector needs of it."""

@@ -139,57 +139,6 @@ def train_in_turn(
     return kept
 
 
-def resumable(state: train.TrainState, keep: Sequence[int], passed: int = 0) -> dict[str, Any]:
-    """All that it takes to go on with `train_in_passes`.
-
-    Args:
-        state: at the end of a pass, or the first one.
-        keep: numbers of passes after which variables are kept.
-        passed: how many passes were made; for the form of what an interrupted training left.
-
-    Returns:
-        A dict of the `state` and of the `kept` variables, dicts ``{"params", "extra"}`` by number
-        of passes, as text.
-    """
-    kept = {str(number): _variables(state) for number in keep if number <= passed}
-    return {"state": state, "kept": kept}
-
-
-def train_in_passes(
-    step: Step,
-    start: Mapping[str, Any],
-    batches: Callable[[int], Iterable[Mapping]],
-    *,
-    passes: int,
-    steps_per_pass: int,
-    keep: Sequence[int],
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Trains a network on data that are streamed, pass by pass, from where it was stopped.
-
-    Args:
-        step: of `step_with`.
-        start: of `resumable`.
-        batches: those of a pass, numbered from 0: a function of the number alone.
-        passes: how many in all.
-        steps_per_pass: how many batches each has.
-        keep: numbers of passes after which the variables are kept.
-
-    Yields:
-        After each pass a row, as `train.fit` has it, and what it takes to go on, as of `resumable`.
-    """
-    kept, run = dict(start["kept"]), train.dispatch_steps(step)
-    rows = train.fit(run, start["state"], batches, epochs=passes, steps_per_epoch=steps_per_pass)
-    for row, state in rows:
-        if row["epoch"] in keep:
-            # The next steps consume these.
-            kept[str(row["epoch"])] = jax.tree.map(jnp.copy, _variables(state))
-        yield row, {"state": state, "kept": dict(kept)}
-
-
-def _variables(state: train.TrainState) -> dict[str, PyTree]:
-    return {"params": state.params, "extra": state.extra}
-
-
 def in_steps(batches: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The batches of arrays ``[steps, ...]``, one after the other.
 

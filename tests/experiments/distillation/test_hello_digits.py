@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from experiments.distillation._shared import FORMS, ROWS, Projector, Students
+from experiments.distillation._shared import ROWS, Projector, Students
 from experiments.distillation.hello_digits import hello_digits
-from lnl_jax.distill import ledger
+from lnl_jax.distill import labels, ledger
 from tests.experiments.replays import first_stages, play
 
 TINY = {
@@ -37,7 +37,7 @@ def test_the_ledger_counts_the_files(whole):
         total = lines["total of what counts"]["bytes"]
         assert total == sizes[f"images_{count}.npz"] + sizes["adapter.npy"]
         assert lines["public tower"]["counted"] == "no"
-        for form in FORMS:
+        for form in labels.FORMS:
             line = lines[f"instead: teacher {form} labels, file"]
             assert line["bytes"] == sizes[f"labels_{count}_{form}.npz"]
             assert line["counted"] == "no"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.distillation import hello_imagenet as study
+from experiments.distillation import _shared as shared
 from experiments.distillation._shared import Students
 from experiments.distillation.hello_imagenet import hello_imagenet
 from lnl_jax.distill import labels, ledger
@@ -26,10 +26,10 @@ TINY = {
     "image_size": 16,
     "per_class": (1,),
     "rows": ROWS,
-    "foundation": study.Foundation(epochs=2),
-    "teacher": study.Teacher(SMALL, epochs=3, checkpoints=2),
-    "projector": study.Projector(rank=2, head_rank=2, epochs=2),
-    "patches": study.Patches(crops=2),
+    "foundation": shared.SmallClip(epochs=2),
+    "teacher": shared.Teacher(SMALL, epochs=3, checkpoints=2),
+    "projector": shared.FolderProjector(rank=2, head_rank=2, epochs=2),
+    "patches": shared.Patches(crops=2),
     "architecture": SMALL,
     "students": Students(1, 5, 100, (1e-3,), 20.0, 0.025),
     "batch_size": 8,
@@ -124,11 +124,11 @@ def test_clip_from_a_file_is_not_trained(folder, clip_folder, name):
         (
             {"teacher": TINY["teacher"]._replace(checkpoints=4)},
             ValueError,
-            "teacher.epochs must be at least the 4 teacher.checkpoints",
+            "teacher: checkpoints must be from 1 to the 3 of the run, got 4",
         ),
         ({"image_size": 20}, ValueError, "image_size must be a multiple of 8 for a small CLIP"),
-        ({"image_size": 15}, ValueError, "patches.factor must divide the image_size of 15, got 2"),
-        ({"clip": "/nowhere"}, ValueError, "clip: no CLIP weights at /nowhere"),
+        ({"image_size": 15}, ValueError, "factor must divide the image_size of 15, got 2"),
+        ({"clip": "/nowhere"}, ValueError, "no CLIP weights at /nowhere"),
         (
             {"students": TINY["students"]._replace(learning_rates=())},
             ValueError,
