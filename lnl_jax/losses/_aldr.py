@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import in_range
 from lnl_jax.losses._checks import Scores, along_classes, finish, read_hyperparameter, read_scores
 from lnl_jax.losses._ldr import label_gaps
 from lnl_jax.losses._temperature_search import adapted_temperature
@@ -209,13 +211,14 @@ def aldr_kl_step(
 
 
 def _read_rows(rows: Array, scores: Scores) -> Array:
-    rows = jnp.asarray(rows)
+    if not isinstance(rows, jax.Array):
+        rows = np.asarray(rows)
     if rows.shape != scores.batch_shape or not jnp.issubdtype(rows.dtype, jnp.floating):
         raise ValueError(
             f"rows must be one floating temperature per example, shape {scores.batch_shape}; got "
             f"{rows.dtype} of shape {rows.shape}. Gather them from the table by index."
         )
-    return jax.lax.stop_gradient(rows)
+    return jax.lax.stop_gradient(in_range("rows", rows, rows.dtype, above=0, below=math.inf))
 
 
 class _Price(NamedTuple):

@@ -303,6 +303,65 @@ def test_rows_that_are_not_one_temperature_per_example_raise(rows):
         aldr_kl_step(jnp.zeros((6, 5)), jnp.zeros(6, jnp.int32), rows)
 
 
+def test_a_row_that_is_no_temperature_is_refused_or_gives_nan():
+    logits, labels = jnp.zeros((5, 3)), jnp.zeros(5, jnp.int32)
+    rows = np.float32([1, 0, -1, np.inf, np.nan])
+    losses, new_rows = compiled(aldr_kl_step, logits, labels, rows)
+    np.testing.assert_array_equal(np.isnan(losses), [False, True, True, True, True])
+    np.testing.assert_array_equal(np.isnan(new_rows), np.isnan(losses))
+    with pytest.raises(ValueError, match="rows must be above 0 and below inf, got"):
+        aldr_kl_step(logits, labels, rows)
+
+
+@pytest.mark.parametrize("name", ["temperature", "alpha", "margin"])
+def test_an_infinite_number_is_refused_or_gives_nan(name):
+    logits, labels = jnp.zeros((1, 3)), jnp.zeros(1, jnp.int32)
+    with pytest.raises(ValueError, match=f"{name} must be .* and below inf, got inf"):
+        aldr_kl(logits, labels, **{name: float("inf")})
+    assert jnp.isnan(compiled(aldr_kl, logits, labels, **{name: jnp.inf}))
+
+
+def scores_on_several_scales(rng, num_classes, examples):
+    """Three to six groups of classes of any size, each far below the one before."""
+    rows = []
+    for _ in range(examples):
+        groups = rng.integers(3, 7)
+        sizes = np.exp(rng.uniform(0, np.log(num_classes), groups)).astype(int)
+        levels = -np.cumsum(np.exp(rng.uniform(-2, 3, groups)))
+        rows.append(np.resize(np.repeat(levels, sizes), num_classes))
+        rows[-1][sizes.sum() :] = levels[-1]
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("num_classes", [10, pytest.param(1000, marks=pytest.mark.slow)])
+def test_in_float32_no_temperature_gives_a_larger_objective(rng, num_classes):
+    """On a dense grid in float64, where one, two and more maxima compete."""
+    logits = np.float32(scores_on_several_scales(rng, num_classes, 120))
+    alpha, labels = np.float32(np.tile([1.1, 1.5, 2, 5], 30)), np.argmax(logits, -1)
+    found = compiled(aldr_temperature, jnp.asarray(logits), labels, temperature=1.0, alpha=alpha)
+    delta, alpha = margin_violations(np.float64(logits), labels), np.float64(alpha)
+    grid = np.geomspace(1 - 1 / alpha, 1, 400, axis=-1)
+    largest = objective_and_map(delta, grid, 1.0, alpha)[0].max(-1)
+    reached = objective_and_map(delta, np.float64(found)[:, None], 1.0, alpha)[0][:, 0]
+    assert (reached >= largest - 1e-5).all()
+
+
+def test_reverse_over_reverse_is_forward_over_reverse(float64, example):
+    logits, labels, temperature, alpha, margin = (value[0] for value in map(jnp.asarray, example))
+
+    def loss(logits, temperature, alpha, margin):
+        return aldr_kl(logits, labels, temperature=temperature, alpha=alpha, margin=margin)
+
+    def both(*arguments):
+        every = tuple(range(4))
+        gradient = jax.grad(loss, every)
+        return jax.jacrev(gradient, every)(*arguments), jax.jacfwd(gradient, every)(*arguments)
+
+    reverse, forward = jax.jit(both)(logits, temperature, alpha, margin)
+    for one, other in zip(jax.tree.leaves(reverse), jax.tree.leaves(forward), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
 def test_examples_without_a_usable_label_keep_their_row(rng):
     logits = jnp.float32(rng.normal(size=(5, 4)))
     labels = jnp.asarray([0, -1, 4, 3, 0])
@@ -335,6 +394,20 @@ def test_no_gradient_flows_through_the_rows(example):
     assert (losses[0] != 0).any()
     for blocked in (losses[1], *new_rows):
         np.testing.assert_array_equal(blocked, 0)
+
+
+def test_second_derivatives_of_a_step_hold_the_new_row(float64, example):
+    logits, labels, rows, alpha, _ = (value[0] for value in map(jnp.asarray, example))
+    _, held = aldr_kl_step(logits, labels, rows, alpha=alpha)
+
+    def step(logits):
+        return aldr_kl_step(logits, labels, rows, alpha=alpha)[0]
+
+    def at_the_row(logits):
+        return ldr_kl(logits, labels, temperature=held)
+
+    found, expected = jax.jit(lambda x: (jax.hessian(step)(x), jax.hessian(at_the_row)(x)))(logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_gradient_of_a_step_holds_the_new_row(float64, example):

@@ -107,6 +107,22 @@ def test_a_large_temperature_gives_the_mean_in_float32(rng, temperature, masked,
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+def test_float32_is_exact_to_a_millionth_of_the_range_of_the_scores(rng, num_classes):
+    """At temperatures of up to 1e5 times the scores, flat rows and sharp ones."""
+    logits = np.float32(rng.normal(size=(6, num_classes)) * np.geomspace(1e-3, 100, 6)[:, None])
+    labels = rng.integers(num_classes, size=6, dtype=np.int32)
+    delta, _ = margin_violations(logits, labels, 0)
+    for temperature in (1.0, 10.0, 1e5):
+        scaled = delta / temperature
+        centred = scaled - scaled.max(-1, keepdims=True)
+        log_mean = np.log1p(np.expm1(centred).mean(-1))
+        expected = temperature * (scaled.max(-1) + log_mean)
+        found = compiled(jnp.asarray(logits), labels, temperature=temperature)[0]
+        error = np.abs(np.asarray(found) - expected) / np.ptp(delta, axis=-1)
+        assert (error < 1e-6).all(), f"{error} at temperature {temperature}"
+
+
 def test_losses_on_both_sides_of_the_large_temperature_formula_agree(float64, rng):
     """One batch holds examples that are and that are not mended for rounding."""
     logits = rng.normal(size=(EXAMPLES, CLASSES)) * np.geomspace(1e-3, 100, EXAMPLES)[:, None]
@@ -198,11 +214,19 @@ def test_hessian_is_the_covariance_of_the_unsaturated_classes(float64, rng, top_
         np.testing.assert_allclose(hessian, covariance / one_temperature, atol=1e-13)
 
 
-@pytest.mark.parametrize("top_k", [0, -1, CLASSES + 1, 2.0, True, "2", None])
+@pytest.mark.parametrize("top_k", [0, -1, CLASSES + 1, 2**70, 2.0, float("nan"), True, "2", None])
 def test_top_k_that_is_no_number_of_classes_raises(scores, top_k):
     logits, labels, _ = scores
     with pytest.raises(ValueError, match="top_k must be an integer from 1 to .*, 6; got"):
         ldr_kl(jnp.float32(logits), labels, top_k=top_k)
+
+
+@pytest.mark.parametrize("name", ["temperature", "margin"])
+def test_an_infinite_number_is_refused_or_gives_nan(name):
+    logits, labels = jnp.zeros((1, 3)), jnp.zeros(1, jnp.int32)
+    with pytest.raises(ValueError, match=f"{name} must be .* and below inf, got inf"):
+        ldr_kl(logits, labels, **{name: float("inf")})
+    assert jnp.isnan(compiled(logits, labels, **{name: jnp.inf})[0])
 
 
 def test_fewer_classes_than_top_k_give_nan(scores):
