@@ -1,8 +1,10 @@
 """The ledger of ImageNet-1K, and the scores of a table of students."""
 
+import numpy as np
 import pytest
 
 from lnl_jax.distill import ledger
+from lnl_jax.distill.projectors import Foundation
 
 
 @pytest.mark.slow
@@ -39,3 +41,44 @@ def test_scores_are_those_whose_rows_were_run():
             synthetic_augmented=0.3, random_augmented=0.3, synthetic_plain=0.2, random_plain=0.1
         )
     )
+
+
+def test_the_report_counts_the_files_of_each_size_and_compares_their_students():
+    rows = {"hard": (None, 40.0), "soft": (70, 60.0), "control": (None, 50.0)}
+    results = [
+        {"row": row, "per class": count, "test %": percent + count, "std": 1.0}
+        | {"labels' file, bytes": size and size * count}
+        for count in (1, 2)
+        for row, (size, percent) in rows.items()
+    ]
+    tower = {"kernel": np.zeros((3, 2), np.float32)}
+    report = ledger.students_report(
+        results,
+        num_classes=4,
+        epochs=5,
+        image_files={1: b"x" * 10, 2: b"x" * 20},
+        adapter_file=b"y" * 7,
+        foundation=Foundation(tower, np.zeros((2, 4), np.float32), 1.0, None, "kernel"),
+        teacher=tower,
+        teacher_percent=90.0,
+        scored=("hard", "soft", "control"),
+        label_names={"soft": "teacher float16"},
+    )
+    assert report["adapter.npy"] == b"y" * 7
+    for count in (1, 2):
+        lines = {line["what"]: line for line in report["storage"] if line["per class"] == count}
+        assert lines["images and classes, file"]["bytes"] == 10 * count
+        assert lines["instead: teacher float16 labels, file"]["bytes"] == 70 * count
+        assert lines["public tower"]["bytes"] == 24
+        assert lines["total of what counts"]["bytes"] == 10 * count + 7
+    found = [line["label-robust score"] for line in report["robust_scores"]]
+    expected = [
+        ledger.label_robust_score(
+            real_hard=0.9,
+            synthetic_hard=0.4 + count / 100,
+            synthetic_any=0.6 + count / 100,
+            random_any=0.5 + count / 100,
+        )
+        for count in (1, 2)
+    ]
+    assert found == pytest.approx(expected)

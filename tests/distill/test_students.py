@@ -169,5 +169,24 @@ def test_stored_labels_of_a_pool_are_gone_through_again_and_again(views, teacher
     np.testing.assert_array_equal(pruned.logits, all_stored.logits[order])
 
 
+def test_labels_are_none_made_online_or_stored_by_what_is_asked_for(views, teacher):
+    drawn = views._replace(geometry=_geometry(np.zeros((STEPS, BATCH), np.float32)))
+    pixels, classes = np.zeros((BATCH, 3, 3, 1), np.uint8), np.arange(BATCH) % CLASSES
+    belongs_to = {"pixels": pixels, "classes": classes, "seed": 3}
+    assert labels.labelled_views(drawn, None, None, **belongs_to)[1:] == (None, b"")
+    _, online, file = labels.labelled_views(drawn, teacher, None, **belongs_to)
+    assert file == b""
+    batch = next(iter(labels.view_batches(drawn)))
+    wanted = np.asarray(teacher(batch["images"]))
+    np.testing.assert_array_equal(online(batch), wanted)
+    sizes = {}
+    for form in labels.FORMS:
+        _, stored, file = labels.labelled_views(drawn, teacher, form, **belongs_to)
+        assert stored(batch).shape == wanted.shape
+        sizes[form] = len(file)
+    assert sizes["pruned"] < sizes["float16"]
+    assert min(sizes.values()) > 0
+
+
 def _geometry(values):
     return labels.Geometry(*(values for _ in labels.Geometry._fields))

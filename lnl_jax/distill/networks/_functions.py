@@ -76,7 +76,7 @@ def _scores(model: Any) -> Callable:
     )
 
 
-def in_chunks(
+def apply_in_chunks(
     function: Callable[[np.ndarray], Array], images: np.ndarray, *, chunk: int = 500
 ) -> np.ndarray:
     """Calls a compiled function with so many images at a time: one size is one compilation.
@@ -90,7 +90,7 @@ def in_chunks(
         The results of all images, on the host.
 
     Example:
-        >>> in_chunks(lambda images: 2 * images, np.arange(5), chunk=2).tolist()
+        >>> apply_in_chunks(lambda images: 2 * images, np.arange(5), chunk=2).tolist()
         [0, 2, 4, 6, 8]
     """
     images = np.asarray(images)
@@ -115,5 +115,5 @@ def percent_right(predict: Callable[[Any], Array], part: Mapping[str, np.ndarray
         >>> percent_right(lambda images: images, part)
         75.0
     """
-    scores = in_chunks(predict, part["image"])
+    scores = apply_in_chunks(predict, part["image"])
     return 100 * float((scores.argmax(-1) == part["label"]).mean())

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import contrastive, train
-from lnl_jax.distill.networks import in_chunks
+from lnl_jax.distill.networks import apply_in_chunks
 from lnl_jax.distill.projectors._captioned_foundation import (
     LEARNING_RATE,
     WEIGHT_DECAY,
@@ -58,7 +58,7 @@ def train_contrastive_foundation(
     ((end,),) = train_in_turn(step_with(_loss), [state], batches, keep=[steps])
     captioned = shifted_batches(part, seed, CAPTIONED_BATCHES, num_classes=num_classes)
     words = mean_words(
-        functools.partial(in_chunks, functools.partial(_encode, end.params)),
+        functools.partial(apply_in_chunks, functools.partial(_encode, end.params)),
         captioned["images"].reshape(-1, *captioned["images"].shape[2:]),
         captioned["captions"].ravel(),
         num_classes,

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from lnl_jax.distill.networks import in_chunks
+from lnl_jax.distill.networks import apply_in_chunks
 from lnl_jax.distill.projectors._foundation import Foundation
 from lnl_jax.distill.projectors._lora import merge_lora
 from lnl_jax.distill.projectors._projector import project
@@ -161,7 +161,7 @@ def projector_predict(
     Returns:
         Images ``[N, H, W, C]`` to logits ``[N, K]`` on the host.
     """
-    return functools.partial(in_chunks, projector_logits(foundation, projector))
+    return functools.partial(apply_in_chunks, projector_logits(foundation, projector))
 
 
 def adapter_file(projector: TrainedProjector) -> bytes:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lnl_jax.distill.networks import in_chunks
+from lnl_jax.distill.networks import apply_in_chunks
 from lnl_jax.distill.projectors._foundation import Foundation
 from lnl_jax.distill.projectors._lora import lora_shapes
 from lnl_jax.distill.projectors._projector import (
@@ -230,7 +230,7 @@ def _unchanged(params: PyTree, features: Array) -> Array:
 def _features(foundation: Foundation, images: np.ndarray) -> np.ndarray:
     """Of all views, ``[steps, B, D]``."""
     flat = images.reshape(-1, *images.shape[2:])
-    found = in_chunks(functools.partial(_encode, jax.device_put(foundation)), flat)
+    found = apply_in_chunks(functools.partial(_encode, jax.device_put(foundation)), flat)
     return found.reshape(*images.shape[:2], -1)
 
 
