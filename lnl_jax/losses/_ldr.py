@@ -19,6 +19,7 @@ from lnl_jax.losses._checks import (
     read_hyperparameter,
     read_scores,
 )
+from lnl_jax.losses._probabilities import centred
 from lnl_jax.losses._tempered import tempered_mass, tempered_mean
 
 
@@ -118,16 +119,24 @@ class LabelGaps(NamedTuple):
 
     def from_the_top(self) -> tuple[Array, Array]:
         """The largest, ``[...]``, held, and how far below it each is, ``[..., K]``."""
-        axis = self.scores.axis
+        axis, values = self.scores.axis, self.scores.logits
         # Without a margin the distances are those of the scores, and need no array of their own.
-        values = self.scores.logits if self.margin is None else self.values
+        # Under a distribution the constant may be far from the largest scores and round them.
+        apart = self.margin is None or self.scores.soft
+        if not apart:
+            values = self.values
+        elif self.margin is not None:
+            values = values + self.margin * (1 - label_distribution(self.scores))
         top = jax.lax.stop_gradient(values.max(axis))
         below = values - along_classes(top, axis)
-        return (top - self.constant if self.margin is None else top), below
+        return (top - self.constant if apart else top), below
 
 
 def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
     # Where the label's score is -inf so is everything relative to it, and the loss is infinite.
+    if scores.soft:
+        # The mean of large scores is rounded as they are.
+        scores = centred(scores)
     own = jnp.where(scores.impossible, 0, label_score(scores))
     constant = jax.lax.stop_gradient(own)
     shift = jnp.where(scores.impossible, jnp.inf, constant - own)
@@ -185,8 +194,10 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int)
     falls = jnp.where(highest[1:] == -jnp.inf, -jnp.inf, highest[1:] - highest[:-1])
     falls = tempered_mass(falls, along_classes(temperature, 0))
     joining = counts.astype(values.dtype)
-    _, after = jax.lax.scan(one_higher, beyond, (falls, joining[1:]), reverse=True)
-    after = jnp.concatenate([after, beyond[None]])
+    after = beyond[None]
+    if len(falls):
+        _, higher = jax.lax.scan(one_higher, beyond, (falls, joining[1:]), reverse=True)
+        after = jnp.concatenate([higher, after])
     before = jnp.cumsum(joining, axis=0) - joining
     joins = joining + after < top_k - before
     return values >= along(jnp.where(joins, highest, jnp.inf).min(0))
@@ -200,5 +211,8 @@ def _highest(values: Array, number: int, axis: int) -> Array:
         return lower, lower
 
     first = values.max(axis)
+    if number == 1:
+        # `jax_disable_jit` cannot loop over nothing.
+        return first[None]
     _, others = jax.lax.scan(next_lower, first, None, length=number - 1)
     return jnp.concatenate([first[None], others])

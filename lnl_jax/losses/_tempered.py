@@ -24,8 +24,11 @@ def tempered_mean(
         axis: of the classes, counted from the end.
     """
     mean = tempered_mass(below, along_classes(temperature, axis)).sum(axis) / count
-    held = jax.lax.stop_gradient((below, temperature, mean))
-    return temperature * jnp.log(mean) + _lost_to_rounding(*held, included, count, axis)
+    below, held_temperature, held_mean, count = jax.lax.stop_gradient(
+        (below, temperature, mean, count)
+    )
+    lost = _lost_to_rounding(below, held_temperature, held_mean, included, count, axis)
+    return temperature * jnp.log(mean) + lost
 
 
 @jax.custom_jvp
@@ -67,7 +70,8 @@ def _lost_to_rounding(
     device, but many would wait for each other's answer.
     """
     scaled = below * _inverse(along_classes(temperature, axis))
-    terms = jnp.where(scaled >= -1, _exponential_minus_1(scaled), jnp.inf)
+    near = scaled >= -1
+    terms = jnp.where(near, _exponential_minus_1(jnp.where(near, scaled, 0)), jnp.inf)
     if included is not None:
         terms = jnp.where(included, terms, 0)
     missing = terms.sum(axis) / count

@@ -129,8 +129,8 @@ def aldr_kl_step(f, y, *, temperature, alpha, margin):
 
 def first_visit(logits, labels, *, axis=-1, **hyperparameters):
     """`aldr_kl_step` as a loss: every example's stored temperature is ROW."""
-    batch_shape = np.delete(np.shape(logits), axis)
-    rows = jnp.full(tuple(batch_shape), ROW, jnp.float32)
+    # Split over devices as the logits are.
+    rows = jnp.zeros_like(logits.max(axis), jnp.float32) + ROW
     return losses.aldr_kl_step(logits, labels, rows, axis=axis, **hyperparameters)[0]
 
 

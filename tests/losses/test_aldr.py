@@ -254,7 +254,10 @@ def test_gradient_is_that_of_phi_at_the_maximiser_which_is_held(float64, example
 
     found = jax.jit(jax.grad(loss, argnums=range(5)))(*example)
     expected = jax.jit(jax.grad(phi, argnums=range(5)))(*example)
-    for one, other in zip(found, expected, strict=True):
+    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+        if number == 1:
+            # Distributions stay on the simplex: a constant along the classes moves none.
+            one, other = (x - x.mean(-1, keepdims=True) for x in (one, other))
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
 
 

@@ -19,10 +19,8 @@ from tests.losses.test_contract import (
     with_gradient,
 )
 
-# They loop over the classes or look up a row of a matrix; see the tests below.
-LOOPS = ("ldr_kl_top_2", "aldr_kl_step")
 REFUSE_MESHES = {name for name, case in CASES.items() if "matrix" in case.arrays}
-ON_MESHES = {k: case for k, case in CASES.items() if k not in REFUSE_MESHES and k not in LOOPS}
+ON_MESHES = {k: case for k, case in CASES.items() if k not in REFUSE_MESHES}
 
 
 @pytest.mark.parametrize("case", parameters(CASES))
@@ -87,9 +85,7 @@ def test_what_looks_up_rows_of_a_matrix_refuses_explicit_meshes_with_the_repair(
                 CASES[name](*split)
 
 
-@pytest.mark.parametrize(
-    "case", parameters({k: v for k, v in CASES.items() if k not in LOOPS}, UNLIKE)
-)
+@pytest.mark.parametrize("case", parameters(CASES, UNLIKE))
 def test_in_a_shard_map_the_numbers_are_the_same(case, rng):
     logits, labels = draw(rng)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
