@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.contrastive import contrasts, new_table, of_views
-from experiments.isogclr_cifar import embedding, lars
+from experiments.contrastive._shared import contrasts, new_table, of_views
+from experiments.contrastive.isogclr_cifar import embedding, lars
 from lnl_jax import contrastive, models, train
 from lnl_jax.data import augment
 

@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.ldr_benchmark import make_method, make_trainer
-from experiments.lockstep import stacked
-from experiments.networks import tabular, tabular_in_lanes
+from experiments.robust_losses.ldr_benchmark import make_method, make_trainer
 from lnl_jax import models, train
+from lnl_jax.comparison.networks import tabular, tabular_in_lanes
+from lnl_jax.comparison.runs import stacked
 from lnl_jax.train import chunks, lockstep
 
 try:

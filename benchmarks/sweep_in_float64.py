@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark_conditions import DATASETS, make_conditions
-from experiments.ldr_benchmark import (
+from experiments.robust_losses._shared import DATASETS, make_conditions
+from experiments.robust_losses.ldr_benchmark import (
     hidden_widths,
     initial_lanes,
     make_method,
     make_trainer,
     shared_plans,
 )
-from experiments.lockstep import describe
-from experiments.networks import tabular
 from lnl_jax import metrics, models
+from lnl_jax.comparison.networks import tabular
+from lnl_jax.comparison.statistics import describe
 
 LOSSES = ("cross_entropy", "generalized_cross_entropy", "ldr_kl", "aldr_kl_step")
 

@@ -3,21 +3,22 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.contrastive.isogclr_cc3m import isogclr_cc3m
+from experiments.contrastive.isogclr_cifar import isogclr_cifar
+from experiments.contrastive.isogclr_digits import isogclr_digits
+from experiments.contrastive.isogclr_pairs import isogclr_pairs
 from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
-from experiments.dro_groups import dro_groups
-from experiments.isogclr_cc3m import isogclr_cc3m
-from experiments.isogclr_cifar import isogclr_cifar
-from experiments.isogclr_digits import isogclr_digits
-from experiments.isogclr_pairs import isogclr_pairs
-from experiments.ldr_benchmark import ldr_benchmark
-from experiments.ldr_cifar import ldr_cifar
-from experiments.ldr_cifarn import ldr_cifarn
-from experiments.ldr_digits import ldr_digits, noise_rates
-from experiments.ldr_letter import ldr_letter
-from experiments.loss_leaderboard import loss_leaderboard
+from experiments.robust_losses.dro_groups import dro_groups
+from experiments.robust_losses.ldr_benchmark import ldr_benchmark
+from experiments.robust_losses.ldr_cifar import ldr_cifar
+from experiments.robust_losses.ldr_cifarn import ldr_cifarn
+from experiments.robust_losses.ldr_digits import ldr_digits, noise_rates
+from experiments.robust_losses.ldr_letter import ldr_letter
+from experiments.robust_losses.loss_leaderboard import loss_leaderboard
+from lnl_jax.comparison.catalogue import is_generated
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
@@ -43,3 +44,5 @@ SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
     "hello_digits_seeds": ("hello_digits", seeds_and_rows),
     "ldr_digits_noise": ("ldr_digits", noise_rates),
 }
+
+__all__ = ["EXPERIMENTS", "SWEEPS", "is_generated"]

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import EXPERIMENTS, SWEEPS, command_line
-from experiments.ldr_letter import OFFICIAL_TEST_ROWS
+from experiments import EXPERIMENTS, SWEEPS
+from experiments.robust_losses._shared import OFFICIAL_TEST_ROWS
+from lnl_jax.runner import command_line
 from tests.documentation import ROOT, commands, pages
 
 # What no test here runs, and where it runs instead.

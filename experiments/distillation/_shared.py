@@ -6,7 +6,8 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.arguments import (
+from lnl_jax.distill import images, labels, projectors
+from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
     Positive,
@@ -18,8 +19,7 @@ from experiments.arguments import (
     check_network,
     refused,
 )
-from experiments.outputs import Artifact
-from lnl_jax.distill import images, labels, projectors
+from lnl_jax.runner.outputs import Artifact
 
 Parts = images.ImageParts
 Predict = Callable[[Any], jax.Array]

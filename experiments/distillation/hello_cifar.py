@@ -7,17 +7,6 @@ from typing import Annotated
 
 import jax
 
-from experiments.arguments import (
-    Count,
-    Seed,
-    Steps,
-    check_images,
-    check_names,
-    check_once,
-    check_templates,
-    refused,
-    study,
-)
 from experiments.distillation._shared import (
     BATCH,
     CHECKPOINTS,
@@ -34,10 +23,21 @@ from experiments.distillation._shared import (
     results_line,
     train_row,
 )
-from experiments.outputs import Artifact, Output
-from experiments.stages import stage
 from lnl_jax import data
 from lnl_jax.distill import images, labels, ledger, networks, projectors
+from lnl_jax.runner.arguments import (
+    Count,
+    Seed,
+    Steps,
+    check_images,
+    check_names,
+    check_once,
+    check_templates,
+    refused,
+    study,
+)
+from lnl_jax.runner.outputs import Artifact, Output
+from lnl_jax.runner.stages import stage
 
 # name on the command line -> data_dir -> set
 SETS: dict[str, Callable] = {"cifar10": data.cifar10, "cifar100": data.cifar100}

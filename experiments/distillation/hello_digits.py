@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import jax
 
-from experiments.arguments import Count, Seed, Steps, check_names, check_once, refused, study
 from experiments.distillation._shared import (
     BATCH,
     CHECKPOINTS,
@@ -24,9 +23,10 @@ from experiments.distillation._shared import (
     results_line,
     train_row,
 )
-from experiments.outputs import Artifact, Output
-from experiments.stages import stage
 from lnl_jax.distill import images, labels, ledger, networks, projectors
+from lnl_jax.runner.arguments import Count, Seed, Steps, check_names, check_once, refused, study
+from lnl_jax.runner.outputs import Artifact, Output
+from lnl_jax.runner.stages import stage
 
 
 @study

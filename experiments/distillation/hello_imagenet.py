@@ -7,7 +7,9 @@ from typing import Annotated
 
 import jax
 
-from experiments.arguments import (
+from experiments.distillation import _shared as shared
+from lnl_jax.distill import images, labels, ledger, networks, projectors, training
+from lnl_jax.runner.arguments import (
     Count,
     Seed,
     Size,
@@ -19,10 +21,8 @@ from experiments.arguments import (
     refused,
     study,
 )
-from experiments.distillation import _shared as shared
-from experiments.outputs import Artifact, Checkpoint, Output
-from experiments.stages import stage
-from lnl_jax.distill import images, labels, ledger, networks, projectors, training
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Output
+from lnl_jax.runner.stages import stage
 
 # name on the command line and in tables -> labels; mse is with a little cross-entropy.
 ROWS = {

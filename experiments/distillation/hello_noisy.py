@@ -8,13 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.arguments import Positive, Seed, Seeds, Share, Size, Steps, refused, study
-from experiments.choices import FIXED, LOSSES, OWN_NORMALIZATIONS, unnormalized
 from experiments.distillation._shared import BATCH
-from experiments.outputs import Artifact, Output
-from experiments.stages import stage
 from lnl_jax import noise
+from lnl_jax.comparison.catalogue import FIXED, LOSSES, OWN_NORMALIZATIONS, unnormalized
 from lnl_jax.distill import images, labels, networks, projectors
+from lnl_jax.runner.arguments import Positive, Seed, Seeds, Share, Size, Steps, refused, study
+from lnl_jax.runner.outputs import Artifact, Output
+from lnl_jax.runner.stages import stage
 
 COMPARED = ("cross_entropy", "ldr_kl", "aldr_kl")
 # (part, seed, steps, num_classes) -> foundation model

@@ -1,5 +1,9 @@
 """Splits of a data set."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
 import numpy as np
 
 from lnl_jax._host_arguments import check_generator, check_integer, check_number, common_length
@@ -166,3 +170,8 @@ def _check_classes(classes: np.ndarray, by: str, sides: dict[str, np.ndarray]) -
 
 def _rows(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     return {name: values[chosen] for name, values in dataset.items()}
+
+
+def stack(data_sets: Sequence[Mapping]) -> dict[str, Any]:
+    """Data sets of equal sizes with a leading axis."""
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *data_sets)

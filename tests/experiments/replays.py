@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from flax import serialization
 
-from experiments.outputs import Artifact, Checkpoint, Kept, Resume, Stage
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Resume, Stage
 from tests.experiments.snapshots import on_the_host
 
 

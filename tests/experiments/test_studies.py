@@ -10,13 +10,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiments import EXPERIMENTS, arguments, choices, help_text, noisy_labels
-from experiments.arguments import StudyError
-from experiments.choices import LOSSES, MODELS
-from experiments.command_line import bind, keywords_of, options_of
+from experiments import EXPERIMENTS
 from experiments.distillation._shared import Projector, Students
+from experiments.robust_losses import _shared as shared
 from lnl_jax import data
+from lnl_jax.comparison import catalogue as choices
+from lnl_jax.comparison import methods as noisy_labels
+from lnl_jax.comparison.catalogue import LOSSES, MODELS
 from lnl_jax.distill import labels
+from lnl_jax.runner import arguments, help_text
+from lnl_jax.runner.arguments import StudyError
+from lnl_jax.runner.command_line import bind, keywords_of, options_of
 
 WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, True, math.nan)}
 # Arguments that are no numbers, and those whose functions have a look at them.
@@ -215,7 +219,7 @@ def offered_keywords():
 
 def test_whatever_help_offers_for_a_loss_can_be_given_and_left_out():
     build = functools.partial(
-        noisy_labels.robust_loss, network=noisy_labels.NETWORK, total_steps=2, learning_rates=[0.1]
+        noisy_labels.robust_loss, network=shared.NETWORK, total_steps=2, learning_rates=[0.1]
     )
     offered = list(offered_keywords())
     assert not {"matrix", "class_counts", "weights"} & {keyword for _, keyword, _ in offered}

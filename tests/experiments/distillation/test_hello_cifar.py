@@ -5,12 +5,12 @@ import functools
 import numpy as np
 import pytest
 
-from experiments import command_line
 from experiments.distillation._shared import Projector, Students
 from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits
 from lnl_jax import data, models
 from lnl_jax.distill import images, labels, ledger
+from lnl_jax.runner import command_line
 from tests.distill.test_clip_foundation import TEMPLATES, VIT
 from tests.distill.test_clip_foundation import folder as clip_folder
 from tests.experiments.replays import first_stages, play

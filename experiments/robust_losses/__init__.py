@@ -1,0 +1,1 @@
+"""Losses that withstand label noise, and robust optimisation over examples and groups."""

@@ -1,0 +1,317 @@
+"""Robust optimisation over examples and groups against a misleading colour, on digits."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lnl_jax import data, metrics, models, reweighting
+from lnl_jax.comparison.runs import (
+    Method,
+    epoch_plans,
+    initial_params,
+    make_study,
+    search,
+    staircase,
+)
+from lnl_jax.comparison.statistics import curves, describe, paired_gain, product
+from lnl_jax.data.splits import stack
+from lnl_jax.runner.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Range,
+    Seeds,
+    check_batch_size,
+    refused,
+    study,
+)
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_CLASSES, NUM_COLORS = 2, 2
+NUM_GROUPS = NUM_CLASSES * NUM_COLORS
+BACKGROUNDS = np.float32([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1]])
+MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
+BASELINE = "erm"
+# Per epoch, seed and setting: the training loss and accuracies, on test digits but for the last.
+METRICS = ("loss", "worst", "accuracy", "aligned", "conflicting", "validation_worst")
+PyTree = Any
+# (losses [B], mask [B]) -> weights [B]
+Weigh = Callable[..., jax.Array]
+
+
+@study
+def dro_groups(
+    *,
+    aligned: Annotated[float, Range(0.5, below=1)] = 0.95,
+    seeds: Seeds = 5,
+    epochs: Count = 50,
+    batch_size: Count = 128,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.03),
+    fractions: tuple[PositiveShare, ...] = (0.02, 0.05, 0.1, 0.2),
+    radii: tuple[Positive, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
+    temperatures: tuple[Positive, ...] = (0.1, 0.3, 1.0),
+    step_sizes: tuple[NotNegative, ...] = (0.01, 0.03, 0.1, 0.3),
+    weight_decay: NotNegative = 5e-3,
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """ERM, CVaR, chi2 ball, KL penalty and group DRO where the background colour misleads.
+
+    Scikit-learn's handwritten digits on a red or a green background; the class is whether the digit
+    is at least 5. In training the colour agrees with the class for a fraction `aligned` of the
+    examples, so that plain training (ERM) leans on it; in the validation and test part it does not
+    depend on the class. Four groups: class by colour. CVaR, chi2 and KL weigh the examples of a
+    batch by their losses and know no groups; group DRO knows them. Everything else is shared: a
+    tanh network 192-64-64-2, SGD with momentum 0.9, splits, colours, initialisation and order.
+    Learning rate and radius are those with the best mean worst-group accuracy on validation, so
+    every method is chosen with the groups known; reported is the worst-group accuracy on test after
+    the last epoch.
+
+    The question is that of Sagawa et al., "Distributionally Robust Neural Networks for Group
+    Shifts" (ICLR 2020), in small. Results are in the README:
+        python experiments/run.py --exp dro_groups
+
+    Time: about a minute on 2 CPU cores.
+
+    Args:
+        aligned: fraction of the training examples whose colour agrees with the class, from 0.5 to
+            below 1.
+        seeds: how many repetitions, at least 2.
+        epochs: passes over the training set.
+        batch_size: examples per step, over which the weights are computed.
+        learning_rates: to choose from.
+        fractions: of the batch that CVaR looks at, to choose from.
+        radii: of the chi2 ball, to choose from.
+        temperatures: of the KL penalty, to choose from.
+        step_sizes: of group DRO, to choose from.
+        weight_decay: added to the gradient, for all parameters.
+        resume: where an interrupted run goes on.
+
+    Yields:
+        A row per epoch and method, of the setting that is best on validation at that time; a
+        checkpoint per epoch; at the end the table `results`, the figure `curves`, the figure
+        `examples` and the arrays `history`, a value per metric, epoch, seed and setting.
+    """
+    methods = _methods(learning_rates, fractions, radii, temperatures, step_sizes)
+    data_sets = [colored_digits(aligned, seed) for seed in range(seeds)]
+    parts = stack(data_sets)
+    size = parts["train"]["x"].shape[1]
+    check_batch_size(batch_size, size)
+    steps_per_epoch = -(-size // batch_size)
+    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
+    studies = [
+        make_study(
+            method,
+            params,
+            parts,
+            range(seeds),
+            schedule=functools.partial(staircase, total_steps=steps_per_epoch * epochs),
+            weight_decay=weight_decay,
+            measure=_measure,
+        )
+        for method in methods
+    ]
+    _, history = yield from search(
+        methods,
+        studies,
+        functools.partial(epoch_plans, size, batch_size, range(seeds)),
+        METRICS,
+        _best,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        resume=resume,
+    )
+    yield Artifact("results", _results(methods, history))
+    yield Artifact("curves", _curves(methods, history, aligned))
+    yield Artifact("examples", _examples(data_sets[0]["train"], aligned))
+    arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
+    yield Artifact("history", arrays)
+
+
+def colored_digits(aligned: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Training, validation and test part; in the first the colour agrees with the class."""
+    rng = np.random.default_rng(seed)
+    rest, test = data.hold_out(data.digits(), 0.2, rng)
+    training, validation = data.hold_out(rest, 0.2, rng)
+    shares = {"train": (training, aligned), "validation": (validation, 0.5), "test": (test, 0.5)}
+    return {name: _color(part, share, rng) for name, (part, share) in shares.items()}
+
+
+def _color(
+    part: Mapping[str, np.ndarray], aligned: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """White digits on backgrounds whose colour is the class for a fraction `aligned`."""
+    label = (part["label"] >= 5).astype(np.int32)
+    color = np.where(rng.random(len(label)) < aligned, label, 1 - label)
+    ink = part["x"].reshape(len(label), -1, 1)
+    pixels = ink + (1 - ink) * BACKGROUNDS[color][:, None]
+    return {
+        "x": pixels.reshape(len(label), -1).astype(np.float32),
+        "label": label,
+        "group": NUM_COLORS * label + color.astype(np.int32),
+        "index": part["index"],
+    }
+
+
+def _methods(
+    learning_rates: Sequence[float],
+    fractions: Sequence[float],
+    radii: Sequence[float],
+    temperatures: Sequence[float],
+    step_sizes: Sequence[float],
+) -> list[Method]:
+    rates = {"learning_rate": learning_rates}
+    uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
+    methods = [
+        Method(BASELINE, _erm, product(**rates)),
+        Method(
+            "cvar", _over_examples(reweighting.cvar_weights), product(**rates, fraction=fractions)
+        ),
+        Method(
+            "chi2", _over_examples(reweighting.chi2_ball_weights), product(**rates, radius=radii)
+        ),
+        Method(
+            "kl",
+            _over_examples(reweighting.kl_dro_weights),
+            product(**rates, temperature=temperatures),
+        ),
+        Method("group_dro", _over_groups, product(**rates, step_size=step_sizes), uniform),
+    ]
+    # Traced once with each setting as a number, where a value out of range still has a name.
+    batch = {"x": jnp.zeros((2, 192)), "label": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
+    batch |= {"group": batch["label"]}
+    params = jax.eval_shape(MODEL.init, jax.random.key(0), batch["x"])
+    for method in methods:
+        for setting in method.settings:
+            loss_fn = functools.partial(method.loss_fn, setting, {})
+            with refused(method.name):
+                jax.eval_shape(loss_fn, params, method.extra, (), batch, None)
+    return methods
+
+
+def _cross_entropies(params: PyTree, batch: Mapping[str, jax.Array]) -> jax.Array:
+    logits = MODEL.apply(params, batch["x"])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+
+
+def _weighted(values: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """Losses whose mean over the batch is the weighted sum."""
+    return values * jax.lax.stop_gradient(mask.sum() * weights)
+
+
+def _erm(setting, known, params, extra, rows, batch, key):
+    return _cross_entropies(params, batch), (extra, rows, {})
+
+
+def _over_examples(weigh: Weigh) -> Callable:
+    """A loss function that weighs the examples of a batch by their losses alone."""
+
+    def loss_fn(setting, known, params, extra, rows, batch, key):
+        arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
+        values = _cross_entropies(params, batch)
+        weights = weigh(values, where=batch["mask"], **arguments)
+        return _weighted(values, weights, batch["mask"]), (extra, rows, {})
+
+    return loss_fn
+
+
+def _over_groups(setting, known, params, extra, rows, batch, key):
+    """Group DRO; the log-weights of the groups are carried along from step to step."""
+    values = _cross_entropies(params, batch)
+    weights, extra = reweighting.group_dro_weights(
+        values, batch["group"], extra, step_size=setting["step_size"], where=batch["mask"]
+    )
+    return _weighted(values, weights, batch["mask"]), (extra, rows, {})
+
+
+def _measure(params: PyTree, extra: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
+    """All of `METRICS` but the loss."""
+    test = _group_accuracies(params, parts["test"])
+    is_aligned = np.eye(NUM_COLORS, dtype=bool).ravel()
+    return {
+        "worst": test.min(),
+        "accuracy": test.mean(),
+        "aligned": test[is_aligned].mean(),
+        "conflicting": test[~is_aligned].mean(),
+        "validation_worst": _group_accuracies(params, parts["validation"]).min(),
+    }
+
+
+def _group_accuracies(params: PyTree, part: Mapping[str, jax.Array]) -> jax.Array:
+    logits = MODEL.apply(params, part["x"])
+    return jnp.stack(
+        [
+            metrics.accuracy(logits, part["label"], where=part["group"] == group).value
+            for group in range(NUM_GROUPS)
+        ]
+    )
+
+
+def _best(values: np.ndarray) -> int:
+    """The setting with the best mean worst-group accuracy on validation."""
+    return int(values[METRICS.index("validation_worst")].mean(0).argmax())
+
+
+def _results(methods: Sequence[Method], history: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """A line per method: percentages, and the paired gain in worst-group accuracy over ERM."""
+    rows = []
+    for method, values in zip(methods, history, strict=True):
+        best = _best(values[:, -1])
+        of = {
+            name: 100 * value.astype(np.float64)
+            for name, value in zip(METRICS, values[:, -1, :, best], strict=True)
+        }
+        row = {"method": method.name, "worst group %": of["worst"].mean()}
+        row |= {"std": of["worst"].std(ddof=1)}
+        if not rows:
+            baseline = of["worst"]
+            row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
+        else:
+            row |= paired_gain(of["worst"], baseline)
+        names = {"mean of groups %": "accuracy", "aligned %": "aligned"}
+        row |= {title: of[name].mean() for title, name in names.items()}
+        row |= {"conflicting %": of["conflicting"].mean()}
+        row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
+        rows.append(row | {"chosen": describe(method.settings[best])})
+    return rows
+
+
+def _curves(methods: Sequence[Method], history: Sequence[np.ndarray], aligned: float) -> "Figure":
+    titles = {"worst": "worst group, test accuracy", "aligned": "colour agrees with the class"}
+    figure = curves(methods, history, METRICS, _best, titles)
+    for panel in figure.axes:
+        panel.set_ylim(-2, 102)
+    seeds = history[0].shape[2]
+    figure.suptitle(
+        f"digits on coloured backgrounds, {aligned:.0%} aligned in training; "
+        f"{seeds} seeds, mean ± std"
+    )
+    return figure
+
+
+def _examples(part: Mapping[str, np.ndarray], aligned: float) -> "Figure":
+    """Training images of every group, with its share of the training set."""
+    from matplotlib.figure import Figure
+
+    shown, edge = 10, 1
+    figure = Figure(figsize=(7, NUM_GROUPS * 1.05), layout="constrained")
+    for group, axis in enumerate(figure.subplots(NUM_GROUPS, 1)):
+        members = np.flatnonzero(part["group"] == group)
+        images = part["x"][members[:shown]].reshape(-1, 8, 8, 3)
+        room = np.ones((shown, 8, 8 + edge, 3))
+        room[: len(images), :, :8] = images
+        axis.imshow(np.hstack(room)[:, :-edge])
+        axis.set_axis_off()
+        name = "at least 5" if group // NUM_COLORS else "below 5"
+        share = len(members) / len(part["group"])
+        axis.set_title(f"{name}: {share:.1%} of the training set", loc="left", fontsize=9)
+    figure.suptitle(f"training images by class and colour, {aligned:.0%} aligned")
+    return figure

@@ -1,0 +1,351 @@
+"""The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.robust_losses._shared import DATASETS, RATES, Condition, make_conditions
+from lnl_jax import metrics, models, train
+from lnl_jax.comparison import figures as benchmark_figures
+from lnl_jax.comparison import tables as benchmark_tables
+from lnl_jax.comparison.catalogue import (
+    FIRST_ROWS,
+    HYPERPARAMETERS,
+    LOSSES,
+    LOSSES_WITH_ROWS,
+    OWN_NORMALIZATIONS,
+    unnormalized,
+)
+from lnl_jax.comparison.methods import adapted_temperatures, robust_loss
+from lnl_jax.comparison.networks import Network, tabular_in_lanes
+from lnl_jax.comparison.runs import Method, epoch_plans, stacked, staircase
+from lnl_jax.comparison.statistics import describe
+from lnl_jax.runner.arguments import (
+    Count,
+    Folds,
+    NotNegative,
+    Positive,
+    Repetitions,
+    check_batch_size,
+    check_names,
+    refused,
+    study,
+)
+from lnl_jax.runner.files import csv_bytes
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+from lnl_jax.train import Trainer, chunk_size, in_chunks, run_bytes
+
+PyTree = Any
+# With their settings in `choices.HYPERPARAMETERS` these are the 39 of the paper's comparison.
+PAPER = (
+    "cross_entropy",
+    "crammer_singer",
+    "weston_watkins",
+    "robust_log_loss",
+    "generalized_cross_entropy",
+    "truncated_generalized_cross_entropy",
+    "symmetric_cross_entropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "nce_rce",
+    "nce_agce",
+    "nce_aul",
+    "jensen_shannon",
+    "ldr_kl",
+    "aldr_kl_step",
+)
+ALL_LOSSES = LOSSES | LOSSES_WITH_ROWS
+# What is measured of a run, in the order of the arrays of results.
+MEASURED = (
+    "validation_accuracy",
+    *(f"top_{k}" for k in range(1, 6)),
+    "memorized",
+    "temperature_clean",
+    "temperature_mislabelled",
+)
+# Runs per device that fit its cache: 36 to 72 of them take the same time each, more take longer.
+# With nine settings it splits the 35 data sets of the paper over two devices with one place empty.
+RUNS_AT_ONCE = 54
+
+
+@study
+def ldr_benchmark(
+    *,
+    dataset: str = "letter",
+    losses: tuple[str, ...] = ("paper",),
+    noises: tuple[str, ...] = ("clean", "uniform", "class_dependent"),
+    folds: Folds = 5,
+    seeds: Repetitions = 1,
+    epochs: Count = 100,
+    batch_size: Count = 64,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.01, 0.001),
+    weight_decay: NotNegative = 5e-3,
+    shuffle: bool = True,
+    memory: Positive = 2.0,
+    data_dir: str | None = None,
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """The robust losses of the LDR paper on a table of numbers: clean and six noises, five folds.
+
+    The protocol of Zhu et al., "Label Distributionally Robust Losses for Multi-class
+    Classification" (ICML 2023), as in `ldr_letter`, for 15 losses with 39 settings, three learning
+    rates, five contiguous folds and seven noises: uniform 30%, 60%, 90%, class-dependent 10%, 30%,
+    50%, and clean, 4,095 runs. Setting and learning rate are those with the best mean accuracy on
+    noisy validation labels; reported is top-1 to top-5 accuracy on clean test labels. ALDR-KL is
+    the paper's Algorithm 1, with a temperature per training example that is part of a run;
+    truncated GCE is its closed form, where the official code prunes examples every ten epochs. All
+    runs of a loss are one compiled program, on as many devices as JAX sees: on a CPU set
+    `JAX_NUM_CPU_DEVICES` to the number of cores.
+
+        JAX_NUM_CPU_DEVICES=2 python experiments/run.py --exp ldr_benchmark --dataset vowel \
+            --data_dir DIR
+
+    Time: on 2 CPU cores a minute for vowel, 18 minutes for letter.
+
+    Args:
+        dataset: letter, vowel, digits, satimage or pendigits.
+        losses: names of losses; paper stands for the paper's 15, all for every one that there is.
+        noises: clean, uniform and class_dependent, or some of them.
+        folds: parts of the training set, at least 2.
+        seeds: how often the labels are corrupted anew, with all folds each time.
+        epochs: passes over the training set.
+        batch_size: examples per step.
+        learning_rates: to choose from.
+        weight_decay: added to the gradient, for all parameters.
+        shuffle: whether the order changes from epoch to epoch; the official code never shuffles.
+        memory: GiB that the runs of a chunk may take.
+        data_dir: a folder with the data set as npz; none fetches it from OpenML.
+        resume: where an interrupted run goes on: at the first chunk that had not finished.
+
+    Yields:
+        A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far;
+        at the end the tables of `benchmark_tables` and the figures of `benchmark_figures`.
+    """
+    check_names("dataset", [dataset], DATASETS)
+    check_names("noises", noises, RATES)
+    names = _loss_names(losses)
+    with refused():
+        development, test = DATASETS[dataset](data_dir)
+    conditions, parts = make_conditions(dataset, development, test, noises, folds, seeds)
+    size, columns = parts["train"]["x"].shape[1:]
+    check_batch_size(batch_size, size)
+    num_classes = parts["known"]["matrix"].shape[-1]
+    model = models.LaneMLP(num_classes=num_classes, hidden=hidden_widths(columns, num_classes))
+    network = tabular_in_lanes(model)
+    total_steps = -(-size // batch_size) * epochs
+    methods = [make_method(name, learning_rates, network, total_steps) for name in names]
+    streams = [c.seed * folds + c.fold for c in conditions]
+    parts |= {"stream": np.array(streams), "params": initial_lanes(model, columns, streams)}
+    # One order per fold and seed, whatever the noise.
+    plan = shared_plans(size, batch_size, streams, shuffle, epochs)
+    results = {
+        m.name: np.full((len(MEASURED), len(conditions), len(m.settings)), np.nan, np.float32)
+        for m in methods
+    }
+    done = {m.name: np.zeros((), np.int32) for m in methods}
+    results, done = resume.restore((results, done))
+    rows = []
+    for method in methods:
+        members = range(int(done[method.name]))
+        rows += _runs(dataset, method, conditions, members, results[method.name], epochs)
+    all_runs = len(conditions) * sum(len(method.settings) for method in methods)
+    for method in methods:
+        trainer = make_trainer(method, network, weight_decay, total_steps)
+        values = results[method.name]
+        chunk, chunks = _chunks(
+            trainer, method, parts, plan, batch_size, epochs, memory, int(done[method.name])
+        )
+        for members, found in chunks:
+            for row, name in enumerate(MEASURED):
+                if name in found:
+                    values[row, members.start : members.stop] = found[name]
+            done[method.name] = np.int32(members.stop)
+            rows += _runs(dataset, method, conditions, members, values, epochs)
+            means = np.nan_to_num(values[1, members.start : members.stop]).mean(0)
+            yield {
+                "method": method.name,
+                "runs": len(rows),
+                "chunk": chunk * len(method.settings),
+                "accuracy": float(means.max()),
+                "run_steps": len(rows) * total_steps,
+                "done": len(rows) / all_runs,
+            }
+            if members.stop == len(conditions):
+                yield Artifact("runs.csv", csv_bytes(rows))
+            yield Checkpoint((results, done))
+    yield Artifact("runs.csv", csv_bytes(rows))
+    yield from benchmark_tables.tables(rows)
+    yield from benchmark_figures.figures(rows)
+
+
+def _chunks(
+    trainer: Trainer,
+    method: Method,
+    parts: Mapping[str, Mapping],
+    plan: Callable[[int], Mapping[str, np.ndarray]],
+    batch_size: int,
+    epochs: int,
+    memory: float,
+    finished: int,
+) -> tuple[int, Iterator[tuple[range, dict[str, np.ndarray]]]]:
+    """How many data sets are trained on at once, and all runs of a method in such chunks."""
+    settings = stacked(method.settings)
+    one = jax.tree.map(lambda v: v[0], (settings, parts))
+    devices = jax.local_device_count()
+    with refused():
+        chunk = chunk_size(
+            len(parts["stream"]),
+            run_bytes(trainer, *one, batch_size) * len(method.settings),
+            memory=memory * 2**30,
+            devices=devices,
+            at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
+        )
+    runs = in_chunks(trainer, settings, parts, plan, epochs=epochs, chunk=chunk, finished=finished)
+    return chunk, runs
+
+
+def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
+    """Those of the paper's network."""
+    width = min(columns, num_classes)
+    return width, width
+
+
+def _loss_names(losses: Sequence[str]) -> list[str]:
+    groups = {"paper": PAPER, "all": tuple(ALL_LOSSES)}
+    check_names("losses", losses, groups | ALL_LOSSES)
+    return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
+
+
+def make_method(
+    name: str, learning_rates: Sequence[float], network: Network, total_steps: int
+) -> Method:
+    """A loss with its grid and all learning rates."""
+    return robust_loss(
+        ALL_LOSSES[name],
+        OWN_NORMALIZATIONS.get(name, unnormalized),
+        HYPERPARAMETERS.get(name, []),
+        learning_rates,
+        network=network,
+        total_steps=total_steps,
+    )
+
+
+def initial_lanes(model: models.LaneMLP, columns: int, streams: Sequence[int]) -> PyTree:
+    """Initial parameters, the same for all noises of a fold and seed."""
+    example = jnp.zeros((columns, 1))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(streams))
+    return jax.tree.map(np.asarray, jax.vmap(lambda key: model.init(key, example))(keys))
+
+
+def shared_plans(
+    size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epochs: int
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """The batches of an epoch, `[steps, data sets, batch]`, as a function; a stream has one order.
+
+    The orders are kept: every chunk of every loss asks for them again.
+    """
+    own = sorted(set(streams))
+    at = [own.index(stream) for stream in streams]
+    make = functools.partial(epoch_plans, size, batch_size, own, shuffle=shuffle)
+    kept = functools.lru_cache(maxsize=epochs)(make)
+    return lambda epoch: {name: values[:, at] for name, values in kept(epoch).items()}
+
+
+def make_trainer(
+    method: Method, network: Network, weight_decay: float, total_steps: int
+) -> Trainer:
+    """What one run of a method does; per-example state only for losses with rows."""
+
+    def optimizer(setting):
+        factor = functools.partial(staircase, total_steps=total_steps)
+        sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)
+        return optax.chain(optax.add_decayed_weights(weight_decay), sgd)
+
+    def start(setting, part):
+        tables = ()
+        if method.name in FIRST_ROWS:
+            shape = part["train"]["label"].shape
+            first = jnp.full(shape, FIRST_ROWS[method.name](setting), jnp.float32)
+            # Within an epoch no example comes twice.
+            tables = train.Table(first, combine=None)
+        return train.init_state(
+            part["params"],
+            optimizer(setting),
+            key=jax.random.key(part["stream"]),
+            extra=method.extra,
+            tables=tables,
+        )
+
+    def step(setting, part, state, batch):
+        loss_fn = functools.partial(method.loss_fn, setting, part["known"])
+        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0], {}
+
+    return Trainer(start, step, functools.partial(_measure, method, network))
+
+
+def _measure(method: Method, network: Network, setting, part, state) -> dict[str, jax.Array]:
+    """`MEASURED` of one run; the temperatures only of the two forms of ALDR-KL."""
+    training, held, test = part["train"], part["validation"], part["test"]
+    _, stats = state.extra
+    on_training, on_held, on_test = (
+        network.scores(state.params, stats, part["known"], own) for own in (training, held, test)
+    )
+    false = training["label"] != training["clean_label"]
+    found = {
+        f"top_{k}": metrics.top_k_accuracy(on_test, test["label"], k).value for k in range(1, 6)
+    }
+    found["validation_accuracy"] = metrics.accuracy(on_held, held["label"]).value
+    found["memorized"] = metrics.memorization(
+        on_training, training["label"], training["clean_label"]
+    ).value
+    adapted = None
+    if method.name == "aldr_kl_step":
+        adapted = state.tables.values
+    elif method.name == "aldr_kl":
+        adapted = adapted_temperatures(method, setting, on_training, training["label"])
+    if adapted is not None:
+        found["temperature_clean"] = jnp.mean(adapted, where=~false)
+        found["temperature_mislabelled"] = jnp.mean(adapted, where=false)
+    # Scores that are not finite still have a largest one: a run that diverged is NaN throughout.
+    finite = jnp.isfinite(on_training).all() & jnp.isfinite(on_test).all()
+    return {name: jnp.where(finite, value, jnp.nan) for name, value in found.items()}
+
+
+def _cell(name: str, value: float) -> float | str:
+    """A temperature that a loss does not have is empty; an accuracy of NaN is one that diverged."""
+    return "" if name.startswith("temperature") and np.isnan(value) else value
+
+
+def _runs(
+    dataset: str,
+    method: Method,
+    conditions: Sequence[Condition],
+    members: range,
+    results: np.ndarray,
+    epochs: int,
+) -> list[dict[str, Any]]:
+    """A row for each run on some of the data sets."""
+    rows = []
+    for at in members:
+        condition = conditions[at]
+        for index, setting in enumerate(method.settings):
+            searched = {k: v for k, v in setting.items() if k != "learning_rate"}
+            row = {
+                "dataset": dataset,
+                "noise": condition.noise,
+                "rate": condition.rate,
+                "loss": method.name,
+                "setting": describe(searched),
+                "learning_rate": setting["learning_rate"],
+                "fold": condition.fold,
+                "seed": condition.seed,
+                "epochs": epochs,
+            }
+            values = zip(MEASURED, results[:, at, index], strict=True)
+            rows.append(row | {name: _cell(name, float(value)) for name, value in values})
+    return rows

@@ -1,0 +1,239 @@
+"""All losses on noisily labelled handwritten digits, with four kinds of noise."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
+from lnl_jax import noise, train
+from lnl_jax.comparison.catalogue import HYPERPARAMETERS, LOSSES, OWN_NORMALIZATIONS, unnormalized
+from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
+from lnl_jax.comparison.runs import Method, epoch_plans, initial_params, make_study, staircase
+from lnl_jax.comparison.statistics import describe, paired_gain
+from lnl_jax.data.digits import NUM_CLASSES
+from lnl_jax.data.splits import stack
+from lnl_jax.runner.arguments import (
+    Count,
+    NotNegative,
+    Positive,
+    Seeds,
+    check_batch_size,
+    check_names,
+    study,
+)
+from lnl_jax.runner.files import csv_bytes
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Symmetric noise as in `ldr_digits`: a redrawn label may be the old one.
+NOISES = {
+    "clean": np.eye(NUM_CLASSES),
+    "symmetric 30%": noise.symmetric(NUM_CLASSES, 0.3, include_self=True),
+    "symmetric 60%": noise.symmetric(NUM_CLASSES, 0.6, include_self=True),
+    "pairflip 40%": noise.pairflip(NUM_CLASSES, 0.4),
+}
+
+
+@study
+def loss_leaderboard(
+    *,
+    only: tuple[str, ...] = (),
+    seeds: Seeds = 5,
+    epochs: Count = 50,
+    batch_size: Count = 64,
+    learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
+    weight_decay: NotNegative = 5e-3,
+    resume: Resume = Resume(),
+) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
+    """Every loss of the catalogue on digits: clean, 30% and 60% symmetric, 40% pairflip.
+
+    The protocol of `ldr_digits`, for all losses and four noises: a tanh network 64-64-64-10, SGD,
+    learning rate and up to three settings of the hyperparameters chosen for each noise by accuracy
+    on noisy validation labels, accuracy on clean test labels after the last epoch, everything
+    paired by seed. The corrections are given the true transition matrix, which no other loss knows.
+    A method's four noises, seeds and settings train at once, as one compiled program.
+
+    Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification" (ICML 2023)
+    compare 15 of these losses in this way on other tables of numbers. The
+    results are in docs/results/loss_leaderboard:
+        python experiments/run.py --exp loss_leaderboard
+
+    Time: a quarter of an hour on 2 CPU cores.
+
+    Args:
+        only: the losses to compare; none compares all. Cross-entropy always is.
+        seeds: how many repetitions, at least 2.
+        epochs: passes over the training set.
+        batch_size: examples per step.
+        learning_rates: to choose from.
+        weight_decay: added to the gradient, for all parameters.
+        resume: where an interrupted run goes on: at the first method that had not finished.
+
+    Yields:
+        A row per method and epoch with the accuracy at each noise, of the settings that are best on
+        validation at that time; a checkpoint per method; at the end the table `leaderboard`, also
+        as Markdown, `results.csv` with a line per loss and noise, the figure `accuracies`
+        and the arrays `history`, the last epoch's values per metric, noise, seed and setting.
+    """
+    names = _names(only)
+    data_sets = [noisy_digits(matrix, seed) for matrix in NOISES.values() for seed in range(seeds)]
+    parts = stack(data_sets)
+    all_seeds = [*range(seeds)] * len(NOISES)
+    size = parts["train"]["x"].shape[1]
+    check_batch_size(batch_size, size)
+    steps_per_epoch = -(-size // batch_size)
+    total_steps = steps_per_epoch * epochs
+    methods = [_method(name, learning_rates, total_steps) for name in names]
+    params = initial_params(MODEL, parts["train"]["x"], all_seeds)
+    final = resume.restore([_no_values(seeds, method) for method in methods])
+    done = len(resume.rows) // epochs
+    examples = resume.rows[-1]["examples"] if resume.rows else 0
+    for index in range(done, len(methods)):
+        study = make_study(
+            methods[index],
+            params,
+            parts,
+            all_seeds,
+            schedule=functools.partial(staircase, total_steps=total_steps),
+            weight_decay=weight_decay,
+            measure=functools.partial(measure, NETWORK),
+        )
+        plan = functools.partial(epoch_plans, size, batch_size, all_seeds)
+        for epoch, (measured,), _ in train.fit_together(
+            [study], [study.state], plan, epochs=epochs
+        ):
+            values = np.stack([np.asarray(measured[metric]) for metric in METRICS])
+            final[index] = np.float32(values.reshape(_no_values(seeds, methods[index]).shape))
+            examples += measured["examples"]
+            row = {"epoch": epoch, "method": methods[index].name}
+            yield row | _accuracies(final[index]) | {"examples": examples}
+        yield Checkpoint(final)
+    results = _results(methods, final)
+    board = _leaderboard(methods, results)
+    yield Artifact("results.csv", csv_bytes(results))
+    yield Artifact("leaderboard", board)
+    yield Artifact("leaderboard.md", _markdown(board).encode())
+    yield Artifact("accuracies", _figure(board, results, seeds))
+    arrays = {method.name: values for method, values in zip(methods, final, strict=True)}
+    yield Artifact("history", arrays)
+
+
+def _names(only: Sequence[str]) -> list[str]:
+    if only:
+        check_names("only", only, LOSSES)
+    return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
+
+
+def _method(name: str, learning_rates: Sequence[float], total_steps: int) -> Method:
+    return robust_loss(
+        LOSSES[name],
+        OWN_NORMALIZATIONS.get(name, unnormalized),
+        HYPERPARAMETERS.get(name, []),
+        learning_rates,
+        network=NETWORK,
+        total_steps=total_steps,
+    )
+
+
+def _no_values(seeds: int, method: Method) -> np.ndarray:
+    shape = (len(METRICS), len(NOISES), seeds, len(method.settings))
+    return np.full(shape, np.nan, np.float32)
+
+
+def _at_best(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The metrics of one noise at the best setting, ``[METRICS, seeds]``, and which it is."""
+    best = best_setting(values)
+    return values[..., best].astype(np.float64), best
+
+
+def _accuracies(values: np.ndarray) -> dict[str, float]:
+    """The mean accuracy at each noise, and over all of them."""
+    index = METRICS.index("accuracy")
+    found = {
+        name: float(_at_best(values[:, position])[0][index].mean())
+        for position, name in enumerate(NOISES)
+    }
+    return {"accuracy": sum(found.values()) / len(found)} | found
+
+
+def _results(methods: Sequence[Method], final: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """A line per loss and noise, with the gain over cross-entropy paired by seed."""
+    rows = []
+    for position, name in enumerate(NOISES):
+        baseline = None
+        for method, values in zip(methods, final, strict=True):
+            of, best = _at_best(values[:, position])
+            accuracy = 100 * of[METRICS.index("accuracy")]
+            row = {"noise": name, "loss": method.name}
+            row |= {"accuracy %": accuracy.mean(), "std": accuracy.std(ddof=1)}
+            if baseline is None:
+                baseline = accuracy
+                row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
+            else:
+                row |= paired_gain(accuracy, baseline)
+            row |= {"memorized %": 100 * of[METRICS.index("memorized")].mean()}
+            row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
+            rows.append(row | {"chosen": describe(method.settings[best])})
+    return rows
+
+
+def _leaderboard(
+    methods: Sequence[Method], results: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A line per loss, mean and deviation for each noise, best mean rank first."""
+    from scipy.stats import rankdata
+
+    means = np.array(
+        [[row["accuracy %"] for row in results if row["noise"] == name] for name in NOISES]
+    )
+    ranks = rankdata(-means, axis=1).mean(0)
+    cells = {(row["noise"], row["loss"]): row for row in results}
+    rows = []
+    for index in np.argsort(ranks, kind="stable"):
+        name = methods[index].name
+        row = {"loss": name, "mean rank": float(ranks[index])}
+        for noise_name in NOISES:
+            cell = cells[noise_name, name]
+            row[noise_name] = f"{cell['accuracy %']:.2f} ± {cell['std']:.2f}"
+        rows.append(row)
+    return rows
+
+
+def _markdown(board: Sequence[dict[str, Any]]) -> str:
+    """The leaderboard as a Markdown table."""
+    lines = [[*board[0]], ["---"] * len(board[0])]
+    lines += [
+        [f"`{row['loss']}`", f"{row['mean rank']:.1f}", *(row[name] for name in NOISES)]
+        for row in board
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _figure(
+    board: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], seeds: int
+) -> "Figure":
+    """A panel per noise: accuracy of every loss, mean and one deviation, best mean rank on top."""
+    from matplotlib.figure import Figure
+
+    names = [row["loss"] for row in board]
+    figure = Figure(figsize=(11, 1.5 + 0.23 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(NOISES), sharey=True, squeeze=False)[0]
+    for panel, noise_name in zip(panels, NOISES, strict=True):
+        of = {row["loss"]: row for row in results if row["noise"] == noise_name}
+        means = np.array([of[name]["accuracy %"] for name in names])
+        spread = np.array([of[name]["std"] for name in names])
+        panel.axvline(of[BASELINE]["accuracy %"], color="0.6", linewidth=1, linestyle="--")
+        panel.errorbar(means, np.arange(len(names)), xerr=spread, fmt="o", markersize=4)
+        # A loss that does not train at all must not squeeze the others together.
+        low = np.quantile(means - spread, 0.15)
+        panel.set_xlim(left=max(low - 2, 0), right=min((means + spread).max() + 1, 100))
+        panel.set(title=noise_name, xlabel="clean test accuracy, %")
+        panel.grid(alpha=0.3)
+    panels[0].set_yticks(np.arange(len(names)), names)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"digits; {seeds} seeds, mean ± std; dashed: cross-entropy; lowest cut off")
+    return figure

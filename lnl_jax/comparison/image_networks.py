@@ -1,0 +1,117 @@
+"""Networks of images: augmentation, batch statistics, scores a chunk at a time."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lnl_jax.comparison.networks import Network
+from lnl_jax.data import augment
+
+PyTree = Any
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+
+# Images whose scores are computed at once where nothing is trained.
+SCORED_AT_ONCE = 500
+
+
+def convolutional(
+    model: Any, num_classes: int, stats: PyTree, augmentation: Augmentation, *, padded: bool
+) -> Network:
+    """A network of images; the views of an image are augmented independently.
+
+    The images of a part are ``part["image"]``, or where it has none the rows ``part["index"]`` of
+    ``known["image"]``; ``known["mean"]`` and ``known["std"]`` standardise them. Images that are
+    NumPy arrays or memory maps stay on the host, and a chunk at a time goes to the device: to
+    compile `scores` whole would move them all there.
+
+    Args:
+        model: from `lnl_jax.models`, with batch statistics or without.
+        num_classes: K.
+        stats: its initial batch statistics.
+        augmentation: ``(key, images) -> images``.
+        padded: whether batches have padding, which must not enter the batch statistics.
+    """
+
+    def training_scores(params, stats, known, batch, key, views):
+        images = batch["image"] if "image" in batch else known["image"][batch["index"]]
+        images = jnp.concatenate([images] * (views or 1))
+        images = augment.to_float(augmentation(key, images), known["mean"], known["std"])
+        mask = jnp.tile(batch["mask"], views or 1) if padded else None
+        variables = {"params": params, "batch_stats": stats}
+        found, updated = model.apply(
+            variables, images, train=True, mask=mask, mutable=["batch_stats"]
+        )
+        if views is not None:
+            found = found.reshape(views, -1, num_classes)
+        return found, updated.get("batch_stats", stats)
+
+    @jax.jit
+    def score(params, stats, mean, std, images):
+        variables = {"params": params, "batch_stats": stats}
+        return model.apply(variables, augment.to_float(images, mean, std))
+
+    def scores(params, stats, known, part):
+        score_images = functools.partial(score, params, stats, known["mean"], known["std"])
+        images = part["image"] if "image" in part else known["image"]
+        rows = np.arange(len(images)) if "image" in part else part["index"]
+        if isinstance(images, np.ndarray):
+            return in_chunks(
+                lambda rows: score_images(images[np.asarray(rows)]), rows, _map_on_host
+            )
+        if "image" in part:
+            return in_chunks(score_images, images)
+        return in_chunks(lambda rows: score_images(images[rows]), rows)
+
+    return Network(num_classes, stats, training_scores, scores)
+
+
+def in_chunks(
+    function: Callable, array: jax.Array, map_chunks: Callable = jax.lax.map
+) -> jax.Array:
+    """A function of a batch on a long array, a chunk at a time."""
+    size = len(array)
+    chunks = -(-size // SCORED_AT_ONCE)
+    # As even as possible, and the last one padded with the first entries.
+    length = -(-size // chunks)
+    padded = jnp.concatenate([array, array[: chunks * length - size]])
+    found = map_chunks(function, padded.reshape(chunks, length, *array.shape[1:]))
+    return found.reshape(chunks * length, -1)[:size]
+
+
+def _map_on_host(function: Callable, chunks: jax.Array) -> jax.Array:
+    return jnp.stack([function(chunk) for chunk in chunks])
+
+
+def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Random crops of the images padded by four pixels, mirrored half of the time."""
+    crop, flip = jax.random.split(key)
+    return augment.random_flip(flip, augment.random_crop(crop, images))
+
+
+def unaugmented(key: jax.Array, images: jax.Array) -> jax.Array:
+    """The images as they are."""
+    del key
+    return images
+
+
+def initial_variables(model: Any, image: np.ndarray, seeds: list[int]) -> tuple[PyTree, PyTree]:
+    """Initial parameters with a leading axis of data sets, and initial batch statistics.
+
+    The generator is XLA's own: compiling the initialisation of a deep network takes seconds instead
+    of tens of seconds. Its numbers differ between kinds of devices.
+
+    Args:
+        model: from `lnl_jax.models`.
+        image: one image, ``[H, W, C]``.
+        seeds: one for each data set.
+    """
+    example = jnp.zeros((1, *image.shape))
+    init = jax.jit(lambda key: model.init(key, example))
+    found = [init(jax.random.key(seed, impl="rbg")) for seed in seeds]
+    stats = found[0].get("batch_stats", {})
+    params = jax.tree.map(lambda *arrays: jnp.stack(arrays), *[each["params"] for each in found])
+    return params, stats

@@ -1,0 +1,278 @@
+"""Losses against cross-entropy on noisily labelled images: folds, the comparison, what it shows."""
+
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lnl_jax import data, losses
+from lnl_jax._extras import require
+from lnl_jax.comparison.catalogue import OWN_NORMALIZATIONS, Loss, Normalization
+from lnl_jax.comparison.comparison import (
+    Outcome,
+    Protocol,
+    compare,
+    compared,
+    curves_figure,
+    methods_of,
+    results_table,
+)
+from lnl_jax.comparison.image_networks import Augmentation, convolutional, initial_variables
+from lnl_jax.comparison.methods import measure, what_is_known
+from lnl_jax.comparison.mislabelled import (
+    Scored,
+    add_detection,
+    score_training_parts,
+    temperatures_figure,
+    temperatures_table,
+)
+from lnl_jax.comparison.runs import epoch_plans, make_study_in_turn, staircase
+from lnl_jax.data import augment
+from lnl_jax.data.splits import stack
+from lnl_jax.runner.arguments import StudyError, check_images, check_network, refused
+from lnl_jax.runner.command_line import as_text
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Training examples on which the memorised labels are counted after every epoch.
+PROBED = 2_000
+# Random numbers of their own, so that neither moves what else is drawn by the seed.
+FOLDS_STREAM, IMAGES_STREAM = 5, 6
+# As in the official code: softplus for LDR-KL, and before ALDR-KL's norm for CIFAR-100 alone.
+OF_100_CLASSES = OWN_NORMALIZATIONS | {"aldr_kl": losses.softplus_mean_normalize}
+
+
+class Labelled(NamedTuple):
+    """A set of images with noisy labels for its training part.
+
+    Attributes:
+        splits: the images, with the clean labels.
+        noisy: the labels that are trained and validated on, ``[N]``.
+        matrix: their transition matrix, ``[K, K]``, which only corrections are told.
+    """
+
+    splits: data.Splits
+    noisy: np.ndarray
+    matrix: np.ndarray
+
+
+def compare_on_images(
+    labelled: Labelled,
+    *,
+    model: Callable,
+    loss: Loss | None,
+    normalize: Normalization | None,
+    augmentation: Augmentation,
+    folds: int,
+    first_folds: int | None,
+    seed: int,
+    streamed: bool | None,
+    source: str,
+    title: str,
+    resume: Resume,
+    **protocol: Any,
+) -> Generator[Row | Checkpoint | Artifact, None, None]:
+    """Trains every loss on every fold, one run after the other; yields all that is to be seen.
+
+    Args:
+        labelled: images and labels.
+        model: ``num_classes -> module``, from `lnl_jax.models`.
+        loss: compares this one with cross-entropy; None compares all of `COMPARED`.
+        normalize: what the logits go through before the loss; None means each loss's own.
+        augmentation: of the training images.
+        folds: parts of the training set, each of which validates once.
+        first_folds: how many of the folds are run; None runs all.
+        seed: of the folds, and of initialisation and order, which the folds do not share.
+        streamed: whether the images stay on the host and batches of them are streamed to the device
+            with grain; None streams those that take more than half of the device's free memory.
+        source: the name of the data set.
+        title: of the curves.
+        resume: where an interrupted run goes on.
+        **protocol: the fields of `Protocol`.
+    """
+    protocol = Protocol(**protocol)
+    count = check_first_folds(first_folds, folds)
+    splits = labelled.splits
+    parts, shared = image_parts(labelled, folds, count, seed)
+    if streamed is None:
+        both = {"train": splits.train["image"], "test": splits.test["image"]}
+        streamed = not data.fits_on_device(both)
+    runs = range(seed * folds, seed * folds + count)
+    size = parts["train"]["index"].shape[1]
+    module = model(splits.num_classes)
+    example = jnp.zeros((1, *splits.train["image"].shape[1:]))
+    check_network("model", lambda: module.init(jax.random.key(0), example))
+    params, stats = initial_variables(module, splits.train["image"][0], runs)
+    padded = size % protocol.batch_size > 0
+    network = convolutional(module, splits.num_classes, stats, augmentation, padded=padded)
+    own = OF_100_CLASSES if splits.num_classes == 100 else OWN_NORMALIZATIONS
+    methods = methods_of(compared(loss, normalize, own), network, protocol, size)
+    total_steps = protocol.steps_per_epoch(size) * protocol.epochs
+    make = functools.partial(
+        make_study_in_turn,
+        params=params,
+        parts=parts,
+        seeds=runs,
+        schedule=functools.partial(staircase, total_steps=total_steps, at=(1 / 3, 2 / 3)),
+        weight_decay=protocol.weight_decay,
+        measure=functools.partial(measure, network),
+        shared=shared,
+        streamed=streamed,
+    )
+    plan = functools.partial(epoch_plans, size, protocol.batch_size, runs)
+    outcome = yield from compare(methods, make, plan, protocol, size, resume)
+    scored = score_training_parts(outcome, network, parts, shared, streamed=streamed)
+    name = name_of_choice(model)
+    source = f"{source}{', generated' * splits.generated}"
+    line = {"data": source, "model": name, "training examples": size, "folds": count}
+    line |= {key: as_text(value) for key, value in protocol._asdict().items()}
+    yield Artifact("protocol", [line])
+    title = f"{source}, {name}; {title}; {count} of {folds} folds"
+    yield from _artifacts(outcome, scored, parts, splits, title)
+
+
+def check_first_folds(first_folds: int | None, folds: int) -> int:
+    """How many of the folds are run.
+
+    Raises:
+        StudyError: for more than there are.
+    """
+    if first_folds is not None and first_folds > folds:
+        raise StudyError(f"first_folds must be from 1 to folds = {folds}, got {first_folds}.")
+    return folds if first_folds is None else first_folds
+
+
+def read_images(dataset: Callable, data_dir: str | None) -> data.Splits:
+    """A data set of images with labels.
+
+    Raises:
+        StudyError: if it cannot be read, or is of something else.
+    """
+    with refused():
+        splits = dataset(data_dir)
+    check_images(splits, name_of_choice(dataset))
+    return splits
+
+
+def name_of_choice(function: Callable) -> str:
+    """The name of a function, with the keywords that are set."""
+    if not isinstance(function, functools.partial):
+        return function.__name__
+    keywords = ", ".join(f"{key} {as_text(value)}" for key, value in function.keywords.items())
+    return f"{function.func.__name__} ({keywords})"
+
+
+def class_matrix(matrix: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The mean transition of each class, ``[K, K]``; a class without examples keeps its label.
+
+    Args:
+        matrix: transition matrix, ``[K, K]``, which is returned, or of each example, ``[N, K]``.
+        labels: the clean labels, ``[N]``.
+        num_classes: K.
+    """
+    if len(matrix) == num_classes:
+        return matrix
+    mean = np.eye(num_classes)
+    for label in np.unique(labels):
+        mean[label] = matrix[labels == label].mean(0)
+    return mean
+
+
+def image_parts(
+    labelled: Labelled, folds: int, first_folds: int, seed: int
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The parts of each fold, stacked, and what all folds share: images and the test part.
+
+    Folds are drawn by the seed, noisy classes in proportion, so that the order of a file means
+    nothing.
+    """
+    splits = labelled.splits
+    development = {"index": splits.train["index"], "label": labelled.noisy}
+    development |= {"clean_label": splits.train["label"]}
+    found = []
+    rng = np.random.default_rng((seed, FOLDS_STREAM))
+    with refused("folds"):
+        of_folds = data.k_fold(development, folds, rng)[:first_folds]
+    for training, validation in of_folds:
+        # Not the first ones, which in a file sorted by class are of few classes.
+        probed = np.sort(rng.permutation(len(training["label"]))[:PROBED])
+        probe = {name: values[probed] for name, values in training.items()}
+        known = what_is_known(labelled.matrix, training["label"])
+        found.append({"train": training, "validation": validation, "probe": probe, "known": known})
+    mean, std = augment.channel_statistics(splits.train["image"])
+    images = {"image": splits.train["image"], "mean": mean, "std": std}
+    test = {"image": splits.test["image"], "label": splits.test["label"]}
+    return stack(found), {"known": images, "test": test}
+
+
+def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Splits:
+    """The data set with some training examples only, classes in proportion; None keeps all.
+
+    Rows are numbered anew, as the images are.
+
+    Raises:
+        StudyError: if there are fewer, or a class has none among so few.
+    """
+    size = len(splits.train["label"])
+    if count is None:
+        return splits
+    if not 1 <= count <= size:
+        raise StudyError(f"train_size must be from 1 to {size}, got {count}.")
+    with refused("train_size"):
+        train = data.subset(splits.train, count, np.random.default_rng((seed, IMAGES_STREAM)))
+    return splits._replace(train=train | {"index": np.arange(count, dtype=np.int32)})
+
+
+def _artifacts(
+    outcome: Outcome,
+    scored: Mapping[str, Sequence[Scored]],
+    parts: Mapping,
+    splits: data.Splits,
+    title: str,
+) -> Generator[Artifact, None, None]:
+    false = list(parts["train"]["label"] != parts["train"]["clean_label"])
+    results = add_detection(results_table(outcome), scored, false)
+    yield Artifact("results", results)
+    yield Artifact("curves", curves_figure(outcome, title))
+    if histogram := temperatures_figure(scored, false):
+        yield Artifact("temperatures", temperatures_table(scored, false))
+        yield Artifact("temperature_histogram", histogram)
+    # Who finds the false labels best, or where none is known who predicts best.
+    finder = max(results, key=lambda row: row.get("AUROC %", row["accuracy %"]))["method"]
+    first = {name: values[0] for name, values in parts["train"].items()}
+    yield Artifact("suspicious", suspicious_images(scored[finder][0], first, splits, finder))
+    yield Artifact("history", outcome.arrays)
+
+
+def suspicious_images(
+    scored: Scored, part: Mapping[str, Any], splits: data.Splits, method: str
+) -> "Figure":
+    """The training images whose label the network believes least: given and predicted.
+
+    Where the noise is known, green are those whose given label it made false.
+    """
+    require("matplotlib")
+    from matplotlib.figure import Figure
+
+    def name(label):
+        return splits.class_names[label] if splits.class_names else str(label)
+
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    panels = figure.subplots(4, 8).ravel()
+    false = part["label"] != part["clean_label"]
+    for panel, position in zip(panels, np.argsort(-scored.suspicion), strict=False):
+        image = splits.train["image"][scored.index[position]]
+        panel.imshow(image.squeeze(), cmap="gray")
+        given, predicted = part["label"][position], scored.predicted[position]
+        text = f"given {name(given)}\npredicted {name(predicted)}"
+        panel.set_title(text, fontsize=8, color="tab:green" if false[position] else "black")
+    for panel in panels:
+        panel.axis("off")
+    title = f"the labels that {method} believes least"
+    figure.suptitle(title + "; green: made false by the noise" * bool(false.any()))
+    return figure

@@ -1,0 +1,80 @@
+"""The two commands of a folder of studies: running them, and a page of their results."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lnl_jax._extras import MissingExtra, require
+
+# name -> a keyword-only generator function
+Experiments = Mapping[str, Callable[..., Iterator[Any]]]
+# name -> (name of the experiment, function that yields dicts of arguments)
+Sweeps = Mapping[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]]
+
+
+def _is_measured(choice: Any) -> bool:
+    """For studies none of whose data sets are generated."""
+    del choice
+    return False
+
+
+def main(
+    experiments: Experiments,
+    sweeps: Sweeps | None = None,
+    argv: Sequence[str] | None = None,
+    *,
+    is_generated: Callable[[Any], bool] = _is_measured,
+) -> int:
+    """Carries out a command line: ``--exp NAME``, ``--sweep NAME``, ``--list`` or ``--help``.
+
+    A ``run.py`` of three lines makes this the command of a folder of studies:
+    ``sys.exit(main({"my_study": my_study}))``.
+
+    Args:
+        experiments: by name, keyword-only generator functions. They yield rows (dicts), `Artifact`,
+            `Checkpoint` and what `stage` yields; their signature is their configuration.
+        sweeps: by name, an experiment's name and a function that yields dicts of its arguments.
+        argv: the words of the command line; None takes those of the process.
+        is_generated: of what was chosen from a dict of functions: whether it is a data set that
+            nobody measured; a run on one says so.
+
+    Returns:
+        The exit code: 0, or 2 where the user erred, 130 where a signal stopped the run, 1 where
+        something else did.
+    """
+    try:
+        # Asked for before the first training, not when its figures are drawn.
+        require("flax", "orbax", "matplotlib", "rich")
+    except MissingExtra as error:
+        return _refused(error)
+    from lnl_jax.runner.interrupts import readers_may_leave
+    from lnl_jax.runner.run import Studies, carry_out
+
+    studies = Studies(experiments, sweeps or {}, is_generated)
+    with readers_may_leave():
+        return carry_out(studies, sys.argv[1:] if argv is None else list(argv))
+
+
+def write_report(argv: Sequence[str] | None = None) -> int:
+    """Carries out ``FOLDER... --out PAGE``: one HTML page of all runs below some folders.
+
+    Args:
+        argv: the words of the command line; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        require("flax", "matplotlib", "rich")
+    except MissingExtra as error:
+        return _refused(error)
+    from lnl_jax.runner.interrupts import readers_may_leave
+    from lnl_jax.runner.report import carry_out
+
+    with readers_may_leave():
+        return carry_out(sys.argv[1:] if argv is None else list(argv))
+
+
+def _refused(error: MissingExtra) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,118 @@
+"""How values become files: JSON, figures, arrays and tables, each written whole or not at all.
+
+In JSON, NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity", because JSON has
+no numbers for them.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lnl_jax._extras import require
+
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def write_file(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file so that readers, and a kill, meet the whole of it or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON values for people to read."""
+    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def to_json(value: Any) -> Any:
+    """Turns NumPy and JAX values, tuples and numbers that are not finite into JSON values."""
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return to_json(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON.")
+
+
+def from_json(value: Any) -> Any:
+    """The inverse of `to_json` for the numbers that are not finite."""
+    if isinstance(value, dict):
+        return {k: from_json(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [from_json(v) for v in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def write_artifact(path: pathlib.Path, name: str, value: Any) -> list[dict[str, Any]] | None:
+    """Writes an artifact into a folder; returns it as JSON where it is a table."""
+    if pathlib.Path(name).name != name:
+        raise ValueError(f"{name!r} cannot be the name of an artifact.")
+    if isinstance(value, bytes):
+        write_file(path / name, value)
+    elif isinstance(value, Mapping):
+        write_file(path / f"{name}.npz", _npz(name, value))
+    elif isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
+        write_file(path / f"{name}.csv", csv_bytes(value))
+        return to_json(value)
+    elif hasattr(value, "savefig"):
+        for ending, data in _images(value).items():
+            write_file(path / f"{name}.{ending}", data)
+    else:
+        raise TypeError(
+            f"artifact {name!r} is a {type(value).__name__}; it may be a figure, a dict of arrays, "
+            "a list of dicts or bytes."
+        )
+    return None
+
+
+def _npz(name: str, arrays: Mapping[str, Any]) -> bytes:
+    arrays = {key: np.asarray(array) for key, array in arrays.items()}
+    if any(array.dtype.kind == "O" for array in arrays.values()):
+        raise TypeError(f"artifact {name!r} holds Python objects, not arrays.")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A table as CSV, its columns the keys of all rows."""
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_json(row) for row in rows)
+    return buffer.getvalue().encode()
+
+
+def _images(figure: Any) -> dict[str, bytes]:
+    """A figure as PNG, to be looked at, and as SVG, to be printed; the same bytes every time."""
+    require("matplotlib")
+    import matplotlib
+    from matplotlib import pyplot
+
+    options = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
+    images = {}
+    with matplotlib.rc_context({"svg.hashsalt": "lnl_jax"}):
+        for ending, more in options.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=ending, bbox_inches="tight", **more)
+            images[ending] = buffer.getvalue()
+    pyplot.close(figure)  # a sweep would collect one open figure per run
+    return images

@@ -1,0 +1,64 @@
+"""The words of a command line: the options of `run.py` itself, and pairs for the experiment."""
+
+import argparse
+import typing
+from collections.abc import Callable, Sequence
+
+from lnl_jax.runner.command_line import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors are a UsageError."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raises it."""
+        raise UsageError(message)
+
+
+# argparse and not tyro: tyro cannot express keywords of a function chosen on the same line.
+def parse_frame(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Callable[[], str]]:
+    """Parses the options of `run.py` itself.
+
+    Returns:
+      Its options, the words left for the experiment, and a function that formats the help.
+    """
+    parser = Parser(
+        prog="python experiments/run.py",
+        usage="%(prog)s --exp NAME [--argument VALUE ...] | --sweep NAME | --list",
+        description="Runs an experiment and keeps its results; the same command again resumes it.",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--exp", metavar="NAME", help="run this experiment")
+    what.add_argument("--sweep", metavar="NAME", help="run every point of this sweep")
+    what.add_argument("--list", action="store_true", help="list experiments and sweeps")
+    parser.add_argument(
+        "--results_dir", metavar="DIR", default="results", help="(default: results)"
+    )
+    parser.add_argument("--data_dir", metavar="DIR", help="data sets, for experiments that take it")
+    parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
+    parser.add_argument("--version", action="store_true", help="of this library and of JAX")
+    parser.add_argument("-h", "--help", action="store_true", help="help, also for one experiment")
+    options, words = parser.parse_known_args(argv)
+    return options, words, parser.format_help
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """Turns `--name value` and `--name=value` into a dict."""
+    found: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise UsageError(f"expected --name value, got {word!r}")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError(f"--{name} needs a value")
+            value = rest.pop(0)
+        if name in found:
+            raise UsageError(f"--{name} is given twice")
+        found[name] = value
+    return found

@@ -1,0 +1,231 @@
+"""Runs experiments and sweeps: command line -> function call -> results folder."""
+
+import contextlib
+import difflib
+import errno
+import pathlib
+import sys
+import traceback
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+from rich.padding import Padding
+
+import lnl_jax
+from lnl_jax._extras import MissingExtra
+from lnl_jax.runner import command_line, frame, help_text, progress, results
+from lnl_jax.runner.arguments import StudyError, check_arguments
+from lnl_jax.runner.command_line import Call, UsageError
+from lnl_jax.runner.commands import Experiments, Sweeps
+from lnl_jax.runner.files import write_file
+from lnl_jax.runner.results import Results
+
+PAGE = "page.html"
+
+
+class Studies(NamedTuple):
+    """What a command may name; see `commands.main`."""
+
+    experiments: Experiments
+    sweeps: Sweeps
+    is_generated: Callable[[Any], bool]
+
+
+def carry_out(studies: Studies, argv: Sequence[str]) -> int:
+    """Carries out one command; returns the exit code."""
+    debug = "--debug" in argv
+    try:
+        options, words, format_help = frame.parse_frame(argv)
+        with contextlib.nullcontext() if debug else _quiet():
+            return _do(studies, options, words, format_help, argv)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on after the last finished epoch", 130)
+    except (UsageError, StudyError, MissingExtra) as error:
+        return _fail(f"error: {error}", 2, debug=debug)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        text = "the disk is full; what was written is readable, with more space the same command"
+        return _fail(f"error: {text} resumes ({error})", 1, debug=debug)
+
+
+def _do(
+    studies: Studies,
+    options: Namespace,
+    words: Sequence[str],
+    format_help: Callable[[], str],
+    argv: Sequence[str],
+) -> int:
+    console = progress.make_console()
+    if options.version:
+        print(f"lnl_jax {lnl_jax.__version__}, JAX {jax.__version__}")
+    elif options.exp is None and options.help:
+        print(format_help())
+    elif options.list:
+        _list(console, studies)
+    elif options.sweep is not None:
+        return _sweep(console, studies, options, frame.pairs(words), argv)
+    elif options.exp is None:
+        raise UsageError(_hint(studies, words))
+    else:
+        experiment = command_line.look_up(studies.experiments, options.exp, "experiment")
+        if options.help:
+            print(help_text.describe(options.exp, experiment))
+            return 0
+        call = _bound(experiment, frame.pairs(words))
+        _run(console, studies, options.exp, call, options, argv)
+    return 0
+
+
+def _hint(studies: Studies, words: Sequence[str]) -> str:
+    """What is meant where neither experiment nor sweep is named."""
+    for option, table in (("--exp", studies.experiments), ("--sweep", studies.sweeps)):
+        for word in words:
+            if close := difflib.get_close_matches(word, table, n=1):
+                return f"give {option} {close[0]}, not {word} alone"
+    return "give --exp NAME, --sweep NAME, --list or --help"
+
+
+def _bound(experiment: Callable, overrides: Mapping[str, Any]) -> Call:
+    """The arguments, read and within their ranges."""
+    call = command_line.bind(experiment, overrides)
+    check_arguments(experiment, call.arguments)
+    return call
+
+
+def _list(console: Console, studies: Studies) -> None:
+    experiments, sweeps = studies.experiments.items(), studies.sweeps.items()
+    for option, entries in (
+        ("--exp", [(name, f, help_text.time_taken(f)) for name, f in experiments]),
+        ("--sweep", [(name, f, f"of {exp}") for name, (exp, f) in sweeps]),
+    ):
+        for name, function, note in entries:
+            console.print(f"{option} {name}" + f" ({note})" * bool(note), soft_wrap=True)
+            console.print(Padding(help_text.summary(function), (0, 0, 0, 4)))
+
+
+def _sweep(
+    console: Console,
+    studies: Studies,
+    options: Namespace,
+    overrides: Mapping[str, str],
+    argv: Sequence[str],
+) -> int:
+    """Runs every point of a sweep; a point that fails does not stop the others."""
+    name, points = command_line.look_up(studies.sweeps, options.sweep, "sweep")
+    experiment = command_line.look_up(studies.experiments, name, "experiment")
+    calls = [_bound(experiment, point | overrides) for point in points()]
+    varied = list(dict.fromkeys(key for call in calls for key in call.overrides))
+    rows = []
+    for i, call in enumerate(calls, 1):
+        console.print(f"[{i}/{len(calls)}]", end=" ")
+        try:
+            summary = _run(console, studies, name, call, options, argv)
+        # A folder that another process is writing, or data that one point lacks.
+        except (UsageError, StudyError) as error:
+            _fail(f"error: {error}", 2, debug=options.debug)
+        except OSError:
+            raise
+        except Exception:
+            traceback.print_exc()
+        else:
+            rows.append({key: call.config.get(key) for key in varied} | (summary["last"] or {}))
+    if rows:
+        progress.table(console, options.sweep, rows)
+    failed = len(calls) - len(rows)
+    return _fail(f"error: {failed} of {len(calls)} runs failed", 1) if failed else 0
+
+
+def _run(
+    console: Console,
+    studies: Studies,
+    name: str,
+    call: Call,
+    options: Namespace,
+    argv: Sequence[str],
+) -> dict[str, Any]:
+    """Runs one experiment or finds it finished; returns its summary."""
+    experiment = studies.experiments[name]
+    if options.data_dir is not None and not command_line.takes(experiment, "data_dir"):
+        raise UsageError(f"{name} reads no data from --data_dir")
+    path = results.folder(options.results_dir, name, call.overrides)
+    config = {"experiment": name, "arguments": call.config, "overrides": call.overrides}
+    config |= {"data_dir": options.data_dir, "argv": argv}
+    generated = [key for key, value in call.arguments.items() if studies.is_generated(value)]
+    config |= {"generated_data": bool(generated)}
+    with results.open_results(path, config, force=options.force) as opened:
+        finished = opened.summary is not None
+        console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
+        for key in generated:
+            console.print(f"generated data, not real: --{key} {call.config[key]}")
+        if not finished:
+            try:
+                _record(console, experiment, call, options.data_dir, opened)
+            except StudyError:
+                opened.discard_if_empty()
+                raise
+            _write_page(path)
+        for title, rows in opened.summary["tables"].items():
+            progress.table(console, title, rows, kept_in=f"{title}.csv")
+        if not opened.summary["tables"]:
+            console.print(progress.numbers(opened.summary["last"]), soft_wrap=True)
+        console.print(_where(path, opened.summary["seconds"]), soft_wrap=True)
+        return opened.summary
+
+
+def _write_page(path: pathlib.Path) -> None:
+    """The page of a run that has finished, beside its figures."""
+    from lnl_jax.runner.report import report
+    from lnl_jax.runner.saved_runs import find_runs
+
+    write_file(path / PAGE, report(find_runs([path])).encode())
+
+
+def _where(path: pathlib.Path, seconds: float) -> str:
+    """The folder of a run, its figures and its page."""
+    figures = sorted(file.name for file in path.glob("*.png"))
+    words = [f"results: {path}, {progress.number(float(seconds))} s"]
+    words += [f"figures: {', '.join(figures)}"] if figures else []
+    words += [f"page: {PAGE}"] if (path / PAGE).exists() else []
+    return "   ".join(words)
+
+
+def _record(
+    console: Console, experiment: Callable, call: Call, data_dir: str | None, opened: Results
+) -> None:
+    """Calls the experiment and writes all that it yields."""
+    resume = opened.start(resumable=command_line.takes(experiment, "resume"))
+    if resume.rows:
+        console.print(f"resuming after epoch {resume.rows[-1].get('epoch', len(resume.rows))}")
+    handed = {"resume": resume, "data_dir": data_dir}
+    handed = {key: v for key, v in handed.items() if command_line.takes(experiment, key)}
+    name, epochs = experiment.__name__, call.arguments.get("epochs")
+    with progress.progress(console, name, epochs, resume.rows) as update:
+        opened.write_all(experiment(**call.arguments, **handed), update)
+        opened.finish()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what Orbax and its libraries log away from the user; their errors are raised anyway."""
+    import absl.logging
+
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(orbax|tensorstore|etils|flax)\b")
+            yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _fail(message: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    print(" ".join(message.split()), file=sys.stderr)
+    return code

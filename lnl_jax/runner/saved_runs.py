@@ -1,0 +1,99 @@
+"""Runs as their results folders hold them."""
+
+import difflib
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from lnl_jax.runner.command_line import UsageError, as_text
+from lnl_jax.runner.files import from_json
+from lnl_jax.runner.outputs import Row
+
+
+class Run(NamedTuple):
+    """What a results folder holds.
+
+    Attributes:
+        path: the folder.
+        config: of `config.json`; what older versions did not write is absent.
+        rows: of `metrics.jsonl`; none where that was not kept.
+        summary: of `summary.json`; None while the run has not finished.
+    """
+
+    path: pathlib.Path
+    config: dict[str, Any]
+    rows: list[Row]
+    summary: dict[str, Any] | None
+
+    @property
+    def experiment(self) -> str:
+        """Its name."""
+        return str(self.config.get("experiment", self.path.parent.name))
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What was given on the command line."""
+        return self.config.get("overrides") or {}
+
+    @property
+    def title(self) -> str:
+        """Its overrides as text."""
+        return ", ".join(f"{k} {as_text(v)}" for k, v in self.overrides.items()) or "default"
+
+    @property
+    def last(self) -> Row:
+        """The last row."""
+        last = (self.summary or {}).get("last")
+        return last or (self.rows[-1] if self.rows else {})
+
+
+def find_runs(folders: Iterable[pathlib.Path]) -> list[Run]:
+    """The runs in the folders and below them, in the order of their paths, each once.
+
+    Raises:
+        UsageError: if a folder is not there, or has no results.
+    """
+    found: dict[pathlib.Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+            names = [entry.name for entry in beside if entry.is_dir()]
+            close = difflib.get_close_matches(folder.name, names, n=3)
+            where = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError(f"there is no folder {folder}{where}")
+        below = sorted(file.parent for file in folder.rglob("config.json"))
+        if not below:
+            raise UsageError(
+                f"{folder} has no results: neither in it nor below it is there a config.json, "
+                "which experiments/run.py writes into the folder of each run"
+            )
+        found |= dict.fromkeys(path.resolve() for path in below)
+    return [_read(path) for path in found]
+
+
+def _read(path: pathlib.Path) -> Run:
+    rows, summary = [], None
+    config = _json(path / "config.json")
+    metrics = path / "metrics.jsonl"
+    if metrics.exists():
+        # A line without its end is still being written.
+        lines = metrics.read_bytes().split(b"\n")[:-1]
+        rows = [from_json(_parsed(metrics, line)) for line in lines]
+    if (path / "summary.json").exists():
+        summary = from_json(_json(path / "summary.json"))
+    return Run(path, config, rows, summary)
+
+
+def _json(file: pathlib.Path) -> dict[str, Any]:
+    value = _parsed(file, file.read_bytes())
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} is not what a run writes: it holds no JSON object")
+    return value
+
+
+def _parsed(file: pathlib.Path, text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON: {error}") from None
