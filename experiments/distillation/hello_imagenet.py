@@ -148,7 +148,7 @@ def hello_imagenet(
         found = resume.restore(start)
         run = images.train_on_folder(learn, found, parts, reading, **common)
         for row, found in run:
-            yield row | {"epoch": before + row["epoch"], "method": name}
+            yield {"epoch": before + row.pop("epoch"), "method": name} | row
             yield Checkpoint(found)
         return training.kept_variables(found)
 
