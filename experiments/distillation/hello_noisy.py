@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.distillation._shared import BATCH
 from lnl_jax import noise
-from lnl_jax.comparison.catalogue import FIXED, LOSSES, OWN_NORMALIZATIONS, unnormalized
+from lnl_jax.comparison.catalogue import CATALOGUE
 from lnl_jax.distill import images, labels, networks, projectors
 from lnl_jax.runner.arguments import Positive, Seed, Seeds, Share, Size, Steps, refused, study
 from lnl_jax.runner.outputs import Artifact, Output
@@ -141,12 +141,12 @@ def zero_shot(foundation: projectors.Foundation, part: Mapping[str, np.ndarray])
 
 def objective(name: str, temperature: float) -> Callable[[jax.Array, Mapping], jax.Array]:
     """A loss of the noisy labels, after the normalisation that belongs to it."""
-    normalize = OWN_NORMALIZATIONS.get(name, unnormalized)
-    settings = dict(FIXED.get(name, {}))
+    entry = CATALOGUE[name]
+    settings = dict(entry.fixed)
     if settings:
         settings["temperature"] = temperature
-    loss = functools.partial(LOSSES[name], **settings)
-    return lambda logits, batch: loss(normalize(logits), batch["labels"])
+    loss = functools.partial(entry.function, **settings)
+    return lambda logits, batch: loss(entry.normalize(logits), batch["labels"])
 
 
 def noisy_batches(

@@ -13,14 +13,7 @@ from experiments.robust_losses._shared import DATASETS, RATES, Condition, make_c
 from lnl_jax import metrics, models, train
 from lnl_jax.comparison import figures as benchmark_figures
 from lnl_jax.comparison import tables as benchmark_tables
-from lnl_jax.comparison.catalogue import (
-    FIRST_ROWS,
-    HYPERPARAMETERS,
-    LOSSES,
-    LOSSES_WITH_ROWS,
-    OWN_NORMALIZATIONS,
-    unnormalized,
-)
+from lnl_jax.comparison.catalogue import CATALOGUE
 from lnl_jax.comparison.methods import adapted_temperatures, robust_loss
 from lnl_jax.comparison.networks import Network, tabular_in_lanes
 from lnl_jax.comparison.runs import Method, epoch_plans, stacked, staircase
@@ -41,7 +34,7 @@ from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from lnl_jax.train import Trainer, chunk_size, in_chunks, run_bytes
 
 PyTree = Any
-# With their settings in `choices.HYPERPARAMETERS` these are the 39 of the paper's comparison.
+# With their grids in the catalogue these are the 39 of the paper's comparison.
 PAPER = (
     "cross_entropy",
     "crammer_singer",
@@ -59,7 +52,6 @@ PAPER = (
     "ldr_kl",
     "aldr_kl_step",
 )
-ALL_LOSSES = LOSSES | LOSSES_WITH_ROWS
 # What is measured of a run, in the order of the arrays of results.
 MEASURED = (
     "validation_accuracy",
@@ -216,8 +208,8 @@ def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
 
 
 def _loss_names(losses: Sequence[str]) -> list[str]:
-    groups = {"paper": PAPER, "all": tuple(ALL_LOSSES)}
-    check_names("losses", losses, groups | ALL_LOSSES)
+    groups = {"paper": PAPER, "all": tuple(CATALOGUE)}
+    check_names("losses", losses, groups | CATALOGUE)
     return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
 
 
@@ -226,12 +218,7 @@ def make_method(
 ) -> Method:
     """A loss with its grid and all learning rates."""
     return robust_loss(
-        ALL_LOSSES[name],
-        OWN_NORMALIZATIONS.get(name, unnormalized),
-        HYPERPARAMETERS.get(name, []),
-        learning_rates,
-        network=network,
-        total_steps=total_steps,
+        CATALOGUE[name].function, learning_rates, network=network, total_steps=total_steps
     )
 
 
@@ -268,9 +255,9 @@ def make_trainer(
 
     def start(setting, part):
         tables = ()
-        if method.name in FIRST_ROWS:
+        if initial_rows := CATALOGUE[method.name].initial_rows:
             shape = part["train"]["label"].shape
-            first = jnp.full(shape, FIRST_ROWS[method.name](setting), jnp.float32)
+            first = jnp.full(shape, initial_rows(setting), jnp.float32)
             # Within an epoch no example comes twice.
             tables = train.Table(first, combine=None)
         return train.init_state(

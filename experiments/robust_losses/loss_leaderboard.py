@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
 from lnl_jax import noise, train
-from lnl_jax.comparison.catalogue import HYPERPARAMETERS, LOSSES, OWN_NORMALIZATIONS, unnormalized
+from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
 from lnl_jax.comparison.runs import Method, epoch_plans, initial_params, make_study, staircase
 from lnl_jax.comparison.statistics import describe, paired_gain
@@ -129,14 +129,7 @@ def _names(only: Sequence[str]) -> list[str]:
 
 
 def _method(name: str, learning_rates: Sequence[float], total_steps: int) -> Method:
-    return robust_loss(
-        LOSSES[name],
-        OWN_NORMALIZATIONS.get(name, unnormalized),
-        HYPERPARAMETERS.get(name, []),
-        learning_rates,
-        network=NETWORK,
-        total_steps=total_steps,
-    )
+    return robust_loss(LOSSES[name], learning_rates, network=NETWORK, total_steps=total_steps)
 
 
 def _no_values(seeds: int, method: Method) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The functions that a name on the command line stands for, and the settings usually tried."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import optax
 from jax import Array
@@ -54,43 +55,122 @@ def unnormalized(logits: Array, *, axis: int = -1) -> Array:
     return logits
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
-    "generalized_cross_entropy": losses.generalized_cross_entropy,
-    "ldr_kl": losses.ldr_kl,
-    "aldr_kl": losses.aldr_kl,
-    "asymmetric_exponential": losses.asymmetric_exponential,
-    "asymmetric_generalized_cross_entropy": losses.asymmetric_generalized_cross_entropy,
-    "asymmetric_unhinged": losses.asymmetric_unhinged,
-    "backward_correction": losses.backward_correction,
-    "bi_tempered_logistic": losses.bi_tempered_logistic,
-    "crammer_singer": losses.crammer_singer,
-    "forward_correction": losses.forward_correction,
-    "generalized_jensen_shannon": losses.generalized_jensen_shannon,
-    "hard_bootstrap": losses.hard_bootstrap,
-    "jensen_shannon": losses.jensen_shannon,
-    "ldam": losses.ldam,
-    "mean_absolute_error": losses.mean_absolute_error,
-    "mean_squared_error": losses.mean_squared_error,
-    "nce_agce": nce_agce,
-    "nce_aul": nce_aul,
-    "nce_rce": nce_rce,
-    "normalized_cross_entropy": losses.normalized_cross_entropy,
-    "normalized_focal": losses.normalized_focal,
-    "partially_huberised_cross_entropy": losses.partially_huberised_cross_entropy,
-    "reverse_cross_entropy": losses.reverse_cross_entropy,
-    "robust_log_loss": losses.robust_log_loss,
-    "soft_bootstrap": losses.soft_bootstrap,
-    "symmetric_cross_entropy": losses.symmetric_cross_entropy,
-    "taylor_cross_entropy": losses.taylor_cross_entropy,
-    "truncated_generalized_cross_entropy": losses.truncated_generalized_cross_entropy,
-    "weston_watkins": losses.weston_watkins,
+def tied(**values: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """One setting of each position: the values of several hyperparameters belong together."""
+    return tuple(
+        dict(zip(values, chosen, strict=True)) for chosen in zip(*values.values(), strict=True)
+    )
+
+
+class LossEntry(NamedTuple):
+    """A loss as a comparison trains it.
+
+    Attributes:
+        function: ``(logits, labels, ...) -> losses``, or with `initial_rows` ``(logits, labels,
+            rows, ...) -> (losses, rows)``.
+        grid: the hyperparameters among which validation chooses, dicts with the same keys.
+        fixed: those that are set and not searched.
+        normalize: what the logits go through where nothing else is asked for.
+        warmup: other values of the fixed ones for the first half of the training.
+        views: how many views of an example the loss is given; None for losses of the example.
+        initial_rows: for a loss with state per training example: ``setting -> row`` before the
+            first visit.
+    """
+
+    function: Loss
+    grid: Sequence[Mapping[str, Any]] = ({},)
+    fixed: Mapping[str, Any] = types.MappingProxyType({})
+    normalize: Normalization = unnormalized
+    warmup: Mapping[str, float] = types.MappingProxyType({})
+    views: int | None = None
+    initial_rows: Callable[[Mapping[str, Any]], Any] | None = None
+
+
+# Up to three settings of each loss. Those of the LDR paper's comparison are its grids; for the
+# others, values from the papers of the losses. Normalisations are those of the official code.
+_TEMPERATURES = tied(temperature=(0.1, 1.0, 10.0))
+_ACTIVE_PASSIVE = tied(alpha=(0.1, 5.0, 9.9), beta=(9.9, 5.0, 0.1))
+_Q = tied(q=(0.05, 0.7, 0.95))
+_MARGIN = tied(margin=(0.1, 1.0, 10.0))
+_BOOTSTRAP = tied(weight=(0.5, 0.8, 0.95))
+
+CATALOGUE: dict[str, LossEntry] = {
+    "cross_entropy": LossEntry(cross_entropy),
+    "generalized_cross_entropy": LossEntry(losses.generalized_cross_entropy, _Q),
+    "ldr_kl": LossEntry(
+        losses.ldr_kl, _TEMPERATURES, {"margin": 0.1}, losses.softplus_mean_normalize
+    ),
+    "aldr_kl": LossEntry(losses.aldr_kl, _TEMPERATURES, {"margin": 0.1}, losses.l1_mean_normalize),
+    "asymmetric_exponential": LossEntry(losses.asymmetric_exponential, tied(a=(1.0, 2.5, 3.5))),
+    "asymmetric_generalized_cross_entropy": LossEntry(
+        losses.asymmetric_generalized_cross_entropy, tied(a=(4.0, 0.6, 3.0), q=(0.2, 0.6, 1.5))
+    ),
+    "asymmetric_unhinged": LossEntry(
+        losses.asymmetric_unhinged, tied(a=(3.0, 5.5, 6.0), q=(0.1, 3.0, 1.5))
+    ),
+    "backward_correction": LossEntry(losses.backward_correction),
+    "bi_tempered_logistic": LossEntry(
+        losses.bi_tempered_logistic, tied(t1=(0.8, 0.5, 0.2), t2=(1.2, 2.0, 4.0))
+    ),
+    "crammer_singer": LossEntry(losses.crammer_singer, _MARGIN),
+    "forward_correction": LossEntry(losses.forward_correction),
+    "generalized_jensen_shannon": LossEntry(
+        losses.generalized_jensen_shannon,
+        tied(weights=((0.1, 0.45, 0.45), (0.3, 0.35, 0.35), (0.5, 0.25, 0.25))),
+        views=2,
+    ),
+    "hard_bootstrap": LossEntry(losses.hard_bootstrap, _BOOTSTRAP),
+    "jensen_shannon": LossEntry(losses.jensen_shannon, tied(weight=(0.1, 0.5, 0.9))),
+    # Plain scores, not those of a cosine classifier, hence smaller scales too.
+    "ldam": LossEntry(losses.ldam, tied(scale=(1.0, 10.0, 30.0))),
+    "mean_absolute_error": LossEntry(losses.mean_absolute_error),
+    "mean_squared_error": LossEntry(losses.mean_squared_error),
+    "nce_agce": LossEntry(nce_agce, _ACTIVE_PASSIVE),
+    "nce_aul": LossEntry(nce_aul, _ACTIVE_PASSIVE),
+    "nce_rce": LossEntry(nce_rce, _ACTIVE_PASSIVE),
+    "normalized_cross_entropy": LossEntry(losses.normalized_cross_entropy),
+    "normalized_focal": LossEntry(losses.normalized_focal, tied(gamma=(0.1, 0.5, 2.0))),
+    "partially_huberised_cross_entropy": LossEntry(
+        losses.partially_huberised_cross_entropy, tied(temperature=(2.0, 10.0, 30.0))
+    ),
+    "reverse_cross_entropy": LossEntry(losses.reverse_cross_entropy),
+    "robust_log_loss": LossEntry(losses.robust_log_loss, tied(alpha=(0.1, 1.0, 10.0))),
+    "soft_bootstrap": LossEntry(losses.soft_bootstrap, _BOOTSTRAP),
+    "symmetric_cross_entropy": LossEntry(
+        losses.symmetric_cross_entropy, tied(alpha=(0.95, 0.5, 0.05), beta=(0.05, 0.5, 0.95))
+    ),
+    "taylor_cross_entropy": LossEntry(losses.taylor_cross_entropy, fixed={"order": 2}),
+    # From 0.5 on, nothing would ever be learned: no label has that probability at the start.
+    "truncated_generalized_cross_entropy": LossEntry(
+        losses.truncated_generalized_cross_entropy,
+        _Q,
+        {"threshold": 0.5},
+        warmup={"threshold": 1e-6},
+    ),
+    "weston_watkins": LossEntry(losses.weston_watkins, _MARGIN),
+    "aldr_kl_step": LossEntry(
+        losses.aldr_kl_step,
+        _TEMPERATURES,
+        {"margin": 0.1},
+        losses.l1_mean_normalize,
+        initial_rows=lambda setting: setting["temperature"],
+    ),
 }
 
-# Losses with state per training example, ``(logits, labels, rows, ...) -> (losses, rows)``, and the
-# rows of a setting before the first visit. Only the studies that keep such rows can take them.
-LOSSES_WITH_ROWS: dict[str, Callable] = {"aldr_kl_step": losses.aldr_kl_step}
-FIRST_ROWS: dict[str, Callable] = {"aldr_kl_step": lambda setting: setting["temperature"]}
+# What `--loss NAME` chooses from: losses without state per training example, which only the
+# studies that keep tables of it can take.
+LOSSES: dict[str, Loss] = {
+    name: entry.function for name, entry in CATALOGUE.items() if entry.initial_rows is None
+}
+
+# What a loss may ask for that follows from the data set: the noise and the counts of the labels.
+KNOWN = ("matrix", "class_counts")
+
+# What `--loss.KEYWORD` cannot set, or sets in place of the study. Weights are one per view.
+SUPPLIED = Supplied(
+    always=(*KNOWN, "weights"),
+    unless_given={name: {*CATALOGUE[name].grid[0], *CATALOGUE[name].fixed} for name in LOSSES},
+)
 
 # "default" is left to the study: each loss's own.
 NORMALIZATIONS: dict[str, Normalization | None] = {
@@ -148,77 +228,3 @@ IMAGE_SETS: dict[str, Callable] = {
 def is_generated(choice: Any) -> bool:
     """Whether this is a data set that nobody measured: a run on one says so."""
     return getattr(choice, "func", choice) is shapes32
-
-
-# What the logits go through where nothing else is asked for, as in the official code.
-OWN_NORMALIZATIONS: dict[str, Normalization] = {
-    "ldr_kl": losses.softplus_mean_normalize,
-    "aldr_kl": losses.l1_mean_normalize,
-    "aldr_kl_step": losses.l1_mean_normalize,
-}
-
-
-def tied(**values: Sequence[Any]) -> list[dict[str, Any]]:
-    """One setting of each position: the values of several hyperparameters belong together."""
-    return [dict(zip(values, chosen, strict=True)) for chosen in zip(*values.values(), strict=True)]
-
-
-_ACTIVE_PASSIVE = tied(alpha=(0.1, 5.0, 9.9), beta=(9.9, 5.0, 0.1))
-
-# The hyperparameters among which validation chooses, up to three settings of each loss. Those of
-# the LDR paper's comparison are its grids; for the others, values from the papers of the losses.
-# LDAM is given plain scores, not those of a cosine classifier, hence smaller scales too.
-HYPERPARAMETERS: dict[str, list[dict[str, Any]]] = {
-    "generalized_cross_entropy": tied(q=(0.05, 0.7, 0.95)),
-    "ldr_kl": tied(temperature=(0.1, 1.0, 10.0)),
-    "aldr_kl": tied(temperature=(0.1, 1.0, 10.0)),
-    "aldr_kl_step": tied(temperature=(0.1, 1.0, 10.0)),
-    "asymmetric_exponential": tied(a=(1.0, 2.5, 3.5)),
-    "asymmetric_generalized_cross_entropy": tied(a=(4.0, 0.6, 3.0), q=(0.2, 0.6, 1.5)),
-    "asymmetric_unhinged": tied(a=(3.0, 5.5, 6.0), q=(0.1, 3.0, 1.5)),
-    "bi_tempered_logistic": tied(t1=(0.8, 0.5, 0.2), t2=(1.2, 2.0, 4.0)),
-    "crammer_singer": tied(margin=(0.1, 1.0, 10.0)),
-    "generalized_jensen_shannon": tied(
-        weights=((0.1, 0.45, 0.45), (0.3, 0.35, 0.35), (0.5, 0.25, 0.25))
-    ),
-    "hard_bootstrap": tied(weight=(0.5, 0.8, 0.95)),
-    "jensen_shannon": tied(weight=(0.1, 0.5, 0.9)),
-    "ldam": tied(scale=(1.0, 10.0, 30.0)),
-    "nce_agce": _ACTIVE_PASSIVE,
-    "nce_aul": _ACTIVE_PASSIVE,
-    "nce_rce": _ACTIVE_PASSIVE,
-    "normalized_focal": tied(gamma=(0.1, 0.5, 2.0)),
-    "partially_huberised_cross_entropy": tied(temperature=(2.0, 10.0, 30.0)),
-    "robust_log_loss": tied(alpha=(0.1, 1.0, 10.0)),
-    "soft_bootstrap": tied(weight=(0.5, 0.8, 0.95)),
-    "symmetric_cross_entropy": tied(alpha=(0.95, 0.5, 0.05), beta=(0.05, 0.5, 0.95)),
-    "truncated_generalized_cross_entropy": tied(q=(0.05, 0.7, 0.95)),
-    "weston_watkins": tied(margin=(0.1, 1.0, 10.0)),
-}
-
-# What is set and not searched.
-FIXED: dict[str, dict[str, Any]] = {
-    "ldr_kl": {"margin": 0.1},
-    "aldr_kl": {"margin": 0.1},
-    "aldr_kl_step": {"margin": 0.1},
-    "taylor_cross_entropy": {"order": 2},
-    "truncated_generalized_cross_entropy": {"threshold": 0.5},
-}
-
-# Other values for the first half of the training. From 0.5 on, nothing would ever be learned: no
-# label has that probability at the start.
-EARLY: dict[str, dict[str, float]] = {"truncated_generalized_cross_entropy": {"threshold": 1e-6}}
-
-# Losses of several views of an example, and how many they are given.
-VIEWS: dict[str, int] = {"generalized_jensen_shannon": 2}
-
-# What a loss may ask for that follows from the data set: the noise and the counts of the labels.
-KNOWN = ("matrix", "class_counts")
-
-# What `--loss.KEYWORD` cannot set, or sets in place of the study. Weights are one per view.
-SUPPLIED = Supplied(
-    always=(*KNOWN, "weights"),
-    unless_given={
-        name: {*HYPERPARAMETERS.get(name, [{}])[0], *FIXED.get(name, {})} for name in LOSSES
-    },
-)

@@ -1,20 +1,14 @@
 """Losses against cross-entropy on one noisily labelled data set: what the ldr_* studies share."""
 
+import types
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lnl_jax import train
-from lnl_jax.comparison.catalogue import (
-    HYPERPARAMETERS,
-    LOSSES,
-    OWN_NORMALIZATIONS,
-    Loss,
-    Normalization,
-    unnormalized,
-)
-from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, name_of, robust_loss
+from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, Loss, Normalization, unnormalized
+from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, find_entry, robust_loss
 from lnl_jax.comparison.networks import Network
 from lnl_jax.comparison.runs import Method, search
 from lnl_jax.comparison.statistics import curves, describe, paired_gain, product, spread
@@ -75,18 +69,20 @@ class Outcome(NamedTuple):
 def compared(
     loss: Loss | None,
     normalize: Normalization | None,
-    own: Mapping[str, Normalization] = OWN_NORMALIZATIONS,
+    own: Mapping[str, Normalization] = types.MappingProxyType({}),
 ) -> list[tuple[str, Loss, Normalization]]:
     """Cross-entropy, always, and what it is compared with: names, losses, normalisations.
 
     Args:
         loss: this one alone; None takes `COMPARED`.
-        normalize: for all of them; None takes each loss's own.
-        own: these; where a loss has none, its scores are taken as they are.
+        normalize: for all of them; None takes each loss's own, from the catalogue.
+        own: in place of these.
     """
-    functions = {name: LOSSES[name] for name in COMPARED} if loss is None else {name_of(loss): loss}
+    functions = {name: LOSSES[name] for name in COMPARED}
+    if loss is not None:
+        functions = {find_entry(loss)[0]: loss}
     return [(BASELINE, LOSSES[BASELINE], unnormalized)] + [
-        (name, function, normalize or own.get(name, unnormalized))
+        (name, function, normalize or own.get(name) or CATALOGUE[name].normalize)
         for name, function in functions.items()
         if name != BASELINE
     ]
@@ -105,16 +101,16 @@ def methods_of(
     """
     check_batch_size(protocol.batch_size, size)
     temperatures = product(temperature=protocol.temperatures)
-    grids = HYPERPARAMETERS | dict.fromkeys(ADAPTED, temperatures)
+    grids = dict.fromkeys(ADAPTED, temperatures)
     grids |= {"generalized_cross_entropy": product(q=protocol.qs)}
     return [
         robust_loss(
             function,
-            normalization,
-            grids.get(name, []),
             protocol.learning_rates,
             network=network,
             total_steps=protocol.steps_per_epoch(size) * protocol.epochs,
+            grid=grids.get(name),
+            normalize=normalization,
             **({"margin": protocol.margin} if name in ADAPTED else {}),
         )
         for name, function, normalization in choices

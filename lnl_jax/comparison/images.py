@@ -10,7 +10,7 @@ import numpy as np
 
 from lnl_jax import data, losses
 from lnl_jax._extras import require
-from lnl_jax.comparison.catalogue import OWN_NORMALIZATIONS, Loss, Normalization
+from lnl_jax.comparison.catalogue import Loss, Normalization
 from lnl_jax.comparison.comparison import (
     Outcome,
     Protocol,
@@ -44,7 +44,7 @@ PROBED = 2_000
 # Random numbers of their own, so that neither moves what else is drawn by the seed.
 FOLDS_STREAM, IMAGES_STREAM = 5, 6
 # As in the official code: softplus for LDR-KL, and before ALDR-KL's norm for CIFAR-100 alone.
-OF_100_CLASSES = OWN_NORMALIZATIONS | {"aldr_kl": losses.softplus_mean_normalize}
+OF_100_CLASSES = {"aldr_kl": losses.softplus_mean_normalize}
 
 
 class Labelled(NamedTuple):
@@ -110,7 +110,7 @@ def compare_on_images(
     params, stats = initial_variables(module, splits.train["image"][0], runs)
     padded = size % protocol.batch_size > 0
     network = convolutional(module, splits.num_classes, stats, augmentation, padded=padded)
-    own = OF_100_CLASSES if splits.num_classes == 100 else OWN_NORMALIZATIONS
+    own = OF_100_CLASSES if splits.num_classes == 100 else {}
     methods = methods_of(compared(loss, normalize, own), network, protocol, size)
     total_steps = protocol.steps_per_epoch(size) * protocol.epochs
     make = functools.partial(

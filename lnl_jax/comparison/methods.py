@@ -17,13 +17,11 @@ import numpy as np
 
 from lnl_jax import losses, metrics
 from lnl_jax.comparison.catalogue import (
-    EARLY,
-    FIXED,
+    CATALOGUE,
     KNOWN,
     LOSSES,
-    LOSSES_WITH_ROWS,
-    VIEWS,
     Loss,
+    LossEntry,
     Normalization,
 )
 from lnl_jax.comparison.networks import Network
@@ -42,51 +40,69 @@ def what_is_known(matrix: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarra
     return {"matrix": np.float32(matrix), "class_counts": np.float32(np.maximum(counts, 1))}
 
 
-def name_of(loss: Loss) -> str:
-    """The name in `LOSSES` or `LOSSES_WITH_ROWS` of a function, its keywords set or not."""
+def find_entry(loss: Loss) -> tuple[str, LossEntry]:
+    """The name and the entry in `CATALOGUE` of a function, its keywords set or not.
+
+    Raises:
+        StudyError: if there is none.
+    """
     chosen = loss.func if isinstance(loss, functools.partial) else loss
-    for name, function in (LOSSES | LOSSES_WITH_ROWS).items():
-        if function is chosen:
-            return name
+    for name, entry in CATALOGUE.items():
+        if entry.function is chosen:
+            return name, entry
     raise StudyError(f"loss must be one of {', '.join(LOSSES)}; got {chosen}.")
 
 
 def robust_loss(
-    loss: Loss,
-    normalize: Normalization,
-    hyperparameters: Sequence[Setting],
+    loss: Loss | LossEntry,
     learning_rates: Sequence[float],
     *,
     network: Network,
     total_steps: int,
-    **held: Any,
+    grid: Sequence[Setting] | None = None,
+    normalize: Normalization | None = None,
+    **fixed: Any,
 ) -> Method:
     """A loss as a method, with each learning rate and each setting that is still open.
 
-    Keywords set on the loss itself come first, then `held`, then `FIXED`.
+    Args:
+        loss: a function of the catalogue; keywords set on it are not searched. Or an entry of one's
+            own, which is named after its function.
+        learning_rates: to choose from.
+        network: what is trained.
+        total_steps: of a training, in whose first half the entry's `warmup` holds.
+        grid: the settings to choose from; None takes the entry's.
+        normalize: what the logits go through before the loss; None takes the entry's.
+        **fixed: keywords in place of those that the entry fixes.
+
+    Returns:
+        The `Method`.
 
     Raises:
-        StudyError: from the loss, if a hyperparameter is out of range.
+        StudyError: if the loss is not in the catalogue, or refuses a hyperparameter.
     """
-    name = name_of(loss)
-    own = loss.keywords if isinstance(loss, functools.partial) else {}
-    fixed = FIXED.get(name, {}) | held | own
+    keywords = {}
+    if isinstance(loss, LossEntry):
+        name, entry = loss.function.__name__, loss
+    else:
+        name, entry = find_entry(loss)
+        keywords = loss.keywords if isinstance(loss, functools.partial) else {}
+    fixed = {**entry.fixed, **fixed, **keywords}
     open_settings = []
-    for setting in hyperparameters or [{}]:
+    for setting in entry.grid if grid is None else grid:
         still_open = {key: value for key, value in setting.items() if key not in fixed}
         if still_open not in open_settings:
             open_settings.append(still_open)
+    accepted = inspect.signature(entry.function).parameters
     call = _Call(
-        functools.partial(loss, **fixed),
-        normalize,
+        functools.partial(entry.function, **fixed),
+        entry.normalize if normalize is None else normalize,
         network,
-        needed=[
-            key for key in KNOWN if key in inspect.signature(loss).parameters and key not in own
-        ],
-        views=VIEWS.get(name),
-        early={key: (value, fixed[key]) for key, value in EARLY.get(name, {}).items()},
+        needed=[key for key in KNOWN if key in accepted and key not in keywords],
+        views=entry.views,
+        warmup={key: (value, fixed[key]) for key, value in entry.warmup.items()},
         half=total_steps // 2,
-        with_rows=name in LOSSES_WITH_ROWS,
+        with_rows=entry.initial_rows is not None,
     )
     for setting in open_settings:
         with refused(f"loss {name}"):
@@ -101,8 +117,8 @@ def robust_loss(
 class _Call:
     """How a loss is called in a step; `extra` is the number of the step and the network's stats.
 
-    `needed` are its arguments among `KNOWN`; `early` holds arguments with two values, one until the
-    step `half` and one from there on. A loss `with_rows` takes and returns those of the batch.
+    `needed` are its arguments among `KNOWN`; `warmup` holds arguments with two values, one until
+    the step `half` and one from there on. A loss `with_rows` takes and returns those of the batch.
     """
 
     loss: Callable
@@ -110,7 +126,7 @@ class _Call:
     network: Network
     needed: Sequence[str]
     views: int | None
-    early: dict[str, tuple[float, float]]
+    warmup: dict[str, tuple[float, float]]
     half: int
     with_rows: bool
 
@@ -118,7 +134,7 @@ class _Call:
         step, stats = extra
         arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
         arguments |= {name: known[name] for name in self.needed}
-        for name, (early, late) in self.early.items():
+        for name, (early, late) in self.warmup.items():
             arguments[name] = jnp.where(step < self.half, early, late)
         scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
         axis = self.network.class_axis

@@ -7,7 +7,7 @@ import pytest
 
 from lnl_jax import models, train
 from lnl_jax.comparison import runs
-from lnl_jax.comparison.catalogue import LOSSES, unnormalized
+from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import METRICS, measure, robust_loss
 from lnl_jax.comparison.networks import tabular
 from lnl_jax.comparison.statistics import paired_gain, spread
@@ -41,7 +41,7 @@ def trained(make, *, test_is_shared):
         parts["test"] = stack([test] * len(SEEDS))
     steps = -(-SIZE // BATCH)
     loss = functools.partial(LOSSES["generalized_cross_entropy"], q=0.5)
-    method = robust_loss(loss, unnormalized, [], RATES, network=network, total_steps=steps * EPOCHS)
+    method = robust_loss(loss, RATES, network=network, total_steps=steps * EPOCHS)
     study = make(
         method,
         runs.initial_params(model, parts["train"]["x"], SEEDS),

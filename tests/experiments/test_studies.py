@@ -16,7 +16,7 @@ from experiments.robust_losses import _shared as shared
 from lnl_jax import data
 from lnl_jax.comparison import catalogue as choices
 from lnl_jax.comparison import methods as noisy_labels
-from lnl_jax.comparison.catalogue import LOSSES, MODELS
+from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, MODELS
 from lnl_jax.distill import labels
 from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
@@ -212,7 +212,7 @@ def offered_keywords():
     """Every keyword of a loss that the help offers, with a value that is usual for it."""
     kind, _ = options_of(EXPERIMENTS["ldr_digits"])["loss"]
     for name in LOSSES:
-        usual = {**choices.HYPERPARAMETERS.get(name, [{}])[0], **choices.FIXED.get(name, {})}
+        usual = {**CATALOGUE[name].grid[0], **CATALOGUE[name].fixed}
         for keyword, (_, default) in keywords_of(kind, name).items():
             yield name, keyword, usual.get(keyword, default)
 
@@ -225,9 +225,7 @@ def test_whatever_help_offers_for_a_loss_can_be_given_and_left_out():
     assert not {"matrix", "class_counts", "weights"} & {keyword for _, keyword, _ in offered}
     for name, keyword, value in offered:
         call = bind(EXPERIMENTS["ldr_digits"], {"loss": name, f"loss.{keyword}": value})
-        method = build(
-            call.arguments["loss"], choices.unnormalized, choices.HYPERPARAMETERS.get(name, [])
-        )
+        method = build(call.arguments["loss"], normalize=choices.unnormalized)
         assert method.name == name
         assert all(keyword not in setting for setting in method.settings)
     for name in LOSSES:

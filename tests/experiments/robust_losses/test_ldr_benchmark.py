@@ -5,14 +5,13 @@ import pytest
 
 from experiments.robust_losses._shared import DATASETS, transition_matrix
 from experiments.robust_losses.ldr_benchmark import (
-    ALL_LOSSES,
     MEASURED,
     PAPER,
     ldr_benchmark,
     shared_plans,
 )
 from lnl_jax import data
-from lnl_jax.comparison.catalogue import HYPERPARAMETERS
+from lnl_jax.comparison.catalogue import CATALOGUE
 from lnl_jax.noise import VOWEL_SWAPS
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
@@ -22,8 +21,8 @@ TINY |= {"folds": 2, "epochs": 1, "learning_rates": (0.1,), "batch_size": 200}
 
 def test_the_grids_are_the_39_settings_of_the_paper():
     assert len(PAPER) == 15
-    assert set(PAPER) <= set(ALL_LOSSES)
-    assert sum(len(HYPERPARAMETERS.get(name, [{}])) for name in PAPER) == 39
+    assert set(PAPER) <= set(CATALOGUE)
+    assert sum(len(CATALOGUE[name].grid) for name in PAPER) == 39
 
 
 def test_noises_of_a_fold_share_its_order():
