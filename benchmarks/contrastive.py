@@ -34,6 +34,7 @@ from lnl_jax.data import augment
 
 TABLE, PROJECTOR = 50_000, 512
 TEMPERATURE = 0.07
+LEARNT = contrastive.Temperatures(rho=0.4, step=0.03, momentum=0.5, range=(0.05, 1.0))
 
 
 def info_nce(queries, keys, block_size):
@@ -51,11 +52,8 @@ def isogclr(queries, keys, block_size):
         queries,
         keys,
         contrastive.ContrastiveRows(*rows),
-        rho=0.4,
         gamma=0.8,
-        temperature_step=0.03,
-        temperature_momentum=0.5,
-        temperature_range=(0.05, 1.0),
+        temperatures=LEARNT,
         block_size=block_size,
     )
     return values.mean(), rows

@@ -61,6 +61,7 @@ HELPERS = {
     "ContrastiveRows",
     "ContrastiveStatistics",
     "InnerEstimate",
+    "Temperatures",
     "aldr_temperature",
     "cached_contrastive_grads",
     "class_balanced_weights",

@@ -60,6 +60,9 @@ def contrasts(
         temperature_clip: see `contrastive.isogclr`.
         temperature_range: see `contrastive.isogclr`.
     """
+    learnt = contrastive.Temperatures(
+        rho, temperature_step, temperature_momentum, tuple(temperature_range), temperature_clip
+    )
 
     def simclr(first, second, rows, where):
         return contrastive.info_nce(first, second, temperature=rows.temperature, where=where), rows
@@ -75,12 +78,8 @@ def contrasts(
             first,
             second,
             rows,
-            rho=rho,
             gamma=gamma,
-            temperature_step=temperature_step,
-            temperature_momentum=temperature_momentum,
-            temperature_range=temperature_range,
-            temperature_clip=temperature_clip,
+            temperatures=learnt,
             where=where,
         )
         return values, rows

@@ -20,21 +20,18 @@ from lnl_jax.contrastive._inner_estimates import (
     restart_example,
     start_from_zero,
 )
-from lnl_jax.contrastive._isogclr import (
-    ContrastiveRows,
-    isogclr,
-    isogclr_from_statistics,
-    temperature_step,
-)
+from lnl_jax.contrastive._isogclr import isogclr, isogclr_from_statistics
 from lnl_jax.contrastive._ring import ring_statistics
 from lnl_jax.contrastive._sigmoid_contrastive import sigmoid_contrastive
 from lnl_jax.contrastive._sogclr import sogclr, sogclr_from_statistics
 from lnl_jax.contrastive._tables import isogclr_table, sogclr_table
+from lnl_jax.contrastive._temperatures import ContrastiveRows, Temperatures, temperature_step
 
 __all__ = [
     "ContrastiveRows",
     "ContrastiveStatistics",
     "InnerEstimate",
+    "Temperatures",
     "cached_contrastive_grads",
     "contrastive_statistics",
     "cosine_gamma",

@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import check_integer, check_range
-from lnl_jax.contrastive._isogclr import ContrastiveRows
+from lnl_jax.contrastive._temperatures import ContrastiveRows
 
 if TYPE_CHECKING:
     from lnl_jax.train import Table

@@ -139,6 +139,7 @@ ELSEWHERE = {
     "ContrastiveRows": "a type",
     "ContrastiveStatistics": "a type",
     "InnerEstimate": "a type",
+    "Temperatures": "a type",
     "cached_contrastive_grads": "against the gradient at once: test_contrastive_devices.py",
     "cosine_gamma": "a schedule, which has no anchors: here below and test_special_points.py",
     "isogclr_table": "a table: test_tables.py",
@@ -157,9 +158,8 @@ def results(queries, keys, rows, given, size):
     given = given | {"block_size": size}
     tau = rows.temperature
     statistics = contrastive.contrastive_statistics(queries, keys, temperature=tau, **given)
-    of_rows = {"rho": RHO, "gamma": GAMMA, "temperature_step": STEP, "temperature_clip": CLIP}
-    of_rows |= {"temperature_momentum": MOMENTUM, "temperature_range": RANGE}
-    moved = {"step": STEP, "momentum": MOMENTUM, "temperature_range": RANGE}
+    learnt = contrastive.Temperatures(RHO, STEP, MOMENTUM, RANGE, CLIP)
+    of_rows = {"gamma": GAMMA, "temperatures": learnt}
     found = {
         "info_nce": contrastive.info_nce(queries, keys, temperature=tau, **given),
         "info_nce_from_statistics": contrastive.info_nce_from_statistics(statistics),
@@ -178,7 +178,7 @@ def results(queries, keys, rows, given, size):
         ),
         "isogclr": contrastive.isogclr(queries, keys, rows, **of_rows, **given),
         "isogclr_from_statistics": contrastive.isogclr_from_statistics(statistics, rows, **of_rows),
-        "temperature_step": contrastive.temperature_step(rows, 0.7 + 0 * tau, **moved),
+        "temperature_step": contrastive.temperature_step(rows, 0.7 + 0 * tau, learnt),
     }
     for name in CASES:
         if name.startswith(("difference_", "raw_")):

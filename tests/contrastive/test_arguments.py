@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lnl_jax import contrastive
-from tests.contrastive.test_contrastive import SETTINGS, fresh, unit
+from tests.contrastive.test_contrastive import LEARNT, SETTINGS, fresh, unit
 
 Z = jnp.eye(4)
 BAD, UNENDING = float("nan"), float("inf")
@@ -19,6 +19,10 @@ info_nce = functools.partial(contrastive.info_nce, Z, Z, temperature=1.0)
 
 def isogclr(**change):
     return contrastive.isogclr(Z, Z, fresh(4), **SETTINGS | change)
+
+
+def learnt(**change):
+    return isogclr(temperatures=LEARNT._replace(**change))
 
 
 def sogclr(gamma):
@@ -35,8 +39,7 @@ def sigmoid(**change):
 
 
 def step(**change):
-    given = {"step": 0.1, "momentum": 0.5, "temperature_range": (0.05, 1.0)}
-    return contrastive.temperature_step(fresh(4), jnp.ones(4), **given | change)
+    return contrastive.temperature_step(fresh(4), jnp.ones(4), LEARNT._replace(**change))
 
 
 def cosine_gamma(**change):
@@ -51,29 +54,40 @@ def of_similarities(negatives, **change):
 def refusals():
     """A call and what its message says."""
     two = "must be two finite numbers above 0, the lower one first"
-    for bounds in ((0.0, 1.0), (0.5, 0.1), (BAD, 1.0), (0.1, BAD), (0.1, UNENDING), 0.1):
-        for call in (isogclr, step):
-            yield call, {"temperature_range": bounds}, f"temperature_range {two}"
+    bad = [
+        (0.0, 1.0),
+        (0.5, 0.1),
+        (BAD, 1.0),
+        (0.1, BAD),
+        (0.1, UNENDING),
+        0.1,
+        (0.1,),
+        jnp.ones(3),
+    ]
+    for bounds in (*bad, np.array([0.5, 0.1]), (Z, 1.0)):
+        for call in (learnt, step):
+            yield call, {"range": bounds}, f"temperatures.range {two}"
     for value in (BAD, 0.0, 1.5):
         for call in (isogclr, sogclr, fastclip):
             yield call, {"gamma": value}, "gamma must be above 0 and at most 1"
-        yield isogclr, {"temperature_momentum": value}, "temperature_momentum must be above 0"
-        yield step, {"momentum": value}, "momentum must be above 0"
+        for call in (learnt, step):
+            yield call, {"momentum": value}, "temperatures.momentum must be above 0"
         yield cosine_gamma, {"minimum": value}, "minimum must be above 0 and at most 1"
     for value in (BAD, UNENDING, -1.0):
-        for call in (isogclr, fastclip):
+        for call in (learnt, fastclip):
             yield call, {"rho": value}, "rho must be at least 0"
-        yield isogclr, {"temperature_step": value}, "temperature_step must be at least 0"
-        yield step, {"step": value}, "step must be at least 0"
+        for call in (learnt, step):
+            yield call, {"step": value}, "temperatures.step must be at least 0"
         yield cosine_gamma, {"decay_epochs": value}, "decay_epochs must be at least 1"
         for call in (info_nce, fastclip, sigmoid):
             yield call, {"temperature": value}, "temperature must be above 0"
     for value in (BAD, UNENDING, -UNENDING):
         yield sigmoid, {"bias": value}, "bias must be above -inf and below inf"
     for value in (BAD, 0.0, -1.0):
-        yield isogclr, {"temperature_clip": value}, "temperature_clip must be above 0"
-    for name in ("rho", "temperature_step", "temperature_momentum", "gamma"):
-        yield isogclr, {name: 0.1 * jnp.ones(4)}, f"{name} must be a scalar"
+        yield learnt, {"clip": value}, "temperatures.clip must be above 0"
+    for name in ("rho", "step", "momentum", "clip"):
+        yield learnt, {name: 0.1 * jnp.ones(4)}, f"temperatures.{name} must be a scalar"
+    yield isogclr, {"gamma": 0.1 * jnp.ones(4)}, "gamma must be a scalar"
     for value in (0, 1.5, True):
         for call in (info_nce, isogclr, sigmoid):
             yield call, {"block_size": value}, "block_size must be an integer from 1"
@@ -107,6 +121,24 @@ def test_hyperparameters_out_of_range_under_jit_give_nan():
         return sogclr(bad)[0], fastclip(rho=bad)[0], sigmoid(bias=bad), info_nce(temperature=bad)
 
     assert all(np.isnan(part).all() for part in losses(jnp.float32(-jnp.inf)))
+
+
+def test_temperatures_that_are_traced_give_the_same_and_nan_out_of_range():
+    @jax.jit
+    def moved(temperatures):
+        return isogclr(temperatures=temperatures)[1].temperature, step(**temperatures._asdict())
+
+    given = LEARNT._replace(clip=0.4)
+    here = isogclr(temperatures=given)[1].temperature, step(clip=0.4)
+    for there in (moved(given), moved(given._replace(range=jnp.array(given.range)))):
+        jax.tree.map(np.testing.assert_array_equal, there, here)
+    wrong = {"rho": -1.0, "step": -0.1, "momentum": 1.5, "clip": -1.0, "range": (0.0, 1.0)}
+    ranges = [{"range": bounds} for bounds in ((0.5, 0.1), (BAD, 1.0), (0.1, UNENDING))]
+    for change in [{name: value} for name, value in wrong.items()] + ranges:
+        one, other = moved(given._replace(**change))
+        assert np.isnan(one).all(), change
+        # The step itself reads three of them.
+        assert np.isnan(other.temperature).all() == (not {"rho", "clip"} & set(change)), change
 
 
 def test_wide_indices_that_jax_holds_are_compared_whole(float64):

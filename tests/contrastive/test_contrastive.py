@@ -13,14 +13,9 @@ from lnl_jax import contrastive
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
 NEW = -jnp.inf
-SETTINGS = {
-    "rho": 0.3,
-    "gamma": 0.8,
-    "temperature_step": 0.03,
-    "temperature_momentum": 0.5,
-    "temperature_range": (0.05, 1.0),
-}
-SHARP = SETTINGS | {"temperature_range": (0.005, 1.0)}
+LEARNT = contrastive.Temperatures(rho=0.3, step=0.03, momentum=0.5, range=(0.05, 1.0))
+SETTINGS = {"gamma": 0.8, "temperatures": LEARNT}
+SHARP = SETTINGS | {"temperatures": LEARNT._replace(range=(0.005, 1.0))}
 
 
 def unit(rng, *shape):
@@ -169,7 +164,7 @@ def test_no_intermediate_has_all_pairs(name):
 
 def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
     queries, keys = unit(rng, 30, 4).astype(jnp.float64), unit(rng, 30, 4).astype(jnp.float64)
-    settings = SETTINGS | {"gamma": 1.0, "temperature_momentum": 1.0, "temperature_step": 0.1}
+    settings = {"gamma": 1.0, "temperatures": LEARNT._replace(step=0.1, momentum=1.0)}
 
     def visit(rows, _):
         _, rows, aux = contrastive.isogclr(queries, keys, rows, **settings)
@@ -314,15 +309,13 @@ def test_the_surrogate_has_the_gradient_of_the_objective(float64, rng):
 
 def test_no_gradient_flows_to_the_state_and_the_hyperparameters(rng):
     z = unit(rng, 4, 4)
-    names = ("rho", "gamma", "temperature_step", "temperature_momentum")
-    rates = {name: jnp.float32(SETTINGS[name]) for name in names}
+    rates = jax.tree.map(jnp.float32, SETTINGS)
 
     @jax.jit
     @jax.grad
     def gradient(given):
         rows, rates = given
-        settings = SETTINGS | rates
-        values, new, aux = contrastive.isogclr(z, z, rows, **settings)
+        values, new, aux = contrastive.isogclr(z, z, rows, **rates)
         return values.sum() + sum(part.sum() for part in jax.tree.leaves((new, aux)))
 
     of_rows, of_rates = gradient((visited(4), rates))
@@ -350,9 +343,9 @@ def test_keys_of_the_same_example_are_no_negatives(rng):
 
 
 def test_a_radius_out_of_reach_is_warned_of(rng):
-    z = unit(rng, 4, 4)
+    z, settings = unit(rng, 4, 4), SETTINGS | {"temperatures": LEARNT._replace(rho=2.0)}
     with pytest.warns(UserWarning, match="at most 1.10"):
-        jax.eval_shape(lambda z: contrastive.isogclr(z, z, fresh(4), **SETTINGS | {"rho": 2.0}), z)
+        jax.eval_shape(lambda z: contrastive.isogclr(z, z, fresh(4), **settings), z)
 
 
 def test_a_key_that_is_not_finite_shows_in_blocks_as_at_once(rng):

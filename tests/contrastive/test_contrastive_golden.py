@@ -124,8 +124,8 @@ class Trajectory:
         values = {
             "gamma": self.gamma(step),
             "rho": config.get("rho_init", config.get("rho", 0.0)),
-            "temperature_step": self.file["extra_eta"][step] if "extra_eta" in self.file else eta,
-            "temperature_momentum": config.get("beta_u", config.get("beta", 1.0)),
+            "step": self.file["extra_eta"][step] if "extra_eta" in self.file else eta,
+            "momentum": config.get("beta_u", config.get("beta", 1.0)),
         }
         return {name: jnp.asarray(value, self.dtype) for name, value in values.items()}
 
@@ -173,8 +173,10 @@ def visit(statistics, rows, rates, functions, bounds):
         )
         return values, rows._replace(log_u=log_u)
     low, high, clip = bounds
+    gamma, learnt = rates["gamma"], {name: rates[name] for name in ("rho", "step", "momentum")}
+    temperatures = contrastive.Temperatures(**learnt, range=(low, high), clip=clip)
     values, rows, _ = contrastive.isogclr_from_statistics(
-        statistics, rows, temperature_range=(low, high), temperature_clip=clip, **rates, **names
+        statistics, rows, gamma=gamma, temperatures=temperatures, **names
     )
     return values, rows
 
@@ -274,22 +276,23 @@ class AdamRows(NamedTuple):
     second: jax.Array
 
 
-def adam(rows, q, *, step, momentum, temperature_range, decay, power):
+def adam(rows, q, temperatures, *, decay, power):
     """FastCLIP-v2's update of the temperatures, in the place of `contrastive.temperature_step`."""
+    momentum = temperatures.momentum
     velocity = (1 - momentum) * rows.velocity + momentum * q
     second = decay * rows.second + (1 - decay) * q * q
     first = velocity / (1 - (1 - momentum) ** power)
     scale = jnp.sqrt(second / (1 - decay**power)) + 1e-6
-    temperature = jnp.clip(rows.temperature - step * first / scale, *temperature_range)
+    moved = rows.temperature - temperatures.step * first / scale
+    temperature = jnp.clip(moved, *temperatures.range)
     return rows._replace(temperature=temperature, velocity=velocity, second=second)
 
 
 @jax.jit
 def adam_step(pair, both_rows, gamma, momentum, decay, power):
     update = functools.partial(adam, decay=decay, power=power)
-    settings = {"rho": 1.5, "temperature_step": 0.0133, "temperature_momentum": momentum}
-    settings |= {"temperature_range": (0.01, 1.0), "temperature_clip": 5.0, "update": update}
-    settings |= {"estimator": guarded}
+    learnt = contrastive.Temperatures(1.5, 0.0133, momentum, range=(0.01, 1.0), clip=5.0)
+    settings = {"temperatures": learnt, "update": update, "estimator": guarded}
 
     def total(pair):
         means, new = [], []

@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from lnl_jax import contrastive
-from tests.contrastive.test_contrastive import SETTINGS, shapes, unit
+from tests.contrastive.test_contrastive import LEARNT, shapes, unit
 from tests.contrastive.test_contrastive_devices import sharded
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -39,7 +39,7 @@ def sogclr(queries, keys, temperature, log_u, gamma, rho, size):
 
 def isogclr(queries, keys, temperature, log_u, gamma, rho, size):
     rows = contrastive.ContrastiveRows(temperature, log_u, jnp.zeros_like(log_u))
-    given = SETTINGS | {"rho": rho, "gamma": gamma, "block_size": size}
+    given = {"temperatures": LEARNT._replace(rho=rho), "gamma": gamma, "block_size": size}
     return contrastive.isogclr(queries, keys, rows, **given)[0]
 
 

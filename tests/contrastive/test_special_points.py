@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lnl_jax import contrastive
-from tests.contrastive.test_contrastive import SETTINGS, unit
+from tests.contrastive.test_contrastive import LEARNT, SETTINGS, unit
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
@@ -87,9 +87,7 @@ def test_half_of_the_gradient_passes_where_a_step_ends_on_a_bound():
             moved = contrastive.temperature_step(
                 rows._replace(temperature=temperature),
                 jnp.zeros(3),
-                step=0.1,
-                momentum=1.0,
-                temperature_range=(0.5, 2.0),
+                LEARNT._replace(momentum=1.0, range=(0.5, 2.0)),
             )
             return moved.temperature.sum()
 

@@ -26,6 +26,9 @@ BATCH, MOST_PIXELS = 64, 2
 CAPTIONED_BATCHES = 20
 SCALE = 10.0
 TEMPERATURE = 0.1
+TEMPERATURES = contrastive.Temperatures(
+    rho=0.4, step=0.05, momentum=0.9, range=(0.05, 1.0), clip=3.0
+)
 
 
 def train_contrastive_foundation(
@@ -142,15 +145,7 @@ def _loss(constants, params, extra, rows, batch, key):
     views = batch["views"].reshape(-1, *batch["views"].shape[2:])
     features = unit_rows(encode(params, views)).reshape(2, len(batch["index"]), -1)
     losses, rows, _ = contrastive.isogclr(
-        features,
-        features,
-        rows,
-        rho=0.4,
-        gamma=0.8,
-        temperature_step=0.05,
-        temperature_momentum=0.9,
-        temperature_clip=3.0,
-        temperature_range=(0.05, 1.0),
+        features, features, rows, gamma=0.8, temperatures=TEMPERATURES
     )
     return losses, (extra, rows, {})
 
