@@ -7,6 +7,8 @@ from typing import NamedTuple
 import lnl_jax
 
 ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
+# The first line of a block that is a file of its own, not part of what the page runs.
+FILE = re.compile(r"# (\S+\.py)\n")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 # What stands before a program: variables, and the core it is bound to.
 COMMAND = re.compile(r"((\w+=\S+|taskset -c \d+) )*\S*(python3?|pip|ruff) \S+")
@@ -38,6 +40,12 @@ def python_blocks(page: pathlib.Path) -> list[Block]:
         printed = after[2] if follows and after[1] == "text" else ""
         blocks.append(Block(text[: fence.start()].count("\n") + 2, fence[2], printed))
     return blocks
+
+
+def files(page: pathlib.Path) -> dict[str, str]:
+    """The files that a page shows: blocks whose first line is the name."""
+    found = [(FILE.match(block.code), block.code) for block in python_blocks(page)]
+    return {match[1]: code[match.end() :] for match, code in found if match}
 
 
 def commands(page: pathlib.Path) -> list[str]:

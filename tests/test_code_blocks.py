@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.documentation import ROOT, pages, python_blocks
+from tests.documentation import FILE, ROOT, files, pages, python_blocks
 
 NUMBER = re.compile(r"-?\d+\.\d+|-?\d+")
 WITH_CODE = [page for page in pages() if python_blocks(page)]
@@ -17,6 +17,8 @@ WITH_CODE = [page for page in pages() if python_blocks(page)]
 def test_the_blocks_of_a_page_run_in_order_and_print_what_it_says(page, optimised):
     names = {"__name__": "__main__"}
     for block in python_blocks(page):
+        if FILE.match(block.code):
+            continue
         # Line numbers of a failure are those of the page.
         tree = ast.increment_lineno(ast.parse(block.code), block.line - 1)
         output = io.StringIO()
@@ -44,6 +46,12 @@ def test_the_first_example_of_the_readme_learns_and_says_so():
     first, *_ = python_blocks(ROOT / "README.md")
     (accuracy,) = NUMBER.findall(first.printed)
     assert float(accuracy) > 0.8
+
+
+def test_the_files_that_pages_show_are_those_of_the_study_that_runs_elsewhere():
+    """`tests/runner/test_own_repository.py` writes and runs them."""
+    found = {page.name: set(files(page)) for page in WITH_CODE if files(page)}
+    assert found == {"add_a_study.md": {"noisy_digits.py", "run.py", "report.py"}}
 
 
 def test_every_code_in_docstrings_is_a_doctest_of_the_suite():

@@ -1,5 +1,8 @@
 """The two commands of a folder of studies: running them, and a page of their results."""
 
+import os
+import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,11 +31,15 @@ def main(
     """Carries out a command line: ``--exp NAME``, ``--sweep NAME``, ``--list`` or ``--help``.
 
     A ``run.py`` of three lines makes this the command of a folder of studies:
-    ``sys.exit(main({"my_study": my_study}))``.
+    ``sys.exit(main({"my_study": my_study}))``. A run writes
+    ``results/my_study/<what differs from the defaults>/``; the same command goes on with a run that
+    was stopped, and shows one that has finished. What a study raises, other than `StudyError`,
+    comes out of it with its traceback.
 
     Args:
         experiments: by name, keyword-only generator functions. They yield rows (dicts), `Artifact`,
-            `Checkpoint` and what `stage` yields; their signature is their configuration.
+            `Checkpoint` and what `stage` yields; their signature is their configuration. They are
+            handed `resume` (a `Resume`) and `data_dir` where they have these keywords.
         sweeps: by name, an experiment's name and a function that yields dicts of its arguments.
         argv: the words of the command line; None takes those of the process.
         is_generated: of what was chosen from a dict of functions: whether it is a data set that
@@ -41,6 +48,21 @@ def main(
     Returns:
         The exit code: 0, or 2 where the user erred, 130 where a signal stopped the run, 1 where
         something else did.
+
+    Example:
+        >>> import tempfile
+        >>> def halving(*, epochs: int = 2):
+        ...     for epoch in range(1, epochs + 1):
+        ...         yield {"epoch": epoch, "loss": 0.5**epoch}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     words = ["--exp", "halving", "--epochs", "1", "--results_dir", folder]
+        ...     code = main({"halving": halving}, argv=words)  # doctest: +ELLIPSIS
+        /...
+        halving  epoch 1/1  loss 0.5000
+        epoch 1   loss 0.5000
+        results: ...
+        >>> code
+        0
     """
     try:
         # Asked for before the first training, not when its figures are drawn.
@@ -50,7 +72,7 @@ def main(
     from lnl_jax.runner.interrupts import readers_may_leave
     from lnl_jax.runner.run import Studies, carry_out
 
-    studies = Studies(experiments, sweeps or {}, is_generated)
+    studies = Studies(experiments, sweeps or {}, is_generated, _program(argv))
     with readers_may_leave():
         return carry_out(studies, sys.argv[1:] if argv is None else list(argv))
 
@@ -62,7 +84,11 @@ def write_report(argv: Sequence[str] | None = None) -> int:
         argv: the words of the command line; None takes those of the process.
 
     Returns:
-        The exit code.
+        The exit code: 0, or 2 where the user erred.
+
+    Example:
+        >>> write_report(["nowhere", "--out", "page.html"])
+        2
     """
     try:
         require("flax", "matplotlib", "rich")
@@ -73,6 +99,14 @@ def write_report(argv: Sequence[str] | None = None) -> int:
 
     with readers_may_leave():
         return carry_out(sys.argv[1:] if argv is None else list(argv))
+
+
+def _program(argv: Sequence[str] | None) -> str:
+    """How the program is called, for help and for the command that a page gives."""
+    if argv is not None:  # the words are not the process's, so its name is not theirs
+        return "python run.py"
+    path = pathlib.Path(sys.argv[0])
+    return shlex.join(["python", os.path.relpath(path) if path.is_absolute() else str(path)])
 
 
 def _refused(error: MissingExtra) -> int:

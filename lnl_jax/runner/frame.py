@@ -16,14 +16,16 @@ class Parser(argparse.ArgumentParser):
 
 
 # argparse and not tyro: tyro cannot express keywords of a function chosen on the same line.
-def parse_frame(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Callable[[], str]]:
+def parse_frame(
+    argv: Sequence[str], program: str = "python run.py"
+) -> tuple[argparse.Namespace, list[str], Callable[[], str]]:
     """Parses the options of `run.py` itself.
 
     Returns:
       Its options, the words left for the experiment, and a function that formats the help.
     """
     parser = Parser(
-        prog="python experiments/run.py",
+        prog=program,
         usage="%(prog)s --exp NAME [--argument VALUE ...] | --sweep NAME | --list",
         description="Runs an experiment and keeps its results; the same command again resumes it.",
         allow_abbrev=False,

@@ -22,7 +22,7 @@ from lnl_jax.runner.command_line import (
 )
 
 
-def describe(name: str, experiment: Callable) -> str:
+def describe(name: str, experiment: Callable, program: str = "python run.py") -> str:
     """The help of one experiment: its docstring, then every argument and choice."""
     text, described = _section(inspect.getdoc(experiment) or "", "Args")
     for group, fields in groups_of(experiment).items():
@@ -32,7 +32,7 @@ def describe(name: str, experiment: Callable) -> str:
     chosen = {option: kind for option, (kind, _) in options.items() if kind.choices}
     width = max(shutil.get_terminal_size().columns - 2, 40)
     parser = argparse.ArgumentParser(
-        prog=f"python experiments/run.py --exp {name}",
+        prog=f"{program} --exp {name}",
         usage="%(prog)s [--argument VALUE ...]",
         description=_filled(text, width),
         epilog="\n\n".join(_described(option, kind, width) for option, kind in chosen.items()),

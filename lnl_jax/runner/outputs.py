@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 class Artifact(NamedTuple):
-    """A result that is not a row; `run.py` writes it into the results folder.
+    """A result that is not a row; the runner writes it into the results folder.
 
     Attributes:
       name: the file name, without its ending unless the value is bytes.

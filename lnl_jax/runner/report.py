@@ -164,7 +164,7 @@ def _command(run: Run) -> str:
     """The command that makes this run again, also where a sweep made it."""
     if "argv" not in run.config:
         return "not recorded"
-    words = ["python", "experiments/run.py", "--exp", run.experiment]
+    words = [*shlex.split(run.config.get("program", "python run.py")), "--exp", run.experiment]
     options = dict(run.overrides)
     if run.config.get("data_dir"):
         options["data_dir"] = run.config["data_dir"]

@@ -33,13 +33,14 @@ class Studies(NamedTuple):
     experiments: Experiments
     sweeps: Sweeps
     is_generated: Callable[[Any], bool]
+    program: str
 
 
 def carry_out(studies: Studies, argv: Sequence[str]) -> int:
     """Carries out one command; returns the exit code."""
     debug = "--debug" in argv
     try:
-        options, words, format_help = frame.parse_frame(argv)
+        options, words, format_help = frame.parse_frame(argv, studies.program)
         with contextlib.nullcontext() if debug else _quiet():
             return _do(studies, options, words, format_help, argv)
     except KeyboardInterrupt:
@@ -74,7 +75,7 @@ def _do(
     else:
         experiment = command_line.look_up(studies.experiments, options.exp, "experiment")
         if options.help:
-            print(help_text.describe(options.exp, experiment))
+            print(help_text.describe(options.exp, experiment, studies.program))
             return 0
         call = _bound(experiment, frame.pairs(words))
         _run(console, studies, options.exp, call, options, argv)
@@ -154,7 +155,7 @@ def _run(
         raise UsageError(f"{name} reads no data from --data_dir")
     path = results.folder(options.results_dir, name, call.overrides)
     config = {"experiment": name, "arguments": call.config, "overrides": call.overrides}
-    config |= {"data_dir": options.data_dir, "argv": argv}
+    config |= {"data_dir": options.data_dir, "program": studies.program, "argv": argv}
     generated = [key for key, value in call.arguments.items() if studies.is_generated(value)]
     config |= {"generated_data": bool(generated)}
     with results.open_results(path, config, force=options.force) as opened:

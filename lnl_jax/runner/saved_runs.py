@@ -66,7 +66,7 @@ def find_runs(folders: Iterable[pathlib.Path]) -> list[Run]:
         if not below:
             raise UsageError(
                 f"{folder} has no results: neither in it nor below it is there a config.json, "
-                "which experiments/run.py writes into the folder of each run"
+                "which a run writes into its folder"
             )
         found |= dict.fromkeys(path.resolve() for path in below)
     return [_read(path) for path in found]

@@ -223,9 +223,10 @@ def test_runs_are_compared_by_the_same_result_of_the_same_methods(tmp_path):
 def test_the_command_of_a_run_is_one_that_runs():
     overrides = {"loss": "ldr_kl", "rates": [0.1, 1], "margin": -0.5, "name": "a b"}
     config = {"experiment": "toy", "overrides": overrides, "argv": [], "data_dir": "my data"}
+    config["program"] = "python 'my studies/run.py'"
     command = results_report._command(saved_runs.Run(pathlib.Path("toy/x"), config, [], None))
     words = shlex.split(command)
-    assert words[:4] == ["python", "experiments/run.py", "--exp", "toy"]
+    assert words[:4] == ["python", "my studies/run.py", "--exp", "toy"]
     options, own, _ = frame.parse_frame(words[2:])
     assert (options.exp, options.data_dir) == ("toy", "my data")
     assert frame.pairs(own) == {
