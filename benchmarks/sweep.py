@@ -28,10 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.robust_losses.ldr_benchmark import make_method, make_trainer
 from lnl_jax import models, train
-from lnl_jax.comparison.networks import tabular, tabular_in_lanes
-from lnl_jax.comparison.runs import stacked
+from lnl_jax.comparison.catalogue import LOSSES
+from lnl_jax.comparison.methods import measure, robust_loss
+from lnl_jax.comparison.networks import initial_variables, tabular, tabular_in_lanes
+from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.train import chunks, lockstep
 
 try:
@@ -159,29 +160,26 @@ def problem(runs, steps, layers, as_network, input_shape):
     rng, count, size = np.random.default_rng(0), runs // SETTINGS, BATCH * steps
     model = layers(num_classes=CLASSES, hidden=SIZES[1:-1])
     network = as_network(model)
-    method = make_method("cross_entropy", np.full(SETTINGS, 0.01).tolist(), network, 10**6)
+    method = robust_loss(
+        LOSSES["cross_entropy"], [0.01] * SETTINGS, network=network, total_steps=10**6
+    )
     x = rng.normal(size=(count, size, COLUMNS)).astype(np.float32)
     labels = rng.integers(0, CLASSES, (count, size)).astype(np.int32)
-    params = jax.vmap(lambda seed: model.init(jax.random.key(seed), jnp.zeros(input_shape)))(
-        jnp.arange(count)
-    )
+    params = initial_variables(model, jnp.zeros(input_shape), range(count))
     training = {"x": x, "label": labels, "clean_label": labels}
     known = {"matrix": np.tile(np.eye(CLASSES, dtype=np.float32), (count, 1, 1))}
     parts = {"train": training, "validation": training, "test": training, "known": known}
-    parts |= {"stream": np.arange(count), "params": jax.tree.map(np.asarray, params)}
+    parts |= {"seed": np.arange(count), "params": jax.tree.map(np.asarray, params)}
     position = rng.permutation(size).reshape(steps, 1, BATCH).repeat(count, 1).astype(np.int32)
     rows = {"position": position, "mask": np.ones(position.shape, bool)}
-    return (
-        make_trainer(method, network, 5e-3, 10**6),
-        stacked(method.settings),
-        parts,
-        rows,
-    )
+    schedule = train.staircase_schedule(10**6)
+    trainer = make_trainer(method, schedule, functools.partial(measure, network), weight_decay=5e-3)
+    return trainer, stack_settings(method.settings), parts, rows
 
 
 def run_sweep(trainer, settings, parts, plan):
     """The second call of a sweep of two; the first one waits for what is compiled or copied."""
-    chunk, calls = len(parts["stream"]), []
+    chunk, calls = len(parts["seed"]), []
 
     def report(epoch, steps):
         calls.append((time.perf_counter(), time.process_time(), steps))
@@ -214,7 +212,7 @@ def one_at_a_time(trainer, settings, parts, plan):
     def epoch(part, state, rows):
         def one(state, rows):
             batch = {name: values[rows["position"]] for name, values in part["train"].items()}
-            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})
+            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})[0], None
 
         return jax.lax.scan(one, state, rows)[0]
 

@@ -11,6 +11,7 @@ trajectories part, distributions must not.
 
 import argparse
 import csv
+import functools
 import json
 import pathlib
 
@@ -18,17 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.robust_losses._shared import DATASETS, make_conditions
-from experiments.robust_losses.ldr_benchmark import (
-    hidden_widths,
-    initial_lanes,
-    make_method,
-    make_trainer,
-    shared_plans,
-)
-from lnl_jax import metrics, models
-from lnl_jax.comparison.networks import tabular
-from lnl_jax.comparison.statistics import describe
+from lnl_jax import data, metrics, models, train
+from lnl_jax.comparison.catalogue import CATALOGUE
+from lnl_jax.comparison.methods import measure, robust_loss
+from lnl_jax.comparison.networks import hidden_widths, initial_variables, tabular
+from lnl_jax.comparison.noisy_folds import all_noisy_folds
+from lnl_jax.comparison.runs import make_trainer
+from lnl_jax.comparison.statistics import setting_text
+from lnl_jax.comparison.table_sets import TABLE_SETS
 
 LOSSES = ("cross_entropy", "generalized_cross_entropy", "ldr_kl", "aldr_kl_step")
 
@@ -43,8 +41,8 @@ def main():
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     arguments = json.loads((options.folder / "config.json").read_text())["arguments"]
-    development, test = DATASETS[arguments["dataset"]](options.data_dir)
-    conditions, parts = make_conditions(
+    development, test = TABLE_SETS[arguments["dataset"]](options.data_dir)
+    noisy_folds, parts = all_noisy_folds(
         arguments["dataset"],
         development,
         test,
@@ -54,12 +52,12 @@ def main():
     )
     rows = []
     for name in options.losses:
-        run = one_at_a_time(name, arguments, conditions, parts)
+        run = one_at_a_time(name, arguments, noisy_folds, parts)
         for chosen in chosen_of(options.folder, name):
             members = [
                 at
-                for at, condition in enumerate(conditions)
-                if (condition.noise, condition.rate) == (chosen["noise"], float(chosen["rate"]))
+                for at, fold in enumerate(noisy_folds)
+                if (fold.noise, fold.rate) == (chosen["noise"], float(chosen["rate"]))
             ]
             alone = 100 * np.array([run(chosen, member) for member in members])
             lockstep = 100 * np.array(accuracies(options.folder, chosen))
@@ -101,28 +99,42 @@ def accuracies(folder, chosen):
 CONDITIONS = (("clean", "0.0"), ("uniform", "0.6"))
 
 
-def one_at_a_time(name, arguments, conditions, parts):
+def one_at_a_time(name, arguments, noisy_folds, parts):
     """``(chosen, data set) -> test accuracy`` of one training in float64."""
     size, columns = parts["train"]["x"].shape[1:]
     num_classes = parts["known"]["matrix"].shape[-1]
     hidden = hidden_widths(columns, num_classes)
-    streams = [c.seed * arguments["folds"] + c.fold for c in conditions]
+    streams = [one.seed * arguments["folds"] + one.fold for one in noisy_folds]
     model = models.MLP(num_classes=num_classes, hidden=hidden)
     lanes = models.LaneMLP(num_classes=num_classes, hidden=hidden)
-    params = rows_of_lanes(initial_lanes(lanes, columns, streams))
+    params = rows_of_lanes(initial_variables(lanes, jnp.zeros((columns, 1)), streams))
     total_steps = -(-size // arguments["batch_size"]) * arguments["epochs"]
-    method = make_method(name, arguments["learning_rates"], tabular(model), total_steps)
-    trainer = make_trainer(method, tabular(model), arguments["weight_decay"], total_steps)
-    own = in_float64(dict(parts) | {"stream": np.array(streams), "params": params})
-    plan = shared_plans(
-        size, arguments["batch_size"], streams, arguments["shuffle"], arguments["epochs"]
+    method = robust_loss(
+        CATALOGUE[name].function,
+        arguments["learning_rates"],
+        network=tabular(model),
+        total_steps=total_steps,
+    )
+    trainer = make_trainer(
+        method,
+        train.staircase_schedule(total_steps),
+        functools.partial(measure, tabular(model)),
+        weight_decay=arguments["weight_decay"],
+    )
+    own = in_float64(dict(parts) | {"seed": np.array(streams), "params": params})
+    plan = data.epoch_plans(
+        size,
+        arguments["batch_size"],
+        streams,
+        shuffle=arguments["shuffle"],
+        keep=arguments["epochs"],
     )
 
     @jax.jit
     def epoch(setting, part, state, rows):
         def one(state, rows):
             batch = {name: values[rows["position"]] for name, values in part["train"].items()}
-            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})
+            return trainer.step(setting, part, state, batch | {"mask": rows["mask"]})[0], None
 
         return jax.lax.scan(one, state, rows)[0]
 
@@ -143,7 +155,7 @@ def matching(method, chosen):
     """The setting that a row of chosen.csv describes."""
     for setting in method.settings:
         searched = {key: value for key, value in setting.items() if key != "learning_rate"}
-        if (describe(searched), setting["learning_rate"]) == (
+        if (setting_text(searched), setting["learning_rate"]) == (
             chosen["setting"],
             float(chosen["learning_rate"]),
         ):

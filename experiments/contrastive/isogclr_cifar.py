@@ -23,8 +23,9 @@ from experiments.contrastive._shared import (
 )
 from lnl_jax import data, evaluation, metrics, models
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
-from lnl_jax.comparison.image_networks import in_chunks, initial_variables
+from lnl_jax.comparison.image_networks import in_chunks
 from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
+from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
     class_counts,
@@ -145,7 +146,9 @@ def isogclr_cifar(
     check_batch_size(batch_size, len(labels))
     example = jnp.zeros((1, *part["image"].shape[1:]))
     check_network("model with projector_width", lambda: network.init(jax.random.key(0), example))
-    params, stats = initial_variables(network, part["image"][0], [seed])
+    variables = initial_variables(network, example, [seed], impl="rbg")
+    params = variables["params"]
+    stats = jax.tree.map(lambda array: array[0], variables.get("batch_stats", {}))
     steps_per_epoch = -(-len(labels) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.01 if warmup_epochs else learning_rate,

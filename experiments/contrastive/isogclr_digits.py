@@ -27,14 +27,13 @@ from experiments.contrastive._shared import (
     unit,
 )
 from lnl_jax import evaluation, metrics, models
-from lnl_jax.comparison.runs import initial_params
-from lnl_jax.comparison.statistics import paired_gain
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.statistics import mean_and_std, paired_gain
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
     class_counts,
     class_means,
     correlations,
-    described,
     head_and_tail,
     histogram_figure,
     independence_table,
@@ -138,7 +137,7 @@ def isogclr_digits(
     check_batch_size(batch_size, size)
     total_steps = epochs * -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps))
-    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
+    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
     runs = [
         make_runs(
             method,
@@ -227,7 +226,7 @@ def _results(
     lines = []
     for method, state, accuracy in zip(methods, states, accuracies, strict=True):
         values = 100 * accuracy[0].astype(np.float64)
-        line = {"method": method.name} | described(values, "probe accuracy %")
+        line = {"method": method.name} | mean_and_std(values, "probe accuracy %")
         none = {"gain": None, "std of gain": None, "gain / its s.e.": None}
         line |= none if method is methods[0] else paired_gain(values, baseline)
         temperatures = np.asarray(state.tables.values.temperature[0])
@@ -251,6 +250,6 @@ def _classes(temperatures: np.ndarray, labels: np.ndarray) -> list[dict[str, Any
     counts, means = (np.take_along_axis(array, order, -1) for array in (counts, means))
     return [
         {"rank": rank + 1, "examples": int(counts[0, rank])}
-        | described(means[:, rank], "temperature")
+        | mean_and_std(means[:, rank], "temperature")
         for rank in range(NUM_CLASSES)
     ]

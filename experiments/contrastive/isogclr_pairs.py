@@ -26,8 +26,8 @@ from experiments.contrastive._shared import (
 from lnl_jax import data, evaluation, models
 from lnl_jax.comparison.catalogue import IMAGE_SETS
 from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
-from lnl_jax.comparison.statistics import paired_gain
-from lnl_jax.comparison.temperatures import described, histogram_figure
+from lnl_jax.comparison.statistics import mean_and_std, paired_gain
+from lnl_jax.comparison.temperatures import histogram_figure
 from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
@@ -236,8 +236,8 @@ def _results(
         there, back = (
             100 * np.asarray(recall[0], np.float64) for recall in recalls(state.params, test)
         )
-        line = {"method": method.name} | described(there, "left to right %")
-        line |= described(back, "right to left %")
+        line = {"method": method.name} | mean_and_std(there, "left to right %")
+        line |= mean_and_std(back, "right to left %")
         both = (there + back) / 2
         if baseline is None:
             baseline = both

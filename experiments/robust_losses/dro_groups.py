@@ -9,16 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lnl_jax import data, metrics, models, reweighting
-from lnl_jax.comparison.runs import (
-    Method,
-    epoch_plans,
-    initial_params,
-    make_study,
-    search,
-    staircase,
-)
-from lnl_jax.comparison.statistics import curves, describe, paired_gain, product
+from experiments.robust_losses._shared import NUM_COLORS, colored_digits
+from lnl_jax import data, metrics, models, reweighting, train
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.outcome import curves_figure, results_table
+from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
+from lnl_jax.comparison.search import search
+from lnl_jax.comparison.statistics import grid
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
@@ -36,13 +33,15 @@ from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUM_CLASSES, NUM_COLORS = 2, 2
+NUM_CLASSES = 2
 NUM_GROUPS = NUM_CLASSES * NUM_COLORS
-BACKGROUNDS = np.float32([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1]])
 MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
 BASELINE = "erm"
 # Per epoch, seed and setting: the training loss and accuracies, on test digits but for the last.
 METRICS = ("loss", "worst", "accuracy", "aligned", "conflicting", "validation_worst")
+COLUMNS = {"worst group %": "worst", "mean of groups %": "accuracy", "aligned %": "aligned"}
+COLUMNS |= {"conflicting %": "conflicting"}
+PANELS = {"worst group, test accuracy": "worst", "colour agrees with the class": "aligned"}
 PyTree = Any
 # (losses [B], mask [B]) -> weights [B]
 Weigh = Callable[..., jax.Array]
@@ -105,60 +104,29 @@ def dro_groups(
     parts = stack(data_sets)
     size = parts["train"]["x"].shape[1]
     check_batch_size(batch_size, size)
-    steps_per_epoch = -(-size // batch_size)
-    params = initial_params(MODEL, parts["train"]["x"], range(seeds))
-    studies = [
-        make_study(
-            method,
-            params,
+    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
+    parts |= {"params": params, "seed": np.arange(seeds)}
+    schedule = train.staircase_schedule(-(-size // batch_size) * epochs)
+    all_runs = [
+        train.in_lanes(
+            make_trainer(method, schedule, _measure, weight_decay=weight_decay),
+            stack_settings(method.settings),
             parts,
-            range(seeds),
-            schedule=functools.partial(staircase, total_steps=steps_per_epoch * epochs),
-            weight_decay=weight_decay,
-            measure=_measure,
         )
         for method in methods
     ]
-    _, history = yield from search(
-        methods,
-        studies,
-        functools.partial(epoch_plans, size, batch_size, range(seeds)),
-        METRICS,
-        _best,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        resume=resume,
+    plan = data.epoch_plans(size, batch_size, range(seeds))
+    outcome = yield from search(
+        methods, all_runs, plan, epochs=epochs, resume=resume, metrics=METRICS, choose=_best
     )
-    yield Artifact("results", _results(methods, history))
-    yield Artifact("curves", _curves(methods, history, aligned))
+    yield Artifact("results", results_table(outcome, COLUMNS))
+    title = f"digits on coloured backgrounds, {aligned:.0%} aligned in training; {seeds} seeds, "
+    figure = curves_figure(outcome, title + "mean ± std", PANELS)
+    for panel in figure.axes:
+        panel.set_ylim(-2, 102)
+    yield Artifact("curves", figure)
     yield Artifact("examples", _examples(data_sets[0]["train"], aligned))
-    arrays = {method.name: values for method, values in zip(methods, history, strict=True)}
-    yield Artifact("history", arrays)
-
-
-def colored_digits(aligned: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Training, validation and test part; in the first the colour agrees with the class."""
-    rng = np.random.default_rng(seed)
-    rest, test = data.hold_out(data.digits(), 0.2, rng)
-    training, validation = data.hold_out(rest, 0.2, rng)
-    shares = {"train": (training, aligned), "validation": (validation, 0.5), "test": (test, 0.5)}
-    return {name: _color(part, share, rng) for name, (part, share) in shares.items()}
-
-
-def _color(
-    part: Mapping[str, np.ndarray], aligned: float, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """White digits on backgrounds whose colour is the class for a fraction `aligned`."""
-    label = (part["label"] >= 5).astype(np.int32)
-    color = np.where(rng.random(len(label)) < aligned, label, 1 - label)
-    ink = part["x"].reshape(len(label), -1, 1)
-    pixels = ink + (1 - ink) * BACKGROUNDS[color][:, None]
-    return {
-        "x": pixels.reshape(len(label), -1).astype(np.float32),
-        "label": label,
-        "group": NUM_COLORS * label + color.astype(np.int32),
-        "index": part["index"],
-    }
+    yield Artifact("history", outcome.arrays)
 
 
 def _methods(
@@ -171,19 +139,15 @@ def _methods(
     rates = {"learning_rate": learning_rates}
     uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
     methods = [
-        Method(BASELINE, _erm, product(**rates)),
-        Method(
-            "cvar", _over_examples(reweighting.cvar_weights), product(**rates, fraction=fractions)
-        ),
-        Method(
-            "chi2", _over_examples(reweighting.chi2_ball_weights), product(**rates, radius=radii)
-        ),
+        Method(BASELINE, _erm, grid(**rates)),
+        Method("cvar", _over_examples(reweighting.cvar_weights), grid(**rates, fraction=fractions)),
+        Method("chi2", _over_examples(reweighting.chi2_ball_weights), grid(**rates, radius=radii)),
         Method(
             "kl",
             _over_examples(reweighting.kl_dro_weights),
-            product(**rates, temperature=temperatures),
+            grid(**rates, temperature=temperatures),
         ),
-        Method("group_dro", _over_groups, product(**rates, step_size=step_sizes), uniform),
+        Method("group_dro", _over_groups, grid(**rates, step_size=step_sizes), uniform),
     ]
     # Traced once with each setting as a number, where a value out of range still has a name.
     batch = {"x": jnp.zeros((2, 192)), "label": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
@@ -232,16 +196,16 @@ def _over_groups(setting, known, params, extra, rows, batch, key):
     return _weighted(values, weights, batch["mask"]), (extra, rows, {})
 
 
-def _measure(params: PyTree, extra: PyTree, parts: Mapping[str, Mapping]) -> dict[str, jax.Array]:
+def _measure(setting, data_set, state) -> dict[str, jax.Array]:
     """All of `METRICS` but the loss."""
-    test = _group_accuracies(params, parts["test"])
+    test = _group_accuracies(state.params, data_set["test"])
     is_aligned = np.eye(NUM_COLORS, dtype=bool).ravel()
     return {
         "worst": test.min(),
         "accuracy": test.mean(),
         "aligned": test[is_aligned].mean(),
         "conflicting": test[~is_aligned].mean(),
-        "validation_worst": _group_accuracies(params, parts["validation"]).min(),
+        "validation_worst": _group_accuracies(state.params, data_set["validation"]).min(),
     }
 
 
@@ -258,43 +222,6 @@ def _group_accuracies(params: PyTree, part: Mapping[str, jax.Array]) -> jax.Arra
 def _best(values: np.ndarray) -> int:
     """The setting with the best mean worst-group accuracy on validation."""
     return int(values[METRICS.index("validation_worst")].mean(0).argmax())
-
-
-def _results(methods: Sequence[Method], history: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """A line per method: percentages, and the paired gain in worst-group accuracy over ERM."""
-    rows = []
-    for method, values in zip(methods, history, strict=True):
-        best = _best(values[:, -1])
-        of = {
-            name: 100 * value.astype(np.float64)
-            for name, value in zip(METRICS, values[:, -1, :, best], strict=True)
-        }
-        row = {"method": method.name, "worst group %": of["worst"].mean()}
-        row |= {"std": of["worst"].std(ddof=1)}
-        if not rows:
-            baseline = of["worst"]
-            row |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
-        else:
-            row |= paired_gain(of["worst"], baseline)
-        names = {"mean of groups %": "accuracy", "aligned %": "aligned"}
-        row |= {title: of[name].mean() for title, name in names.items()}
-        row |= {"conflicting %": of["conflicting"].mean()}
-        row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
-        rows.append(row | {"chosen": describe(method.settings[best])})
-    return rows
-
-
-def _curves(methods: Sequence[Method], history: Sequence[np.ndarray], aligned: float) -> "Figure":
-    titles = {"worst": "worst group, test accuracy", "aligned": "colour agrees with the class"}
-    figure = curves(methods, history, METRICS, _best, titles)
-    for panel in figure.axes:
-        panel.set_ylim(-2, 102)
-    seeds = history[0].shape[2]
-    figure.suptitle(
-        f"digits on coloured backgrounds, {aligned:.0%} aligned in training; "
-        f"{seeds} seeds, mean ± std"
-    )
-    return figure
 
 
 def _examples(part: Mapping[str, np.ndarray], aligned: float) -> "Figure":

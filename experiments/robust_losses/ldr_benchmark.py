@@ -1,23 +1,28 @@
 """The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from experiments.robust_losses._shared import DATASETS, RATES, Condition, make_conditions
-from lnl_jax import metrics, models, train
+from lnl_jax import data, metrics, models, train
 from lnl_jax.comparison import figures as benchmark_figures
 from lnl_jax.comparison import tables as benchmark_tables
-from lnl_jax.comparison.catalogue import CATALOGUE
+from lnl_jax.comparison.catalogue import CATALOGUE, PAPER_LOSSES
 from lnl_jax.comparison.methods import adapted_temperatures, robust_loss
-from lnl_jax.comparison.networks import Network, tabular_in_lanes
-from lnl_jax.comparison.runs import Method, epoch_plans, stacked, staircase
-from lnl_jax.comparison.statistics import describe
+from lnl_jax.comparison.networks import (
+    Network,
+    hidden_widths,
+    initial_variables,
+    tabular_in_lanes,
+)
+from lnl_jax.comparison.noisy_folds import RATES, NoisyFold, all_noisy_folds
+from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
+from lnl_jax.comparison.statistics import setting_text
+from lnl_jax.comparison.table_sets import TABLE_SETS
 from lnl_jax.runner.arguments import (
     Count,
     Folds,
@@ -31,27 +36,7 @@ from lnl_jax.runner.arguments import (
 )
 from lnl_jax.runner.files import csv_bytes
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
-from lnl_jax.train import Trainer, chunk_size, in_chunks, run_bytes
 
-PyTree = Any
-# With their grids in the catalogue these are the 39 of the paper's comparison.
-PAPER = (
-    "cross_entropy",
-    "crammer_singer",
-    "weston_watkins",
-    "robust_log_loss",
-    "generalized_cross_entropy",
-    "truncated_generalized_cross_entropy",
-    "symmetric_cross_entropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "nce_rce",
-    "nce_agce",
-    "nce_aul",
-    "jensen_shannon",
-    "ldr_kl",
-    "aldr_kl_step",
-)
 # What is measured of a run, in the order of the arrays of results.
 MEASURED = (
     "validation_accuracy",
@@ -118,46 +103,58 @@ def ldr_benchmark(
         A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far;
         at the end the tables of `benchmark_tables` and the figures of `benchmark_figures`.
     """
-    check_names("dataset", [dataset], DATASETS)
+    check_names("dataset", [dataset], TABLE_SETS)
     check_names("noises", noises, RATES)
     names = _loss_names(losses)
     with refused():
-        development, test = DATASETS[dataset](data_dir)
-    conditions, parts = make_conditions(dataset, development, test, noises, folds, seeds)
+        development, test = TABLE_SETS[dataset](data_dir)
+    noisy_folds, parts = all_noisy_folds(dataset, development, test, noises, folds, seeds)
     size, columns = parts["train"]["x"].shape[1:]
     check_batch_size(batch_size, size)
     num_classes = parts["known"]["matrix"].shape[-1]
     model = models.LaneMLP(num_classes=num_classes, hidden=hidden_widths(columns, num_classes))
     network = tabular_in_lanes(model)
     total_steps = -(-size // batch_size) * epochs
-    methods = [make_method(name, learning_rates, network, total_steps) for name in names]
-    streams = [c.seed * folds + c.fold for c in conditions]
-    parts |= {"stream": np.array(streams), "params": initial_lanes(model, columns, streams)}
-    # One order per fold and seed, whatever the noise.
-    plan = shared_plans(size, batch_size, streams, shuffle, epochs)
+    methods = [
+        robust_loss(
+            CATALOGUE[name].function, learning_rates, network=network, total_steps=total_steps
+        )
+        for name in names
+    ]
+    # One start and one order per fold and seed, whatever the noise.
+    streams = [one.seed * folds + one.fold for one in noisy_folds]
+    params = initial_variables(model, jnp.zeros((columns, 1)), streams)
+    parts |= {"params": jax.tree.map(np.asarray, params), "seed": np.array(streams)}
+    # Every chunk of every loss asks for them again.
+    plan = data.epoch_plans(size, batch_size, streams, shuffle=shuffle, keep=epochs)
+    schedule = train.staircase_schedule(total_steps)
     results = {
-        m.name: np.full((len(MEASURED), len(conditions), len(m.settings)), np.nan, np.float32)
+        m.name: np.full((len(MEASURED), len(noisy_folds), len(m.settings)), np.nan, np.float32)
         for m in methods
     }
     done = {m.name: np.zeros((), np.int32) for m in methods}
     results, done = resume.restore((results, done))
-    rows = []
+    all_runs = len(noisy_folds) * sum(len(method.settings) for method in methods)
     for method in methods:
-        members = range(int(done[method.name]))
-        rows += _runs(dataset, method, conditions, members, results[method.name], epochs)
-    all_runs = len(conditions) * sum(len(method.settings) for method in methods)
-    for method in methods:
-        trainer = make_trainer(method, network, weight_decay, total_steps)
-        values = results[method.name]
-        chunk, chunks = _chunks(
-            trainer, method, parts, plan, batch_size, epochs, memory, int(done[method.name])
+        measure = functools.partial(_measure, method, network)
+        trainer = make_trainer(method, schedule, measure, weight_decay=weight_decay)
+        settings, values = stack_settings(method.settings), results[method.name]
+        chunk = _chunk_size(trainer, settings, parts, batch_size, memory)
+        chunks = train.in_chunks(
+            trainer,
+            settings,
+            parts,
+            plan,
+            epochs=epochs,
+            chunk=chunk,
+            finished=int(done[method.name]),
         )
         for members, found in chunks:
             for row, name in enumerate(MEASURED):
                 if name in found:
                     values[row, members.start : members.stop] = found[name]
             done[method.name] = np.int32(members.stop)
-            rows += _runs(dataset, method, conditions, members, values, epochs)
+            rows = _runs(dataset, methods, noisy_folds, results, done, epochs)
             means = np.nan_to_num(values[1, members.start : members.stop]).mean(0)
             yield {
                 "method": method.name,
@@ -167,112 +164,35 @@ def ldr_benchmark(
                 "run_steps": len(rows) * total_steps,
                 "done": len(rows) / all_runs,
             }
-            if members.stop == len(conditions):
+            if members.stop == len(noisy_folds):
                 yield Artifact("runs.csv", csv_bytes(rows))
             yield Checkpoint((results, done))
+    rows = _runs(dataset, methods, noisy_folds, results, done, epochs)
     yield Artifact("runs.csv", csv_bytes(rows))
     yield from benchmark_tables.tables(rows)
     yield from benchmark_figures.figures(rows)
 
 
-def _chunks(
-    trainer: Trainer,
-    method: Method,
-    parts: Mapping[str, Mapping],
-    plan: Callable[[int], Mapping[str, np.ndarray]],
-    batch_size: int,
-    epochs: int,
-    memory: float,
-    finished: int,
-) -> tuple[int, Iterator[tuple[range, dict[str, np.ndarray]]]]:
-    """How many data sets are trained on at once, and all runs of a method in such chunks."""
-    settings = stacked(method.settings)
-    one = jax.tree.map(lambda v: v[0], (settings, parts))
-    devices = jax.local_device_count()
+def _chunk_size(
+    trainer: train.Trainer, settings: Any, parts: Any, batch_size: int, memory: float
+) -> int:
+    """How many data sets are trained on at once with all settings."""
+    one = jax.tree.map(lambda values: values[0], (settings, parts))
+    devices, width = jax.local_device_count(), len(settings["learning_rate"])
     with refused():
-        chunk = chunk_size(
-            len(parts["stream"]),
-            run_bytes(trainer, *one, batch_size) * len(method.settings),
+        return train.chunk_size(
+            len(parts["seed"]),
+            train.run_bytes(trainer, *one, batch_size) * width,
             memory=memory * 2**30,
             devices=devices,
-            at_most=devices * max(1, RUNS_AT_ONCE // len(method.settings)),
+            at_most=devices * max(1, RUNS_AT_ONCE // width),
         )
-    runs = in_chunks(trainer, settings, parts, plan, epochs=epochs, chunk=chunk, finished=finished)
-    return chunk, runs
-
-
-def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
-    """Those of the paper's network."""
-    width = min(columns, num_classes)
-    return width, width
 
 
 def _loss_names(losses: Sequence[str]) -> list[str]:
-    groups = {"paper": PAPER, "all": tuple(CATALOGUE)}
+    groups = {"paper": PAPER_LOSSES, "all": tuple(CATALOGUE)}
     check_names("losses", losses, groups | CATALOGUE)
     return list(dict.fromkeys(one for name in losses for one in groups.get(name, (name,))))
-
-
-def make_method(
-    name: str, learning_rates: Sequence[float], network: Network, total_steps: int
-) -> Method:
-    """A loss with its grid and all learning rates."""
-    return robust_loss(
-        CATALOGUE[name].function, learning_rates, network=network, total_steps=total_steps
-    )
-
-
-def initial_lanes(model: models.LaneMLP, columns: int, streams: Sequence[int]) -> PyTree:
-    """Initial parameters, the same for all noises of a fold and seed."""
-    example = jnp.zeros((columns, 1))
-    keys = jax.vmap(jax.random.key)(jnp.asarray(streams))
-    return jax.tree.map(np.asarray, jax.vmap(lambda key: model.init(key, example))(keys))
-
-
-def shared_plans(
-    size: int, batch_size: int, streams: Sequence[int], shuffle: bool, epochs: int
-) -> Callable[[int], dict[str, np.ndarray]]:
-    """The batches of an epoch, `[steps, data sets, batch]`, as a function; a stream has one order.
-
-    The orders are kept: every chunk of every loss asks for them again.
-    """
-    own = sorted(set(streams))
-    at = [own.index(stream) for stream in streams]
-    make = functools.partial(epoch_plans, size, batch_size, own, shuffle=shuffle)
-    kept = functools.lru_cache(maxsize=epochs)(make)
-    return lambda epoch: {name: values[:, at] for name, values in kept(epoch).items()}
-
-
-def make_trainer(
-    method: Method, network: Network, weight_decay: float, total_steps: int
-) -> Trainer:
-    """What one run of a method does; per-example state only for losses with rows."""
-
-    def optimizer(setting):
-        factor = functools.partial(staircase, total_steps=total_steps)
-        sgd = optax.sgd(lambda t: setting["learning_rate"] * factor(t), momentum=0.9)
-        return optax.chain(optax.add_decayed_weights(weight_decay), sgd)
-
-    def start(setting, part):
-        tables = ()
-        if initial_rows := CATALOGUE[method.name].initial_rows:
-            shape = part["train"]["label"].shape
-            first = jnp.full(shape, initial_rows(setting), jnp.float32)
-            # Within an epoch no example comes twice.
-            tables = train.Table(first, combine=None)
-        return train.init_state(
-            part["params"],
-            optimizer(setting),
-            key=jax.random.key(part["stream"]),
-            extra=method.extra,
-            tables=tables,
-        )
-
-    def step(setting, part, state, batch):
-        loss_fn = functools.partial(method.loss_fn, setting, part["known"])
-        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)[0], {}
-
-    return Trainer(start, step, functools.partial(_measure, method, network))
 
 
 def _measure(method: Method, network: Network, setting, part, state) -> dict[str, jax.Array]:
@@ -310,29 +230,22 @@ def _cell(name: str, value: float) -> float | str:
 
 def _runs(
     dataset: str,
-    method: Method,
-    conditions: Sequence[Condition],
-    members: range,
-    results: np.ndarray,
+    methods: Sequence[Method],
+    noisy_folds: Sequence[NoisyFold],
+    results: Mapping[str, np.ndarray],
+    done: Mapping[str, np.ndarray],
     epochs: int,
 ) -> list[dict[str, Any]]:
-    """A row for each run on some of the data sets."""
+    """A row for each run so far."""
     rows = []
-    for at in members:
-        condition = conditions[at]
-        for index, setting in enumerate(method.settings):
-            searched = {k: v for k, v in setting.items() if k != "learning_rate"}
-            row = {
-                "dataset": dataset,
-                "noise": condition.noise,
-                "rate": condition.rate,
-                "loss": method.name,
-                "setting": describe(searched),
-                "learning_rate": setting["learning_rate"],
-                "fold": condition.fold,
-                "seed": condition.seed,
-                "epochs": epochs,
-            }
-            values = zip(MEASURED, results[:, at, index], strict=True)
-            rows.append(row | {name: _cell(name, float(value)) for name, value in values})
+    for method in methods:
+        for at, fold in enumerate(noisy_folds[: int(done[method.name])]):
+            for index, setting in enumerate(method.settings):
+                searched = {k: v for k, v in setting.items() if k != "learning_rate"}
+                row = {"dataset": dataset, "noise": fold.noise, "rate": fold.rate}
+                row |= {"loss": method.name, "setting": setting_text(searched)}
+                row |= {"learning_rate": setting["learning_rate"]}
+                row |= {"fold": fold.fold, "seed": fold.seed, "epochs": epochs}
+                values = zip(MEASURED, results[method.name][:, at, index], strict=True)
+                rows.append(row | {name: _cell(name, float(value)) for name, value in values})
     return rows

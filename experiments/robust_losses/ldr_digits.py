@@ -4,19 +4,17 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import numpy as np
+
 from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
-from lnl_jax import noise
+from lnl_jax import data, noise, train
 from lnl_jax.comparison.catalogue import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
-from lnl_jax.comparison.comparison import (
-    Protocol,
-    compare,
-    compared,
-    curves_figure,
-    methods_of,
-    results_table,
-)
 from lnl_jax.comparison.methods import measure
-from lnl_jax.comparison.runs import epoch_plans, initial_params, make_study, staircase
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.outcome import curves_figure, results_table
+from lnl_jax.comparison.protocol import Protocol, make_methods
+from lnl_jax.comparison.runs import make_trainer, stack_settings
+from lnl_jax.comparison.search import search
 from lnl_jax.data.digits import NUM_CLASSES
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
@@ -89,19 +87,21 @@ def ldr_digits(
     matrix = noise.symmetric(NUM_CLASSES, noise_rate, include_self=True)
     parts = stack([noisy_digits(matrix, seed) for seed in range(seeds)])
     size = parts["train"]["x"].shape[1]
-    total_steps = protocol.steps_per_epoch(size) * epochs
-    methods = methods_of(compared(loss, normalize), NETWORK, protocol, size)
-    make = functools.partial(
-        make_study,
-        params=initial_params(MODEL, parts["train"]["x"], range(seeds)),
-        parts=parts,
-        seeds=range(seeds),
-        schedule=functools.partial(staircase, total_steps=total_steps),
-        weight_decay=weight_decay,
-        measure=functools.partial(measure, NETWORK),
-    )
-    plan = functools.partial(epoch_plans, size, batch_size, range(seeds))
-    outcome = yield from compare(methods, make, plan, protocol, size, resume)
+    methods = make_methods(loss, normalize, NETWORK, protocol, size)
+    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
+    parts |= {"params": params, "seed": np.arange(seeds)}
+    schedule = train.staircase_schedule(protocol.total_steps(size))
+    measure_run = functools.partial(measure, NETWORK)
+    all_runs = [
+        train.in_lanes(
+            make_trainer(method, schedule, measure_run, weight_decay=weight_decay),
+            stack_settings(method.settings),
+            parts,
+        )
+        for method in methods
+    ]
+    plan = data.epoch_plans(size, batch_size, range(seeds))
+    outcome = yield from search(methods, all_runs, plan, epochs=epochs, resume=resume)
     title = f"digits, {noise_rate:.0%} of labels redrawn; {seeds} seeds, mean ± std"
     yield Artifact("results", results_table(outcome))
     yield Artifact("curves", curves_figure(outcome, title))

@@ -6,17 +6,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from experiments.robust_losses._shared import noisy_folds, official_split
-from lnl_jax import data, models
+from lnl_jax import data, models, train
 from lnl_jax.comparison.catalogue import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
-from lnl_jax.comparison.comparison import (
-    Protocol,
-    compare,
-    compared,
-    curves_figure,
-    methods_of,
-    results_table,
-)
 from lnl_jax.comparison.methods import measure
 from lnl_jax.comparison.mislabelled import (
     add_detection,
@@ -24,8 +15,13 @@ from lnl_jax.comparison.mislabelled import (
     temperatures_figure,
     temperatures_table,
 )
-from lnl_jax.comparison.networks import tabular
-from lnl_jax.comparison.runs import epoch_plans, initial_params, make_study, staircase
+from lnl_jax.comparison.networks import hidden_widths, initial_variables, tabular
+from lnl_jax.comparison.noisy_folds import noisy_folds
+from lnl_jax.comparison.outcome import curves_figure, results_table
+from lnl_jax.comparison.protocol import Protocol, make_methods
+from lnl_jax.comparison.runs import make_trainer, stack_settings
+from lnl_jax.comparison.search import search
+from lnl_jax.comparison.table_sets import letter
 from lnl_jax.data.splits import stack
 from lnl_jax.noise import LETTER_SWAPS, symmetric
 from lnl_jax.noise import class_dependent as swapped
@@ -37,7 +33,6 @@ from lnl_jax.runner.arguments import (
     PositiveShare,
     Repetitions,
     Share,
-    check_table,
     refused,
     study,
 )
@@ -125,36 +120,33 @@ def ldr_letter(
     protocol = Protocol(epochs, batch_size, learning_rates, weight_decay, temperatures, qs, margin)
     matrix = noise(NUM_CLASSES, noise_rate)
     with refused():
-        splits = data.letter(data_dir)
-    check_table(splits, "letter")
-    development, test = official_split(splits)
-    parts = stack(
-        [
-            part
-            for seed in range(seeds)
-            for part in noisy_folds(development, test, matrix, folds, seed)
-        ]
-    )
-    runs = range(seeds * folds)
+        development, test = letter(data_dir)
+    data_sets = [
+        fold
+        for seed in range(seeds)
+        for fold in noisy_folds(development, test, matrix, folds, seed)
+    ]
+    parts, runs = stack(data_sets), range(len(data_sets))
     size = parts["train"]["x"].shape[1]
-    network_width = min(test["x"].shape[1], NUM_CLASSES)
-    model = models.MLP(num_classes=NUM_CLASSES, hidden=(network_width, network_width))
+    hidden = hidden_widths(test["x"].shape[1], NUM_CLASSES)
+    model = models.MLP(num_classes=NUM_CLASSES, hidden=hidden)
     network = tabular(model)
-    methods = methods_of(compared(loss, normalize), network, protocol, size)
-    make = functools.partial(
-        make_study,
-        params=initial_params(model, parts["train"]["x"], runs),
-        parts=parts,
-        seeds=runs,
-        schedule=functools.partial(
-            staircase, total_steps=protocol.steps_per_epoch(size) * protocol.epochs
-        ),
-        weight_decay=weight_decay,
-        measure=functools.partial(measure, network),
-    )
-    plan = functools.partial(epoch_plans, size, batch_size, runs, shuffle=shuffle)
-    outcome = yield from compare(methods, make, plan, protocol, size, resume)
-    scored = score_training_parts(outcome, network, parts)
+    methods = make_methods(loss, normalize, network, protocol, size)
+    params = initial_variables(model, parts["train"]["x"][0, :1], runs)
+    parts |= {"params": params, "seed": np.array(runs)}
+    schedule = train.staircase_schedule(protocol.total_steps(size))
+    measure_run = functools.partial(measure, network)
+    all_runs = [
+        train.in_lanes(
+            make_trainer(method, schedule, measure_run, weight_decay=weight_decay),
+            stack_settings(method.settings),
+            parts,
+        )
+        for method in methods
+    ]
+    plan = data.epoch_plans(size, batch_size, runs, shuffle=shuffle)
+    outcome = yield from search(methods, all_runs, plan, epochs=epochs, resume=resume)
+    scored = score_training_parts(outcome, network, data_sets)
     false = list(parts["train"]["label"] != parts["train"]["clean_label"])
     yield Artifact("results", add_detection(results_table(outcome), scored, false))
     title = f"letter, {noise_rate:.0%} {noise.__name__} noise; {len(runs)} folds, mean ± std"

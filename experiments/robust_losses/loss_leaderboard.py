@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
-from lnl_jax import noise, train
+from lnl_jax import data, noise, train
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
-from lnl_jax.comparison.runs import Method, epoch_plans, initial_params, make_study, staircase
-from lnl_jax.comparison.statistics import describe, paired_gain
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
+from lnl_jax.comparison.statistics import paired_gain, setting_text
 from lnl_jax.data.digits import NUM_CLASSES
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
@@ -88,24 +89,18 @@ def loss_leaderboard(
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
     methods = [_method(name, learning_rates, total_steps) for name in names]
-    params = initial_params(MODEL, parts["train"]["x"], all_seeds)
+    params = initial_variables(MODEL, parts["train"]["x"][0, :1], all_seeds)
+    parts |= {"params": params, "seed": np.array(all_seeds)}
+    schedule = train.staircase_schedule(total_steps)
+    measure_run = functools.partial(measure, NETWORK)
+    plan = data.epoch_plans(size, batch_size, all_seeds)
     final = resume.restore([_no_values(seeds, method) for method in methods])
     done = len(resume.rows) // epochs
     examples = resume.rows[-1]["examples"] if resume.rows else 0
     for index in range(done, len(methods)):
-        study = make_study(
-            methods[index],
-            params,
-            parts,
-            all_seeds,
-            schedule=functools.partial(staircase, total_steps=total_steps),
-            weight_decay=weight_decay,
-            measure=functools.partial(measure, NETWORK),
-        )
-        plan = functools.partial(epoch_plans, size, batch_size, all_seeds)
-        for epoch, (measured,), _ in train.fit_together(
-            [study], [study.state], plan, epochs=epochs
-        ):
+        trainer = make_trainer(methods[index], schedule, measure_run, weight_decay=weight_decay)
+        runs = train.in_lanes(trainer, stack_settings(methods[index].settings), parts)
+        for epoch, (measured,), _ in train.fit_together([runs], [runs.state], plan, epochs=epochs):
             values = np.stack([np.asarray(measured[metric]) for metric in METRICS])
             final[index] = np.float32(values.reshape(_no_values(seeds, methods[index]).shape))
             examples += measured["examples"]
@@ -170,7 +165,7 @@ def _results(methods: Sequence[Method], final: Sequence[np.ndarray]) -> list[dic
                 row |= paired_gain(accuracy, baseline)
             row |= {"memorized %": 100 * of[METRICS.index("memorized")].mean()}
             row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
-            rows.append(row | {"chosen": describe(method.settings[best])})
+            rows.append(row | {"chosen": setting_text(method.settings[best])})
     return rows
 
 

@@ -157,6 +157,25 @@ CATALOGUE: dict[str, LossEntry] = {
     ),
 }
 
+# Those of the LDR paper's comparison, with 39 settings.
+PAPER_LOSSES = (
+    "cross_entropy",
+    "crammer_singer",
+    "weston_watkins",
+    "robust_log_loss",
+    "generalized_cross_entropy",
+    "truncated_generalized_cross_entropy",
+    "symmetric_cross_entropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "nce_rce",
+    "nce_agce",
+    "nce_aul",
+    "jensen_shannon",
+    "ldr_kl",
+    "aldr_kl_step",
+)
+
 # What `--loss NAME` chooses from: losses without state per training example, which only the
 # studies that keep tables of it can take.
 LOSSES: dict[str, Loss] = {

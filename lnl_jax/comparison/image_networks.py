@@ -96,22 +96,3 @@ def unaugmented(key: jax.Array, images: jax.Array) -> jax.Array:
     """The images as they are."""
     del key
     return images
-
-
-def initial_variables(model: Any, image: np.ndarray, seeds: list[int]) -> tuple[PyTree, PyTree]:
-    """Initial parameters with a leading axis of data sets, and initial batch statistics.
-
-    The generator is XLA's own: compiling the initialisation of a deep network takes seconds instead
-    of tens of seconds. Its numbers differ between kinds of devices.
-
-    Args:
-        model: from `lnl_jax.models`.
-        image: one image, ``[H, W, C]``.
-        seeds: one for each data set.
-    """
-    example = jnp.zeros((1, *image.shape))
-    init = jax.jit(lambda key: model.init(key, example))
-    found = [init(jax.random.key(seed, impl="rbg")) for seed in seeds]
-    stats = found[0].get("batch_stats", {})
-    params = jax.tree.map(lambda *arrays: jnp.stack(arrays), *[each["params"] for each in found])
-    return params, stats

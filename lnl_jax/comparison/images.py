@@ -1,5 +1,6 @@
 """Losses against cross-entropy on noisily labelled images: folds, the comparison, what it shows."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,19 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax import data, losses
+from lnl_jax import data, losses, train
 from lnl_jax._extras import require
 from lnl_jax.comparison.catalogue import Loss, Normalization
-from lnl_jax.comparison.comparison import (
-    Outcome,
-    Protocol,
-    compare,
-    compared,
-    curves_figure,
-    methods_of,
-    results_table,
-)
-from lnl_jax.comparison.image_networks import Augmentation, convolutional, initial_variables
+from lnl_jax.comparison.image_networks import Augmentation, convolutional
 from lnl_jax.comparison.methods import measure, what_is_known
 from lnl_jax.comparison.mislabelled import (
     Scored,
@@ -29,9 +21,12 @@ from lnl_jax.comparison.mislabelled import (
     temperatures_figure,
     temperatures_table,
 )
-from lnl_jax.comparison.runs import epoch_plans, make_study_in_turn, staircase
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.outcome import Outcome, curves_figure, results_table
+from lnl_jax.comparison.protocol import Protocol, make_methods
+from lnl_jax.comparison.runs import make_trainer, stack_settings
+from lnl_jax.comparison.search import search
 from lnl_jax.data import augment
-from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import StudyError, check_images, check_network, refused
 from lnl_jax.runner.command_line import as_text
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume, Row
@@ -98,42 +93,95 @@ def compare_on_images(
     protocol = Protocol(**protocol)
     count = check_first_folds(first_folds, folds)
     splits = labelled.splits
-    parts, shared = image_parts(labelled, folds, count, seed)
+    data_sets, shared = image_folds(labelled, folds, count, seed)
     if streamed is None:
         both = {"train": splits.train["image"], "test": splits.test["image"]}
         streamed = not data.fits_on_device(both)
-    runs = range(seed * folds, seed * folds + count)
-    size = parts["train"]["index"].shape[1]
+    seeds = range(seed * folds, seed * folds + count)
+    size = len(data_sets[0]["train"]["index"])
     module = model(splits.num_classes)
     example = jnp.zeros((1, *splits.train["image"].shape[1:]))
     check_network("model", lambda: module.init(jax.random.key(0), example))
-    params, stats = initial_variables(module, splits.train["image"][0], runs)
+    variables = initial_variables(module, example, seeds, impl="rbg")
+    stats = jax.tree.map(lambda array: array[0], variables.get("batch_stats", {}))
     padded = size % protocol.batch_size > 0
     network = convolutional(module, splits.num_classes, stats, augmentation, padded=padded)
-    own = OF_100_CLASSES if splits.num_classes == 100 else {}
-    methods = methods_of(compared(loss, normalize, own), network, protocol, size)
-    total_steps = protocol.steps_per_epoch(size) * protocol.epochs
-    make = functools.partial(
-        make_study_in_turn,
-        params=params,
-        parts=parts,
-        seeds=runs,
-        schedule=functools.partial(staircase, total_steps=total_steps, at=(1 / 3, 2 / 3)),
-        weight_decay=protocol.weight_decay,
-        measure=functools.partial(measure, network),
-        shared=shared,
-        streamed=streamed,
-    )
-    plan = functools.partial(epoch_plans, size, protocol.batch_size, runs)
-    outcome = yield from compare(methods, make, plan, protocol, size, resume)
-    scored = score_training_parts(outcome, network, parts, shared, streamed=streamed)
+    normalizations = OF_100_CLASSES if splits.num_classes == 100 else {}
+    methods = make_methods(loss, normalize, network, protocol, size, normalizations)
+    # What the folds share, they share in memory.
+    shared = shared if streamed else jax.tree.map(jnp.asarray, shared)
+    for position, data_set in enumerate(data_sets):
+        params = jax.tree.map(lambda array, at=position: array[at], variables["params"])
+        data_set |= {"params": params, "seed": seeds[position], "test": shared["test"]}
+        data_set["known"] |= shared["known"]
+    schedule = train.staircase_schedule(protocol.total_steps(size), at=(1 / 3, 2 / 3))
+    all_runs = [
+        image_runs(
+            make_trainer(
+                method,
+                schedule,
+                functools.partial(measure, network),
+                weight_decay=protocol.weight_decay,
+            ),
+            stack_settings(method.settings),
+            data_sets,
+            streamed=streamed,
+        )
+        for method in methods
+    ]
+    plan = data.epoch_plans(size, protocol.batch_size, seeds)
+    outcome = yield from search(methods, all_runs, plan, epochs=protocol.epochs, resume=resume)
+    scored = score_training_parts(outcome, network, data_sets, streamed=streamed)
     name = name_of_choice(model)
     source = f"{source}{', generated' * splits.generated}"
     line = {"data": source, "model": name, "training examples": size, "folds": count}
     line |= {key: as_text(value) for key, value in protocol._asdict().items()}
     yield Artifact("protocol", [line])
     title = f"{source}, {name}; {title}; {count} of {folds} folds"
-    yield from _artifacts(outcome, scored, parts, splits, title)
+    yield from _artifacts(outcome, scored, [each["train"] for each in data_sets], splits, title)
+
+
+def image_runs(
+    trainer: train.Trainer, settings: Any, data_sets: Sequence[Mapping], *, streamed: bool
+) -> train.Runs:
+    """The runs of a network that fills the machine alone, one after the other.
+
+    Args:
+        trainer: what a run does.
+        settings: arrays with a leading axis of settings.
+        data_sets: dicts with ``train``, whose ``index`` says which rows of ``known["image"]`` are
+            trained on, and ``test`` with images.
+        streamed: whether these images are larger than the device: they stay on the host, threads
+            make the batches with their ``image``, and `measure`, which gets the images as they are,
+            is not compiled whole.
+
+    Returns:
+        The `Runs`.
+    """
+    if not streamed:
+        return train.in_turn(trainer, settings, data_sets)
+
+    def batches(index, rows):
+        training = dict(data_sets[index]["train"])
+        training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
+        return data.stream(training, rows)
+
+    on_device = [
+        {**each, "known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}
+        for each in data_sets
+    ]
+    return train.in_turn(trainer, settings, on_device, batches=batches, measured=data_sets)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of an array that belong to a part, read when they are asked for."""
+
+    array: np.ndarray
+    index: np.ndarray
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.array[self.index[positions]]
 
 
 def check_first_folds(first_folds: int | None, folds: int) -> int:
@@ -183,13 +231,26 @@ def class_matrix(matrix: np.ndarray, labels: np.ndarray, num_classes: int) -> np
     return mean
 
 
-def image_parts(
+def image_folds(
     labelled: Labelled, folds: int, first_folds: int, seed: int
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """The parts of each fold, stacked, and what all folds share: images and the test part.
+) -> tuple[list[dict[str, dict]], dict[str, dict]]:
+    """The data set of each fold, and what all folds share: images and the test part.
 
     Folds are drawn by the seed, noisy classes in proportion, so that the order of a file means
     nothing.
+
+    Args:
+        labelled: images and labels.
+        folds: parts of the training set, each of which validates once.
+        first_folds: how many of the folds are made.
+        seed: of the folds.
+
+    Returns:
+        Dicts with ``train``, ``validation`` and ``probe``, rows of the images with their labels,
+        and ``known``; and one with more for ``known``, the images among it, and ``test``.
+
+    Raises:
+        StudyError: if a class has no example in a fold.
     """
     splits = labelled.splits
     development = {"index": splits.train["index"], "label": labelled.noisy}
@@ -207,7 +268,7 @@ def image_parts(
     mean, std = augment.channel_statistics(splits.train["image"])
     images = {"image": splits.train["image"], "mean": mean, "std": std}
     test = {"image": splits.test["image"], "label": splits.test["label"]}
-    return stack(found), {"known": images, "test": test}
+    return found, {"known": images, "test": test}
 
 
 def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Splits:
@@ -231,11 +292,11 @@ def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Spl
 def _artifacts(
     outcome: Outcome,
     scored: Mapping[str, Sequence[Scored]],
-    parts: Mapping,
+    training: Sequence[Mapping],
     splits: data.Splits,
     title: str,
 ) -> Generator[Artifact, None, None]:
-    false = list(parts["train"]["label"] != parts["train"]["clean_label"])
+    false = [part["label"] != part["clean_label"] for part in training]
     results = add_detection(results_table(outcome), scored, false)
     yield Artifact("results", results)
     yield Artifact("curves", curves_figure(outcome, title))
@@ -244,8 +305,8 @@ def _artifacts(
         yield Artifact("temperature_histogram", histogram)
     # Who finds the false labels best, or where none is known who predicts best.
     finder = max(results, key=lambda row: row.get("AUROC %", row["accuracy %"]))["method"]
-    first = {name: values[0] for name, values in parts["train"].items()}
-    yield Artifact("suspicious", suspicious_images(scored[finder][0], first, splits, finder))
+    suspicious = suspicious_images(scored[finder][0], training[0], splits, finder)
+    yield Artifact("suspicious", suspicious)
     yield Artifact("history", outcome.arrays)
 
 

@@ -1,4 +1,4 @@
-"""What the studies of robust losses share: digits with noisy labels, losses as methods, metrics.
+"""Losses of the catalogue as methods of a comparison, and what is measured of their runs.
 
 One setting is chosen for all seeds, by the mean of their accuracies on noisy validation labels.
 Each seed of the digits has a split of its own, so an example that one seed validates on may be
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax import losses, metrics
+from lnl_jax import losses, metrics, train
 from lnl_jax.comparison.catalogue import (
     CATALOGUE,
     KNOWN,
@@ -110,7 +110,8 @@ def robust_loss(
     settings = [
         {"learning_rate": rate} | setting for rate in learning_rates for setting in open_settings
     ]
-    return Method(name, call, settings, extra=(jnp.zeros((), jnp.int32), network.stats))
+    extra = jnp.zeros((), jnp.int32), network.stats
+    return Method(name, call, settings, extra, entry.initial_rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,29 +158,32 @@ class _Call:
 
 
 def measure(
-    network: Network, params: PyTree, extra: PyTree, parts: Mapping[str, Mapping]
+    network: Network, setting: Setting, data_set: Mapping[str, Any], state: train.TrainState
 ) -> dict[str, jax.Array]:
-    """All of `METRICS` but the loss.
+    """All of `METRICS` but the loss, for one run of `robust_loss`.
 
     Args:
         network: what is trained.
-        params: its parameters.
-        extra: the number of the step and the network's stats.
-        parts: `train`, `validation`, `test` and `known`; where there is a part `probe` of the
-            training part, it stands for the whole of it.
+        setting: of the run.
+        data_set: the dicts `train`, `validation`, `test` and `known`; where there is a `probe` of
+            the training part, it stands for the whole of it.
+        state: of the run.
+
+    Returns:
+        Scalars by name.
     """
-    _, stats = extra
-    training = parts.get("probe", parts["train"])
+    _, stats = state.extra
+    training = data_set.get("probe", data_set["train"])
 
     def scores(part):
-        return network.scores(params, stats, parts["known"], part)
+        return network.scores(state.params, stats, data_set["known"], part)
 
-    on_test, test = scores(parts["test"]), parts["test"]
+    on_test, test = scores(data_set["test"]), data_set["test"]
     averages = {
         "accuracy": metrics.accuracy(on_test, test["label"]),
         "nll": metrics.negative_log_likelihood(on_test, test["label"]),
         "validation_accuracy": metrics.accuracy(
-            scores(parts["validation"]), parts["validation"]["label"]
+            scores(data_set["validation"]), data_set["validation"]["label"]
         ),
         "memorized": metrics.memorization(
             scores(training), training["label"], training["clean_label"]

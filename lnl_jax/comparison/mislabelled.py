@@ -11,11 +11,11 @@ import optax
 
 from lnl_jax import metrics
 from lnl_jax._extras import require
-from lnl_jax.comparison.comparison import Outcome
 from lnl_jax.comparison.methods import adapted_temperatures
 from lnl_jax.comparison.networks import Network
-from lnl_jax.comparison.runs import Method, Setting, part_of
-from lnl_jax.comparison.statistics import spread
+from lnl_jax.comparison.outcome import Outcome
+from lnl_jax.comparison.runs import Method, Setting
+from lnl_jax.comparison.statistics import standard_deviation
 from lnl_jax.runner.outputs import Row
 
 if TYPE_CHECKING:
@@ -43,38 +43,31 @@ class Scored(NamedTuple):
 
 
 def score_training_parts(
-    outcome: Outcome,
-    network: Network,
-    parts: Mapping,
-    shared: Mapping | None = None,
-    *,
-    streamed: bool = False,
+    outcome: Outcome, network: Network, data_sets: Sequence[Mapping], *, streamed: bool = False
 ) -> dict[str, list[Scored]]:
     """Every method at its chosen setting on the training part of every data set.
 
     Args:
         outcome: of the comparison.
         network: what was trained.
-        parts: arrays with a leading axis of data sets, `train` and `known` among them.
-        shared: more for the parts, without that axis.
-        streamed: whether what is shared is larger than the device.
+        data_sets: one after the other, `train` and `known` among their parts.
+        streamed: whether they hold images that stay on the host; nothing is compiled whole then.
 
     Returns:
         By the name of the method, a `Scored` for each data set.
     """
-    count = len(jax.tree.leaves(parts)[0])
     found = {}
     for method, state, best in zip(outcome.methods, outcome.states, outcome.best, strict=True):
         score = functools.partial(_score, network, method, method.settings[best])
         score = score if streamed else jax.jit(score)
         found[method.name] = []
-        for position in range(count):
+        for position, data_set in enumerate(data_sets):
             params, stats = jax.tree.map(
                 lambda array, at=position, best=best: array[at, best],
                 (state.params, state.extra[1]),
             )
-            values = score(params, stats, part_of(parts, shared, position))
-            found[method.name].append(jax.tree.map(np.asarray, values))
+            parts = {name: dict(data_set[name]) for name in ("train", "known")}
+            found[method.name].append(jax.tree.map(np.asarray, score(params, stats, parts)))
     return found
 
 
@@ -135,7 +128,7 @@ def temperatures_table(
             means = np.array([part.mean(dtype=np.float64) for part in parts])
             low, middle, high = np.quantile(np.concatenate(parts), (0.05, 0.5, 0.95))
             row = {"method": name, "examples": kind, "mean temperature": means.mean()}
-            row |= {"std": spread(means), "5%": low, "median": middle, "95%": high}
+            row |= {"std": standard_deviation(means), "5%": low, "median": middle, "95%": high}
             rows.append({k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()})
     return rows
 

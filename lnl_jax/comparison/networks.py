@@ -1,6 +1,6 @@
 """Networks as the studies of noisy labels call them, in training and at any other time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +34,43 @@ class Network(NamedTuple):
     class_axis: int = -1
 
 
+def initial_variables(
+    model: Any, example: Any, seeds: Sequence[int], *, impl: str | None = None
+) -> PyTree:
+    """What all methods and settings start from: a model initialised for every data set.
+
+    Args:
+        model: a flax module.
+        example: an input of it, a batch of one.
+        seeds: one for each of the D data sets.
+        impl: the generator, as of `jax.random.key`. XLA's own, ``"rbg"``, compiles the
+            initialisation of a deep network in seconds instead of tens of seconds; its numbers
+            differ between kinds of devices.
+
+    Returns:
+        The variables, arrays ``[D, ...]``.
+    """
+    init = jax.jit(lambda key: model.init(key, example))
+    found = [init(jax.random.key(seed, impl=impl)) for seed in seeds]
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *found)
+
+
+def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
+    """Those of the LDR paper's network of tables: columns or classes, whichever are fewer."""
+    width = min(columns, num_classes)
+    return width, width
+
+
 def tabular(model: models.MLP) -> Network:
-    """A network of rows of numbers, ``part["x"]``; the views of a row are jittered."""
+    """A network of rows of numbers, ``part["x"]``; the views of a row are jittered.
+
+    Args:
+        model: ``[B, columns] -> [B, K]``, without batch statistics; features of a large network
+            are such rows, too.
+
+    Returns:
+        The `Network`, with the variables of the model as its parameters.
+    """
 
     def training_scores(params, stats, known, batch, key, views):
         if views is None:
@@ -49,7 +84,14 @@ def tabular(model: models.MLP) -> Network:
 
 
 def tabular_in_lanes(model: models.LaneMLP) -> Network:
-    """`tabular` with the examples last in training, ``[K, B]`` or ``[V, K, B]``."""
+    """As `tabular`, with the examples last in training, which a CPU likes for small networks.
+
+    Args:
+        model: ``[columns, B] -> [K, B]``.
+
+    Returns:
+        The `Network`, whose training scores are ``[K, B]`` or ``[V, K, B]``.
+    """
 
     def training_scores(params, stats, known, batch, key, views):
         if views is None:

@@ -1,7 +1,7 @@
 """What temperatures per example say: tables and figures, shared by the contrastive studies."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -170,10 +170,3 @@ def head_and_tail(
     order = np.argsort(class_counts(labels, num_classes), axis=-1)
     ordered = np.take_along_axis(means, order, axis=-1)
     return float(ordered[:, -3:].mean()), float(ordered[:, :4].mean())
-
-
-def described(values: np.ndarray, name: str) -> dict[str, Any]:
-    """Mean and deviation over seeds as columns."""
-    values = values.astype(np.float64)
-    spread = float(values.std(ddof=1)) if len(values) > 1 else None
-    return {name: float(values.mean()), f"std of {name}": spread}

@@ -3,7 +3,7 @@
 What is done to images in training is in `lnl_jax.data.augment`.
 """
 
-from lnl_jax.data.batches import batches, epoch_plan, take
+from lnl_jax.data.batches import batches, epoch_plan, epoch_plans, take
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
 from lnl_jax.data.image_folder import (
@@ -36,6 +36,7 @@ __all__ = [
     "cifar100",
     "digits",
     "epoch_plan",
+    "epoch_plans",
     "fashion_mnist",
     "fits_on_device",
     "hold_out",

@@ -1,6 +1,7 @@
 """Batches: which positions of a data set make up each step of an epoch, and the examples there."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -50,6 +51,58 @@ def epoch_plan(
         "position": position.reshape(steps, batch_size),
         "mask": mask.reshape(steps, batch_size),
     }
+
+
+def epoch_plans(
+    num_examples: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    *,
+    shuffle: bool = True,
+    keep: int = 1,
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """The plans of several data sets of one size, an order for each seed and epoch.
+
+    Data sets with the same seed share their order, so that their differences are paired.
+
+    Args:
+        num_examples: N, of each data set.
+        batch_size: B.
+        seeds: one for each of the D data sets.
+        shuffle: whether the order changes from epoch to epoch; otherwise it is that of the data.
+        keep: how many epochs are kept for those who ask again.
+
+    Returns:
+        ``epoch -> plan``, numbered from 0: ``position`` and ``mask`` as of `epoch_plan`, ``[S, D,
+        B]``.
+
+    Raises:
+        ValueError: if there is no seed, or a number is no integer from 1 on; when called, as
+            `epoch_plan`.
+
+    Example:
+        >>> plan = epoch_plans(4, 2, [7, 7, 8])
+        >>> plan(0)["position"].shape
+        (2, 3, 2)
+        >>> bool((plan(0)["position"][:, 0] == plan(0)["position"][:, 1]).all())
+        True
+    """
+    check_integer("keep", keep, at_least=1)
+    own = sorted(set(seeds))
+    if not own:
+        raise ValueError("seeds must hold one for each data set, got none.")
+    at = [own.index(seed) for seed in seeds]
+
+    @functools.lru_cache(maxsize=keep)
+    def of_seeds(epoch: int) -> list[dict[str, np.ndarray]]:
+        generators = [np.random.default_rng((seed, epoch)) if shuffle else None for seed in own]
+        return [epoch_plan(num_examples, batch_size, rng) for rng in generators]
+
+    def plan(epoch: int) -> dict[str, np.ndarray]:
+        plans = of_seeds(epoch)
+        return {name: np.stack([plans[i][name] for i in at], 1) for name in plans[0]}
+
+    return plan
 
 
 def take(dataset: Mapping, rows: Mapping) -> dict:

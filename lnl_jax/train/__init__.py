@@ -12,6 +12,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
+from lnl_jax.train.schedules import staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
 from lnl_jax.train.table_rows import (
@@ -62,4 +63,5 @@ __all__ = [
     "segment_mean",
     "shard_batch",
     "shard_tables",
+    "staircase_schedule",
 ]

@@ -1,5 +1,6 @@
 """More runs in lockstep than fit at once: some data sets at a time, over all local devices."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -107,7 +108,7 @@ def in_chunks(
     would alone, up to rounding.
 
     Args:
-        trainer: what a run does; its metrics are not looked at.
+        trainer: what a run does; its metrics are not computed.
         settings: as of `in_lanes`.
         data_sets: as of `in_lanes`.
         plan: the rows of an epoch, numbered from 0, ``[steps, data sets, batch]``.
@@ -131,6 +132,7 @@ def in_chunks(
     if chunk % mesh.size:
         raise ValueError(f"chunk must be a multiple of the {mesh.size} devices, got {chunk}.")
     count, width = check_runs(settings, data_sets)
+    trainer = _without_metrics(trainer)
     for first in range(finished, count, chunk):
         members = range(first, min(first + chunk, count))
         # The last chunk is filled up with its first member, so that its program is the same.
@@ -149,6 +151,16 @@ def in_chunks(
                 report(numbers[-1] + 1, len(rows["mask"]) * len(members) * width)
         measured = runs.measure(state)
         yield members, {name: values[: len(members)] for name, values in measured.items()}
+
+
+@functools.lru_cache(maxsize=8)
+def _without_metrics(trainer: Trainer) -> Trainer:
+    """The same one, always, for the same trainer, so that its programs are compiled once."""
+
+    def step(setting, data_set, state, batch):
+        return trainer.step(setting, data_set, state, batch)[0], {}
+
+    return trainer._replace(step=step)
 
 
 def _together(epochs: range, steps: int) -> Iterator[range]:

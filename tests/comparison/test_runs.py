@@ -1,16 +1,14 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax import models, train
-from lnl_jax.comparison import runs
-from lnl_jax.comparison.catalogue import LOSSES
-from lnl_jax.comparison.methods import METRICS, measure, robust_loss
-from lnl_jax.comparison.networks import tabular
-from lnl_jax.comparison.statistics import paired_gain, spread
+from lnl_jax import comparison, data, losses, models, train
+from lnl_jax.comparison import make_trainer, measure, robust_loss, stack_settings, tabular
+from lnl_jax.comparison.catalogue import LOSSES, LossEntry
+from lnl_jax.comparison.methods import METRICS
+from lnl_jax.comparison.statistics import paired_gain, standard_deviation
 from lnl_jax.data.splits import stack
 
 EPOCHS, SIZE, BATCH = 3, 37, 8
@@ -26,45 +24,43 @@ def part(rng, size):
     }
 
 
-def trained(make, *, test_is_shared):
+def trained(carry_out):
     """The last states and all that was measured."""
     rng = np.random.default_rng(0)
     test = part(rng, 11)
-    known = {"unused": np.zeros(1)}
-    parts = stack(
-        [{"train": part(rng, SIZE), "validation": part(rng, 10), "known": known} for _ in SEEDS]
-    )
     model = models.MLP(num_classes=4, hidden=(6,))
     network = tabular(model)
-    extra = {"shared": {"test": test}} if test_is_shared else {}
-    if not test_is_shared:
-        parts["test"] = stack([test] * len(SEEDS))
-    steps = -(-SIZE // BATCH)
+    params = comparison.initial_variables(model, np.zeros((1, 5), np.float32), SEEDS)
+    data_sets = [
+        {"train": part(rng, SIZE), "validation": part(rng, 10), "test": test}
+        | {"known": {"unused": np.zeros(1)}, "seed": seed}
+        | {"params": jax.tree.map(lambda array, at=at: array[at], params)}
+        for at, seed in enumerate(SEEDS)
+    ]
+    steps = -(-SIZE // BATCH) * EPOCHS
     loss = functools.partial(LOSSES["generalized_cross_entropy"], q=0.5)
-    method = robust_loss(loss, RATES, network=network, total_steps=steps * EPOCHS)
-    study = make(
-        method,
-        runs.initial_params(model, parts["train"]["x"], SEEDS),
-        parts,
-        SEEDS,
-        schedule=functools.partial(runs.staircase, total_steps=steps * EPOCHS),
-        weight_decay=1e-3,
-        measure=functools.partial(measure, network),
-        **extra,
-    )
-    plan = functools.partial(runs.epoch_plans, SIZE, BATCH, SEEDS)
+    method = robust_loss(loss, RATES, network=network, total_steps=steps)
+    schedule = train.staircase_schedule(steps)
+    measure_run = functools.partial(measure, network)
+    trainer = make_trainer(method, schedule, measure_run, weight_decay=1e-3)
+    runs = carry_out(trainer, stack_settings(method.settings), data_sets)
+    plan = data.epoch_plans(SIZE, BATCH, SEEDS)
     measured = []
-    epochs = train.fit_together([study], [study.state], plan, epochs=EPOCHS)
+    epochs = train.fit_together([runs], [runs.state], plan, epochs=EPOCHS)
     for _, (found,), (state,) in epochs:
         measured.append([found[name] for name in METRICS])
         last, examples = state, found["examples"]
     return last, np.array(measured), examples
 
 
+def in_lanes(trainer, settings, data_sets):
+    return train.in_lanes(trainer, settings, stack(data_sets))
+
+
 @pytest.mark.slow
 def test_runs_one_after_the_other_are_the_runs_side_by_side():
-    together, expected, examples = trained(runs.make_study, test_is_shared=False)
-    in_turn, found, as_many = trained(runs.make_study_in_turn, test_is_shared=True)
+    together, expected, examples = trained(in_lanes)
+    in_turn, found, as_many = trained(train.in_turn)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert as_many == examples == SIZE * len(SEEDS) * len(RATES)
     for one, other in zip(
@@ -76,26 +72,54 @@ def test_runs_one_after_the_other_are_the_runs_side_by_side():
     assert len(np.unique(kernels, axis=0)) == 4
 
 
-@pytest.mark.parametrize("at", [(1 / 2, 3 / 4), (1 / 3, 2 / 3)])
-def test_the_staircase_falls_tenfold_at_two_fractions(at):
-    total = 12
-    factors = runs.staircase(jnp.arange(total), total_steps=total, at=at)
-    first, second = (round(fraction * total) for fraction in at)
-    expected = [1.0] * first + [0.1] * (second - first) + [0.01] * (total - second)
-    np.testing.assert_array_equal(factors, np.float32(expected))
+def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
+    rng = np.random.default_rng(0)
+    x, clean = rng.normal(size=(90, 4)).astype(np.float32), np.arange(90, dtype=np.int32) % 3
+    x[np.arange(90), clean] += 4
+    rows = {"x": x, "label": clean, "index": np.arange(90, dtype=np.int32)}
+
+    def shifted(logits, labels, *, shift, axis=-1):
+        return losses.ldr_kl(logits - shift, labels, temperature=1.0, margin=0.0, axis=axis)
+
+    folds = comparison.noisy_folds(rows, rows, np.eye(3), 2, seed=0)
+    outcome = compare_on(
+        [fold | {"seed": seed} for seed, fold in enumerate(folds)],
+        [LOSSES["cross_entropy"], LossEntry(shifted, [{"shift": 0.0}, {"shift": 1.0}])],
+    )
+    table = comparison.results_table(outcome)
+    assert [row["method"] for row in table] == ["cross_entropy", "shifted"]
+    assert all(row["accuracy %"] > 60 for row in table)
+    assert table[1]["chosen"].startswith("learning_rate 0.1, shift ")
+    # No label is false, so that none can be memorised.
+    assert "memorized %" not in table[0]
 
 
-def test_an_unshuffled_plan_keeps_the_order_in_every_epoch():
-    fixed = [runs.epoch_plans(6, 2, SEEDS, epoch, shuffle=False) for epoch in (0, 1)]
-    for plan in fixed:
-        for position in range(len(SEEDS)):
-            assert plan["position"][:, position].ravel().tolist() == list(range(6))
-    shuffled = [runs.epoch_plans(6, 2, SEEDS, epoch)["position"] for epoch in (0, 1)]
-    assert (shuffled[0] != shuffled[1]).any()
+def compare_on(data_sets, all_losses):
+    """What docs/add_a_study.md shows."""
+    model = models.MLP(num_classes=3, hidden=(8,))
+    network, seeds = comparison.tabular(model), range(len(data_sets))
+    parts = stack(data_sets)
+    parts["params"] = comparison.initial_variables(model, parts["train"]["x"][0, :1], seeds)
+    plan = data.epoch_plans(parts["train"]["x"].shape[1], 15, seeds)
+    schedule = train.staircase_schedule(12)
+    methods = [robust_loss(loss, [0.1], network=network, total_steps=12) for loss in all_losses]
+    trainers = [
+        make_trainer(method, schedule, functools.partial(measure, network)) for method in methods
+    ]
+    all_runs = [
+        train.in_lanes(trainer, stack_settings(method.settings), parts)
+        for trainer, method in zip(trainers, methods, strict=True)
+    ]
+    outputs = comparison.search(methods, all_runs, plan, epochs=4)
+    while True:
+        try:
+            next(outputs)
+        except StopIteration as end:
+            return end.value
 
 
 def test_a_single_run_has_no_deviation():
-    assert spread(np.array([1.0])) is None
-    assert spread(np.array([1.0, 3.0])) == pytest.approx(2**0.5)
+    assert standard_deviation(np.array([1.0])) is None
+    assert standard_deviation(np.array([1.0, 3.0])) == pytest.approx(2**0.5)
     gain = paired_gain(np.array([3.0]), np.array([1.0]))
     assert gain == {"gain": 2.0, "std of gain": None, "gain / its s.e.": None}

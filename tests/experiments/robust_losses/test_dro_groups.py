@@ -3,14 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.robust_losses.dro_groups import (
-    BACKGROUNDS,
-    METRICS,
-    NUM_GROUPS,
-    _best,
-    colored_digits,
-    dro_groups,
-)
+from experiments.robust_losses._shared import BACKGROUNDS, colored_digits
+from experiments.robust_losses.dro_groups import METRICS, NUM_GROUPS, _best, dro_groups
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1,), "fractions": (0.1, 0.5)}

@@ -3,15 +3,11 @@ import copy
 import numpy as np
 import pytest
 
-from experiments.robust_losses._shared import DATASETS, transition_matrix
-from experiments.robust_losses.ldr_benchmark import (
-    MEASURED,
-    PAPER,
-    ldr_benchmark,
-    shared_plans,
-)
+from experiments.robust_losses.ldr_benchmark import MEASURED, ldr_benchmark
 from lnl_jax import data
-from lnl_jax.comparison.catalogue import CATALOGUE
+from lnl_jax.comparison.catalogue import CATALOGUE, PAPER_LOSSES
+from lnl_jax.comparison.noisy_folds import transition_matrix
+from lnl_jax.comparison.table_sets import TABLE_SETS
 from lnl_jax.noise import VOWEL_SWAPS
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
@@ -20,18 +16,9 @@ TINY |= {"folds": 2, "epochs": 1, "learning_rates": (0.1,), "batch_size": 200}
 
 
 def test_the_grids_are_the_39_settings_of_the_paper():
-    assert len(PAPER) == 15
-    assert set(PAPER) <= set(CATALOGUE)
-    assert sum(len(CATALOGUE[name].grid) for name in PAPER) == 39
-
-
-def test_noises_of_a_fold_share_its_order():
-    plan = shared_plans(100, 10, [0, 1, 0, 1], True, 4)(3)["position"]
-    np.testing.assert_array_equal(plan[:, 0], plan[:, 2])
-    np.testing.assert_array_equal(plan[:, 1], plan[:, 3])
-    assert (plan[:, 0] != plan[:, 1]).any()
-    fixed = shared_plans(100, 10, [0], False, 4)(3)["position"]
-    np.testing.assert_array_equal(fixed.reshape(-1), np.arange(100))
+    assert len(PAPER_LOSSES) == 15
+    assert set(PAPER_LOSSES) <= set(CATALOGUE)
+    assert sum(len(CATALOGUE[name].grid) for name in PAPER_LOSSES) == 39
 
 
 def test_class_dependent_noise_is_that_of_the_data_set():
@@ -48,7 +35,7 @@ def test_a_table_whose_classes_stand_by_themselves_is_mixed_before_its_folds(tmp
     x = np.random.default_rng(0).normal(size=(180, 36)) + labels[:, None]
     arrays = {"x_train": x, "y_train": labels, "x_test": x, "y_test": labels}
     np.savez(tmp_path / "satimage.npz", **arrays)
-    development, test = DATASETS["satimage"](tmp_path)
+    development, test = TABLE_SETS["satimage"](tmp_path)
     for training, validation in data.k_fold(development, 5):
         assert len(np.unique(training["label"])) == len(np.unique(validation["label"])) == 6
     # A row stays with its label and its number.

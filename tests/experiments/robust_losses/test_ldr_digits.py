@@ -7,8 +7,8 @@ import pytest
 from experiments import EXPERIMENTS, SWEEPS
 from experiments.robust_losses.ldr_digits import ldr_digits
 from lnl_jax.comparison.catalogue import LOSSES, unnormalized
-from lnl_jax.comparison.comparison import COMPARED
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting
+from lnl_jax.comparison.protocol import COMPARED
 from lnl_jax.runner import command_line
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from tests.experiments.snapshots import on_the_host

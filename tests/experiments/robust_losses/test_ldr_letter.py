@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from experiments.robust_losses._shared import OFFICIAL_TEST_ROWS, noisy_folds, official_split
 from experiments.robust_losses.ldr_letter import NOISES, NUM_CLASSES, ldr_letter
 from lnl_jax import data, noise
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import METRICS
+from lnl_jax.comparison.noisy_folds import noisy_folds
+from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS, official_split
 from lnl_jax.runner.outputs import Artifact
 
 SIZE, FOLDS = 400, 2

@@ -10,19 +10,17 @@ from experiments.robust_losses.ldr_cifar import NOISES, ldr_cifar
 from experiments.robust_losses.ldr_cifarn import ldr_cifarn
 from lnl_jax import data
 from lnl_jax.comparison import images as noisy_images
-from lnl_jax.comparison import runs
 from lnl_jax.comparison.catalogue import IMAGE_SETS, LOSSES, MODELS, is_generated
-from lnl_jax.comparison.comparison import without_unknown
 from lnl_jax.comparison.image_networks import (
     SCORED_AT_ONCE,
     convolutional,
-    initial_variables,
     unaugmented,
 )
 from lnl_jax.comparison.images import (
     Labelled,
     class_matrix,
-    image_parts,
+    image_folds,
+    image_runs,
     some_examples,
     suspicious_images,
 )
@@ -33,8 +31,9 @@ from lnl_jax.comparison.mislabelled import (
     temperatures_figure,
     temperatures_table,
 )
+from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.outcome import Outcome, curves_figure, without_unknown
 from lnl_jax.comparison.runs import Method
-from lnl_jax.comparison.statistics import curves
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from tests.experiments import commands
 from tests.experiments.snapshots import on_the_host
@@ -127,8 +126,8 @@ def test_what_given_labels_cannot_tell_is_left_out():
     history = [np.full((2, 3, 2, 1), np.nan)]
     history[0][0] = 0.5
     methods = [Method("aldr_kl", None, [{}])]
-    titles = {"accuracy": "test accuracy", "memorized": "false labels memorised"}
-    figure = curves(methods, history, ("accuracy", "memorized"), lambda values: 0, titles)
+    outcome = Outcome(methods, [None], history, ("accuracy", "memorized"), lambda values: 0)
+    figure = curves_figure(outcome, "a title")
     assert [panel.get_title() for panel in figure.axes] == ["test accuracy"]
 
 
@@ -175,18 +174,10 @@ def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device(monkey
     def in_turn(trainer, settings, data_sets, *, batches, measured):
         handed.update(data_sets=data_sets, batches=batches, measured=measured)
 
-    monkeypatch.setattr(runs.train, "in_turn", in_turn)
-    runs.make_study_in_turn(
-        Method("a loss", None, [{"learning_rate": 0.1}]),
-        {"w": np.zeros((1, 2))},
-        {"train": {"index": index[None], "label": index[None] % 3}},
-        [0],
-        schedule=lambda step: 1.0,
-        weight_decay=0.0,
-        measure=lambda *_: {},
-        shared={"known": {"image": images, "mean": 0.5}, "test": {"image": images}},
-        streamed=True,
-    )
+    monkeypatch.setattr(noisy_images.train, "in_turn", in_turn)
+    data_set = {"train": {"index": index, "label": index % 3}, "params": {"w": np.zeros(2)}}
+    data_set |= {"known": {"image": images, "mean": 0.5}, "test": {"image": images}}
+    image_runs(None, {"learning_rate": np.array([0.1])}, [data_set], streamed=True)
     (on_device,) = handed["data_sets"]
     assert set(on_device["known"]) == {"mean"}
     assert all(leaf.ndim < 4 for leaf in map(np.asarray, jax.tree.leaves(on_device)))
@@ -203,10 +194,10 @@ def test_images_larger_than_half_of_the_free_memory_are_streamed(monkeypatch):
     class Reached(Exception):
         pass
 
-    def study(*arguments, streamed, **keywords):
+    def reached(*arguments, streamed):
         raise Reached(streamed)
 
-    monkeypatch.setattr(noisy_images, "make_study_in_turn", study)
+    monkeypatch.setattr(noisy_images, "image_runs", reached)
     for fits in (True, False):
         monkeypatch.setattr(data, "fits_on_device", lambda images, fits=fits: fits)
         with pytest.raises(Reached, match=str(not fits)):
@@ -227,16 +218,14 @@ def test_human_labels_are_trained_on(one_loss):
 def test_folds_hold_out_validation_and_share_the_images():
     splits = tiny()
     noisy = np.roll(splits.train["label"], 1)
-    parts, shared = image_parts(Labelled(splits, noisy, np.eye(K)), 3, 3, 0)
-    held = parts["validation"]["index"].ravel()
+    folds, shared = image_folds(Labelled(splits, noisy, np.eye(K)), 3, 3, 0)
+    held = np.concatenate([fold["validation"]["index"] for fold in folds])
     assert sorted(held) == list(range(TRAIN))
-    for fold in range(3):
-        index = parts["train"]["index"][fold]
-        assert not set(index) & set(parts["validation"]["index"][fold])
-        np.testing.assert_array_equal(parts["train"]["label"][fold], noisy[index])
-        np.testing.assert_array_equal(
-            parts["train"]["clean_label"][fold], splits.train["label"][index]
-        )
+    for fold in folds:
+        index = fold["train"]["index"]
+        assert not set(index) & set(fold["validation"]["index"])
+        np.testing.assert_array_equal(fold["train"]["label"], noisy[index])
+        np.testing.assert_array_equal(fold["train"]["clean_label"], splits.train["label"][index])
     assert shared["known"]["image"] is splits.train["image"]
     np.testing.assert_array_equal(shared["test"]["label"], splits.test["label"])
 
@@ -245,22 +234,23 @@ def test_folds_of_images_sorted_by_class_validate_on_every_class(monkeypatch):
     monkeypatch.setattr(noisy_images, "PROBED", 40)
     splits = sorted_by_class()
     labelled = Labelled(splits, splits.train["label"], np.eye(K))
-    parts, _ = image_parts(labelled, 3, 3, 0)
-    for fold in range(3):
-        assert np.bincount(parts["validation"]["label"][fold]).tolist() == [4] * K
-        assert np.bincount(parts["train"]["label"][fold]).tolist() == [8] * K
-        probe = parts["probe"]["label"][fold]
+    folds, _ = image_folds(labelled, 3, 3, 0)
+    for fold in folds:
+        assert np.bincount(fold["validation"]["label"]).tolist() == [4] * K
+        assert np.bincount(fold["train"]["label"]).tolist() == [8] * K
+        probe = fold["probe"]["label"]
         assert len(probe) == 40
         assert len(np.unique(probe)) == K
-    other, _ = image_parts(labelled, 3, 3, 1)
-    assert (other["validation"]["index"] != parts["validation"]["index"]).any()
+    others, _ = image_folds(labelled, 3, 3, 1)
+    assert (others[0]["validation"]["index"] != folds[0]["validation"]["index"]).any()
 
 
 def test_scores_in_chunks_are_those_of_all_images_at_once():
     module = model(K)
     images = np.random.default_rng(0).integers(0, 255, (SCORED_AT_ONCE + 7, 8, 8, 3), np.uint8)
-    params, stats = initial_variables(module, images[0], [0])
-    params = jax.tree.map(lambda array: array[0], params)
+    variables = initial_variables(module, np.zeros((1, 8, 8, 3), np.float32), [0], impl="rbg")
+    variables = jax.tree.map(lambda array: array[0], variables)
+    params, stats = variables["params"], variables.get("batch_stats", {})
     network = convolutional(module, K, stats, unaugmented, padded=False)
     known = {"image": jnp.asarray(images), "mean": jnp.full(3, 0.5), "std": jnp.full(3, 0.2)}
     found = network.scores(params, stats, known, {"index": jnp.arange(len(images))[::-1]})

@@ -1,0 +1,40 @@
+"""Schedules of the learning rate that optax does not have as they are needed here."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from lnl_jax._arguments import check_integer
+
+
+def staircase_schedule(
+    total_steps: int, at: tuple[float, float] = (1 / 2, 3 / 4)
+) -> Callable[[jax.Array], jax.Array]:
+    """Makes the factor on a learning rate that falls tenfold at two fractions of the training.
+
+    Args:
+        total_steps: of the training.
+        at: the fractions, in order.
+
+    Returns:
+        ``step -> factor``: 1, 0.1 or 0.01, for steps numbered from 0.
+
+    Raises:
+        ValueError: if `total_steps` is less than 1, or the fractions are not from 0 to 1 in order.
+
+    Example:
+        >>> factor = staircase_schedule(8)
+        >>> [round(float(factor(step)), 2) for step in (0, 3, 4, 5, 6)]
+        [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
+    check_integer("total_steps", total_steps)
+    first, second = at
+    if not 0 <= first <= second <= 1:
+        raise ValueError(f"at must be two fractions from 0 to 1 in order, got {at}.")
+
+    def factor(step: jax.Array) -> jax.Array:
+        passed = sum(step >= fraction * total_steps for fraction in at)
+        return jnp.where(passed < 1, 1.0, jnp.where(passed < 2, 0.1, 0.01))
+
+    return factor
