@@ -156,8 +156,11 @@ def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
         return
     if not _within(np.asarray(value), **bounds).all():
         words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
-        allowed = " and ".join(f"{words[kind]} {bound:g}" for kind, bound in bounds.items())
-        raise ValueError(f"{name} must be {allowed or 'a number'}, got {value}.")
+        limits = [
+            f"{words[kind]} {bound:g}" for kind, bound in bounds.items() if np.isfinite(bound)
+        ]
+        limits += ["finite"] * (not all(map(np.isfinite, bounds.values())))
+        raise ValueError(f"{name} must be {' and '.join(limits) or 'a number'}, got {value}.")
 
 
 def finite(bounds: dict[str, float]) -> dict[str, float]:

@@ -82,7 +82,7 @@ def refusals():
         for call in (info_nce, fastclip, sigmoid):
             yield call, {"temperature": value}, "temperature must be above 0"
     for value in (BAD, UNENDING, -UNENDING):
-        yield sigmoid, {"bias": value}, "bias must be above -inf and below inf"
+        yield sigmoid, {"bias": value}, "bias must be finite"
     for value in (BAD, 0.0, -1.0):
         yield learnt, {"clip": value}, "temperatures.clip must be above 0"
     for name in ("rho", "step", "momentum", "clip"):

@@ -64,7 +64,7 @@ REFUSED = {
     "an image of no height": (lambda: geometry(size=(0, 8)), "size: the height must be an integer"),
     "crops of no area": (lambda: geometry(min_area=0), "min_area must be above 0 and at most 1"),
     "mixing by nan": (lambda: geometry(alpha=NAN), "alpha must be at least 0"),
-    "mixing by infinity": (lambda: geometry(alpha=INF), "alpha must be at least 0 and below inf"),
+    "mixing by infinity": (lambda: geometry(alpha=INF), "alpha must be at least 0 and finite"),
     "flips beyond 1": (lambda: geometry(flip_rate=1.5), "flip_rate must be at least 0 and at most"),
     "labels of floats": (
         lambda: distill.labels.mixed_labels(jnp.ones(8), None, num_classes=2),

@@ -312,14 +312,14 @@ def test_a_row_that_is_no_temperature_is_refused_or_gives_nan():
     losses, new_rows = compiled(aldr_kl_step, logits, labels, rows)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True, True, True])
     np.testing.assert_array_equal(np.isnan(new_rows), np.isnan(losses))
-    with pytest.raises(ValueError, match="rows must be above 0 and below inf, got"):
+    with pytest.raises(ValueError, match="rows must be above 0 and finite, got"):
         aldr_kl_step(logits, labels, rows)
 
 
 @pytest.mark.parametrize("name", ["temperature", "alpha", "margin"])
 def test_an_infinite_number_is_refused_or_gives_nan(name):
     logits, labels = jnp.zeros((1, 3)), jnp.zeros(1, jnp.int32)
-    with pytest.raises(ValueError, match=f"{name} must be .* and below inf, got inf"):
+    with pytest.raises(ValueError, match=f"{name} must be .* and finite, got inf"):
         aldr_kl(logits, labels, **{name: float("inf")})
     assert jnp.isnan(compiled(aldr_kl, logits, labels, **{name: jnp.inf}))
 

@@ -224,7 +224,7 @@ def test_top_k_that_is_no_number_of_classes_raises(scores, top_k):
 @pytest.mark.parametrize("name", ["temperature", "margin"])
 def test_an_infinite_number_is_refused_or_gives_nan(name):
     logits, labels = jnp.zeros((1, 3)), jnp.zeros(1, jnp.int32)
-    with pytest.raises(ValueError, match=f"{name} must be .* and below inf, got inf"):
+    with pytest.raises(ValueError, match=f"{name} must be .* and finite, got inf"):
         ldr_kl(logits, labels, **{name: float("inf")})
     assert jnp.isnan(compiled(logits, labels, **{name: jnp.inf})[0])
 

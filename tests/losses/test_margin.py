@@ -266,7 +266,7 @@ def test_class_weights_of_a_beta_out_of_range_raise(beta):
 
 def test_class_counts_of_zero_raise():
     counts = np.where(COUNTS == 7, 0, COUNTS)
-    with pytest.raises(ValueError, match="class_counts must be above 0, got"):
+    with pytest.raises(ValueError, match="class_counts must be above 0 and finite, got"):
         class_balanced_weights(counts)
-    with pytest.raises(ValueError, match="class_counts must be above 0, got"):
+    with pytest.raises(ValueError, match="class_counts must be above 0 and finite, got"):
         of_each_label(counts)

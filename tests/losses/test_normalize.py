@@ -157,7 +157,7 @@ def test_a_traced_temperature_equals_a_number(logits):
     "bad", [0, -1.0, float("nan"), np.float64(-0.5), np.array(0.0), np.inf, 1e39]
 )
 def test_a_temperature_that_is_not_positive_raises(logits, bad):
-    with pytest.raises(ValueError, match="temperature must be above 0 and below inf, got"):
+    with pytest.raises(ValueError, match="temperature must be above 0 and finite, got"):
         logit_normalize(jnp.float32(logits), temperature=bad)
 
 

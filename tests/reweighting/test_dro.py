@@ -497,12 +497,12 @@ def test_runs_and_hyperparameters_can_be_mapped_over(rule):
 @pytest.mark.parametrize(
     ("rule", "bad", "message"),
     [
-        ("kl", 0.0, "temperature must be above 0 and below inf, got 0.0"),
+        ("kl", 0.0, "temperature must be above 0 and finite, got 0.0"),
         ("kl_ball", -1.0, "radius must be at least 0, got -1.0"),
         ("chi2_ball", np.float32(-1), "radius must be at least 0, got -1.0"),
         ("cvar", 0, "fraction must be above 0 and at most 1, got 0"),
         ("cvar", 1.5, "fraction must be above 0 and at most 1, got 1.5"),
-        ("group", -0.1, "step_size must be at least 0 and below inf, got -0.1"),
+        ("group", -0.1, "step_size must be at least 0 and finite, got -0.1"),
         ("kl_ball", float("nan"), "radius must be at least 0, got nan"),
     ],
 )
