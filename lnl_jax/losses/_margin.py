@@ -248,7 +248,7 @@ def class_balanced_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.9999)
         raise ValueError(f"beta must be a scalar, got shape {np.shape(beta)}.")
     floating = jnp.issubdtype(class_counts.dtype, jnp.floating)
     dtype = jax.dtypes.canonicalize_dtype(class_counts.dtype if floating else jnp.float32)
-    counts = in_range("class_counts", class_counts, dtype, above=0)
+    counts = in_range("class_counts", class_counts, dtype, above=0, below=math.inf)
     # The logarithm of a number on the host, where it does not round to 1 in float32.
     if isinstance(beta, jax.Array):
         log_beta = jnp.log(in_range("beta", beta, dtype, at_least=0, below=1))
