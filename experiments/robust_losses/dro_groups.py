@@ -10,13 +10,12 @@ import numpy as np
 import optax
 
 from experiments.robust_losses._shared import NUM_COLORS, colored_digits
-from lnl_jax import data, metrics, models, reweighting, train
+from lnl_jax import metrics, models, reweighting
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.outcome import curves_figure, results_table
-from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
-from lnl_jax.comparison.search import search
+from lnl_jax.comparison.runs import Method
+from lnl_jax.comparison.search import search_in_lanes
 from lnl_jax.comparison.statistics import grid
-from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
@@ -101,23 +100,19 @@ def dro_groups(
     """
     methods = _methods(learning_rates, fractions, radii, temperatures, step_sizes)
     data_sets = [colored_digits(aligned, seed) for seed in range(seeds)]
-    parts = stack(data_sets)
-    size = parts["train"]["x"].shape[1]
-    check_batch_size(batch_size, size)
-    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
-    parts |= {"params": params, "seed": np.arange(seeds)}
-    schedule = train.staircase_schedule(-(-size // batch_size) * epochs)
-    all_runs = [
-        train.in_lanes(
-            make_trainer(method, schedule, _measure, weight_decay=weight_decay),
-            stack_settings(method.settings),
-            parts,
-        )
-        for method in methods
-    ]
-    plan = data.epoch_plans(size, batch_size, range(seeds))
-    outcome = yield from search(
-        methods, all_runs, plan, epochs=epochs, resume=resume, metrics=METRICS, choose=_best
+    training = data_sets[0]["train"]
+    check_batch_size(batch_size, len(training["label"]))
+    outcome = yield from search_in_lanes(
+        methods,
+        initial_variables(MODEL, training["x"][:1], range(seeds)),
+        data_sets,
+        _measure,
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        resume=resume,
+        metrics=METRICS,
+        choose=_best,
     )
     yield Artifact("results", results_table(outcome, COLUMNS))
     title = f"digits on coloured backgrounds, {aligned:.0%} aligned in training; {seeds} seeds, "

@@ -4,19 +4,15 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import numpy as np
-
 from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
-from lnl_jax import data, noise, train
+from lnl_jax import noise
 from lnl_jax.comparison.catalogue import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
 from lnl_jax.comparison.methods import measure
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.outcome import curves_figure, results_table
 from lnl_jax.comparison.protocol import Protocol, make_methods
-from lnl_jax.comparison.runs import make_trainer, stack_settings
-from lnl_jax.comparison.search import search
+from lnl_jax.comparison.search import search_in_lanes
 from lnl_jax.data.digits import NUM_CLASSES
-from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
@@ -85,23 +81,19 @@ def ldr_digits(
     """
     protocol = Protocol(epochs, batch_size, learning_rates, weight_decay, temperatures, qs, margin)
     matrix = noise.symmetric(NUM_CLASSES, noise_rate, include_self=True)
-    parts = stack([noisy_digits(matrix, seed) for seed in range(seeds)])
-    size = parts["train"]["x"].shape[1]
-    methods = make_methods(loss, normalize, NETWORK, protocol, size)
-    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
-    parts |= {"params": params, "seed": np.arange(seeds)}
-    schedule = train.staircase_schedule(protocol.total_steps(size))
-    measure_run = functools.partial(measure, NETWORK)
-    all_runs = [
-        train.in_lanes(
-            make_trainer(method, schedule, measure_run, weight_decay=weight_decay),
-            stack_settings(method.settings),
-            parts,
-        )
-        for method in methods
-    ]
-    plan = data.epoch_plans(size, batch_size, range(seeds))
-    outcome = yield from search(methods, all_runs, plan, epochs=epochs, resume=resume)
+    data_sets = [noisy_digits(matrix, seed) for seed in range(seeds)]
+    training = data_sets[0]["train"]
+    methods = make_methods(loss, normalize, NETWORK, protocol, len(training["label"]))
+    outcome = yield from search_in_lanes(
+        methods,
+        initial_variables(MODEL, training["x"][:1], range(seeds)),
+        data_sets,
+        functools.partial(measure, NETWORK),
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        resume=resume,
+    )
     title = f"digits, {noise_rate:.0%} of labels redrawn; {seeds} seeds, mean ± std"
     yield Artifact("results", results_table(outcome))
     yield Artifact("curves", curves_figure(outcome, title))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from lnl_jax import data, models, train
+from lnl_jax import models
 from lnl_jax.comparison.catalogue import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
 from lnl_jax.comparison.methods import measure
 from lnl_jax.comparison.mislabelled import (
@@ -19,10 +19,8 @@ from lnl_jax.comparison.networks import hidden_widths, initial_variables, tabula
 from lnl_jax.comparison.noisy_folds import noisy_folds
 from lnl_jax.comparison.outcome import curves_figure, results_table
 from lnl_jax.comparison.protocol import Protocol, make_methods
-from lnl_jax.comparison.runs import make_trainer, stack_settings
-from lnl_jax.comparison.search import search
+from lnl_jax.comparison.search import search_in_lanes
 from lnl_jax.comparison.table_sets import letter
-from lnl_jax.data.splits import stack
 from lnl_jax.noise import LETTER_SWAPS, symmetric
 from lnl_jax.noise import class_dependent as swapped
 from lnl_jax.runner.arguments import (
@@ -126,30 +124,26 @@ def ldr_letter(
         for seed in range(seeds)
         for fold in noisy_folds(development, test, matrix, folds, seed)
     ]
-    parts, runs = stack(data_sets), range(len(data_sets))
-    size = parts["train"]["x"].shape[1]
+    training = data_sets[0]["train"]
     hidden = hidden_widths(test["x"].shape[1], NUM_CLASSES)
     model = models.MLP(num_classes=NUM_CLASSES, hidden=hidden)
     network = tabular(model)
-    methods = make_methods(loss, normalize, network, protocol, size)
-    params = initial_variables(model, parts["train"]["x"][0, :1], runs)
-    parts |= {"params": params, "seed": np.array(runs)}
-    schedule = train.staircase_schedule(protocol.total_steps(size))
-    measure_run = functools.partial(measure, network)
-    all_runs = [
-        train.in_lanes(
-            make_trainer(method, schedule, measure_run, weight_decay=weight_decay),
-            stack_settings(method.settings),
-            parts,
-        )
-        for method in methods
-    ]
-    plan = data.epoch_plans(size, batch_size, runs, shuffle=shuffle)
-    outcome = yield from search(methods, all_runs, plan, epochs=epochs, resume=resume)
+    methods = make_methods(loss, normalize, network, protocol, len(training["label"]))
+    outcome = yield from search_in_lanes(
+        methods,
+        initial_variables(model, training["x"][:1], range(len(data_sets))),
+        data_sets,
+        functools.partial(measure, network),
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        shuffle=shuffle,
+        resume=resume,
+    )
     scored = score_training_parts(outcome, network, data_sets)
-    false = list(parts["train"]["label"] != parts["train"]["clean_label"])
+    false = [each["train"]["label"] != each["train"]["clean_label"] for each in data_sets]
     yield Artifact("results", add_detection(results_table(outcome), scored, false))
-    title = f"letter, {noise_rate:.0%} {noise.__name__} noise; {len(runs)} folds, mean ± std"
+    title = f"letter, {noise_rate:.0%} {noise.__name__} noise; {len(data_sets)} folds, mean ± std"
     yield Artifact("curves", curves_figure(outcome, title))
     if histogram := temperatures_figure(scored, false):
         yield Artifact("temperatures", temperatures_table(scored, false))

@@ -32,7 +32,7 @@ LEVEL = 0.05
 TEMPERATURES = {"temperature_clean": "right\nlabel", "temperature_mislabelled": "false\nlabel"}
 
 
-class Comparison(NamedTuple):
+class RankComparison(NamedTuple):
     """Whether losses differ over the conditions (Demšar, JMLR 2006, section 3.2.2).
 
     Attributes:
@@ -59,9 +59,9 @@ def critical_difference(losses: int, conditions: int, level: float = LEVEL) -> f
     return float(q * math.sqrt(losses * (losses + 1) / (6 * conditions)))
 
 
-def compare(
+def compare_ranks(
     cells: Cells, conditions: Sequence[Condition], losses: Sequence[str]
-) -> Comparison | None:
+) -> RankComparison | None:
     """Compares the losses over the complete conditions; None of fewer than 3, or 2 conditions.
 
     The conditions of one data set are not independent, so the tests are a guide and no proof.
@@ -75,7 +75,9 @@ def compare(
     ordered = {loss: ranks[loss] for loss in best_first(losses, ranks)}
     all_equal = (values == values[:, :1]).all()  # the statistic would be 0/0
     p_value = math.nan if all_equal else float(friedmanchisquare(*values.T).pvalue)
-    return Comparison(ordered, len(values), p_value, critical_difference(len(losses), len(values)))
+    return RankComparison(
+        ordered, len(values), p_value, critical_difference(len(losses), len(values))
+    )
 
 
 def cliques(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
@@ -101,7 +103,7 @@ def figures(rows: Iterable[Row]) -> Iterator[Artifact]:
     """
     chosen = select(rows)
     cells, conditions, losses = cells_of(chosen, "top_1"), conditions_of(chosen), losses_of(chosen)
-    if comparison := compare(cells, conditions, losses):
+    if comparison := compare_ranks(cells, conditions, losses):
         yield Artifact("critical_difference", critical_difference_figure(comparison))
     ordered = best_first(losses, average_ranks(cells, conditions, losses))
     if any(condition.noise != "clean" for condition in conditions):
@@ -109,10 +111,10 @@ def figures(rows: Iterable[Row]) -> Iterator[Artifact]:
     for loss in losses:
         runs = [row for row in chosen if row["loss"] == loss]
         if any(np.isfinite(numbers(runs, column)).any() for column in TEMPERATURES):
-            yield Artifact(f"{loss}_temperatures", temperatures_figure(loss, runs))
+            yield Artifact(f"{loss}_temperatures", _temperatures_figure(loss, runs))
 
 
-def critical_difference_figure(comparison: Comparison) -> "Figure":
+def critical_difference_figure(comparison: RankComparison) -> "Figure":
     """An axis of average ranks, the losses on both sides, bars over those that do not differ."""
     require("matplotlib")
     from matplotlib.figure import Figure
@@ -225,7 +227,7 @@ def _noise_curve(
         panel.fill_between(rates, low, high, color=color, alpha=0.1, linewidth=0, zorder=2)
 
 
-def temperatures_figure(loss: str, chosen: Sequence[Row]) -> "Figure":
+def _temperatures_figure(loss: str, chosen: Sequence[Row]) -> "Figure":
     """The temperature that a loss ends with, of examples with right and with false labels."""
     require("matplotlib")
     from matplotlib.figure import Figure

@@ -1,13 +1,15 @@
-"""Networks of images: augmentation, batch statistics, scores a chunk at a time."""
+"""Networks of images: augmentation, batch statistics, scores a chunk at a time, runs in turn."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lnl_jax import data, train
 from lnl_jax.comparison.networks import Network
 from lnl_jax.data import augment
 
@@ -67,6 +69,49 @@ def convolutional(
         return in_chunks(lambda rows: score_images(images[rows]), rows)
 
     return Network(num_classes, stats, training_scores, scores)
+
+
+def image_runs(
+    trainer: train.Trainer, settings: Any, data_sets: Sequence[Mapping], *, streamed: bool
+) -> train.Runs:
+    """The runs of a network that fills the machine alone, one after the other.
+
+    Args:
+        trainer: what a run does.
+        settings: arrays with a leading axis of settings.
+        data_sets: dicts with ``train``, whose ``index`` says which rows of ``known["image"]`` are
+            trained on, and ``test`` with images.
+        streamed: whether these images are larger than the device: they stay on the host, threads
+            make the batches with their ``image``, and `measure`, which gets the images as they are,
+            is not compiled whole.
+
+    Returns:
+        The `Runs`.
+    """
+    if not streamed:
+        return train.in_turn(trainer, settings, data_sets)
+
+    def batches(index, rows):
+        training = dict(data_sets[index]["train"])
+        training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
+        return data.stream(training, rows)
+
+    on_device = [
+        {**each, "known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}
+        for each in data_sets
+    ]
+    return train.in_turn(trainer, settings, on_device, batches=batches, measured=data_sets)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of an array that belong to a part, read when they are asked for."""
+
+    array: np.ndarray
+    index: np.ndarray
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.array[self.index[positions]]
 
 
 def in_chunks(

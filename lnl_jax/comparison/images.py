@@ -1,6 +1,5 @@
 """Losses against cross-entropy on noisily labelled images: folds, the comparison, what it shows."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import data, losses, train
-from lnl_jax._extras import require
 from lnl_jax.comparison.catalogue import Loss, Normalization
-from lnl_jax.comparison.image_networks import Augmentation, convolutional
+from lnl_jax.comparison.image_networks import Augmentation, convolutional, image_runs
 from lnl_jax.comparison.methods import measure, what_is_known
 from lnl_jax.comparison.mislabelled import (
     Scored,
     add_detection,
     score_training_parts,
+    suspicious_images,
     temperatures_figure,
     temperatures_table,
 )
@@ -32,7 +31,7 @@ from lnl_jax.runner.command_line import as_text
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume, Row
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 # Training examples on which the memorised labels are counted after every epoch.
 PROBED = 2_000
@@ -139,49 +138,6 @@ def compare_on_images(
     yield Artifact("protocol", [line])
     title = f"{source}, {name}; {title}; {count} of {folds} folds"
     yield from _artifacts(outcome, scored, [each["train"] for each in data_sets], splits, title)
-
-
-def image_runs(
-    trainer: train.Trainer, settings: Any, data_sets: Sequence[Mapping], *, streamed: bool
-) -> train.Runs:
-    """The runs of a network that fills the machine alone, one after the other.
-
-    Args:
-        trainer: what a run does.
-        settings: arrays with a leading axis of settings.
-        data_sets: dicts with ``train``, whose ``index`` says which rows of ``known["image"]`` are
-            trained on, and ``test`` with images.
-        streamed: whether these images are larger than the device: they stay on the host, threads
-            make the batches with their ``image``, and `measure`, which gets the images as they are,
-            is not compiled whole.
-
-    Returns:
-        The `Runs`.
-    """
-    if not streamed:
-        return train.in_turn(trainer, settings, data_sets)
-
-    def batches(index, rows):
-        training = dict(data_sets[index]["train"])
-        training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
-        return data.stream(training, rows)
-
-    on_device = [
-        {**each, "known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}
-        for each in data_sets
-    ]
-    return train.in_turn(trainer, settings, on_device, batches=batches, measured=data_sets)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """The rows of an array that belong to a part, read when they are asked for."""
-
-    array: np.ndarray
-    index: np.ndarray
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        return self.array[self.index[positions]]
 
 
 def check_first_folds(first_folds: int | None, folds: int) -> int:
@@ -308,32 +264,3 @@ def _artifacts(
     suspicious = suspicious_images(scored[finder][0], training[0], splits, finder)
     yield Artifact("suspicious", suspicious)
     yield Artifact("history", outcome.arrays)
-
-
-def suspicious_images(
-    scored: Scored, part: Mapping[str, Any], splits: data.Splits, method: str
-) -> "Figure":
-    """The training images whose label the network believes least: given and predicted.
-
-    Where the noise is known, green are those whose given label it made false.
-    """
-    require("matplotlib")
-    from matplotlib.figure import Figure
-
-    def name(label):
-        return splits.class_names[label] if splits.class_names else str(label)
-
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    panels = figure.subplots(4, 8).ravel()
-    false = part["label"] != part["clean_label"]
-    for panel, position in zip(panels, np.argsort(-scored.suspicion), strict=False):
-        image = splits.train["image"][scored.index[position]]
-        panel.imshow(image.squeeze(), cmap="gray")
-        given, predicted = part["label"][position], scored.predicted[position]
-        text = f"given {name(given)}\npredicted {name(predicted)}"
-        panel.set_title(text, fontsize=8, color="tab:green" if false[position] else "black")
-    for panel in panels:
-        panel.axis("off")
-    title = f"the labels that {method} believes least"
-    figure.suptitle(title + "; green: made false by the noise" * bool(false.any()))
-    return figure

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lnl_jax import metrics
+from lnl_jax import data, metrics
 from lnl_jax._extras import require
 from lnl_jax.comparison.methods import adapted_temperatures
 from lnl_jax.comparison.networks import Network
@@ -92,6 +92,9 @@ def add_detection(
         rows: from `results_table`.
         scored: from `score_training_parts`.
         false: where the label is not the clean one, ``[n]`` for each data set.
+
+    Returns:
+        The rows with ``AUROC %``, the mean over the data sets, before ``chosen``.
     """
     if not any(map(np.any, false)):
         return list(rows)
@@ -114,6 +117,14 @@ def temperatures_table(
     """The adapted temperatures of clean and of mislabelled examples; empty where no loss adapts.
 
     Of all examples in one line where no label is known to be false.
+
+    Args:
+        scored: from `score_training_parts`.
+        false: where the label is not the clean one, ``[n]`` for each data set.
+
+    Returns:
+        Dicts with ``method``, ``examples``, ``mean temperature`` and ``std`` over the data sets,
+        and quantiles over their examples.
     """
     rows, kinds = [], _kinds(false)
     for name, of in scored.items():
@@ -140,7 +151,15 @@ def _kinds(false: Sequence[np.ndarray]) -> dict[str, bool]:
 def temperatures_figure(
     scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray]
 ) -> "Figure | None":
-    """Histograms of the adapted temperatures of `temperatures_table`; None where no loss adapts."""
+    """Histograms of the adapted temperatures of the first method that has some.
+
+    Args:
+        scored: from `score_training_parts`.
+        false: where the label is not the clean one, ``[n]`` for each data set.
+
+    Returns:
+        A figure; None where no loss adapts.
+    """
     require("matplotlib")
     from matplotlib.figure import Figure
 
@@ -158,4 +177,42 @@ def temperatures_figure(
             panel.hist(chosen, edges, density=True, alpha=0.6, label=kind)
     panel.set(xlabel="adapted temperature", ylabel="density", title="ALDR-KL, training examples")
     panel.legend(frameon=False)
+    return figure
+
+
+def suspicious_images(
+    scored: Scored, part: Mapping[str, Any], splits: data.Splits, method: str
+) -> "Figure":
+    """The training images whose label the network believes least: given and predicted.
+
+    Where the noise is known, green are those whose given label it made false.
+
+    Args:
+        scored: the training part of a fold, from `score_training_parts`.
+        part: its ``label`` and ``clean_label``, ``[n]``.
+        splits: the images.
+        method: its name, for the title.
+
+    Returns:
+        A figure of 32 images.
+    """
+    require("matplotlib")
+    from matplotlib.figure import Figure
+
+    def name(label):
+        return splits.class_names[label] if splits.class_names else str(label)
+
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    panels = figure.subplots(4, 8).ravel()
+    false = part["label"] != part["clean_label"]
+    for panel, position in zip(panels, np.argsort(-scored.suspicion), strict=False):
+        image = splits.train["image"][scored.index[position]]
+        panel.imshow(image.squeeze(), cmap="gray")
+        given, predicted = part["label"][position], scored.predicted[position]
+        text = f"given {name(given)}\npredicted {name(predicted)}"
+        panel.set_title(text, fontsize=8, color="tab:green" if false[position] else "black")
+    for panel in panels:
+        panel.axis("off")
+    title = f"the labels that {method} believes least"
+    figure.suptitle(title + "; green: made false by the noise" * bool(false.any()))
     return figure

@@ -20,6 +20,8 @@ from lnl_jax.train import Trainer
 PyTree = Any
 # The hyperparameters of a run, the learning rate among them.
 Setting = Mapping[str, Any]
+# (setting, data set, state) -> scalars by name, of one run
+Measure = Callable[[Setting, Mapping, train.TrainState], dict]
 
 
 class Method(NamedTuple):
@@ -45,7 +47,7 @@ class Method(NamedTuple):
 def make_trainer(
     method: Method,
     schedule: Callable[[jax.Array], jax.Array],
-    measure: Callable[[Setting, Mapping, train.TrainState], dict],
+    measure: Measure,
     *,
     weight_decay: float = 0.0,
 ) -> Trainer:

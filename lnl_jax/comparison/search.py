@@ -1,13 +1,15 @@
 """All methods trained in lockstep; validation chooses the setting of each."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from lnl_jax import train
+from lnl_jax import data, train
 from lnl_jax.comparison.methods import METRICS, best_setting
 from lnl_jax.comparison.outcome import Outcome
-from lnl_jax.comparison.runs import Method
+from lnl_jax.comparison.runs import Measure, Method, make_trainer, stack_settings
+from lnl_jax.data.splits import stack
 from lnl_jax.runner.outputs import Checkpoint, Resume, Row
 
 
@@ -58,3 +60,76 @@ def search(
         states = trained
         yield Checkpoint((states, history))
     return Outcome(methods, states, history, metrics, choose)
+
+
+def search_in_lanes(
+    methods: Sequence[Method],
+    params: Any,
+    data_sets: Sequence[Mapping[str, Any]],
+    measure: Measure,
+    *,
+    epochs: int,
+    batch_size: int,
+    weight_decay: float = 0.0,
+    shuffle: bool = True,
+    resume: Resume = Resume(),
+    metrics: Sequence[str] = METRICS,
+    choose: Callable[[np.ndarray], int] = best_setting,
+) -> Generator[Row | Checkpoint, None, Outcome]:
+    """Trains small networks by SGD, each method's runs at once, the learning rate in a staircase.
+
+    Args:
+        methods: what is compared; the first is the baseline.
+        params: what the D data sets start from, arrays ``[D, ...]``, from `initial_variables`.
+        data_sets: D dicts of one size with ``train``, and what the loss and `measure` look at, such
+            as those of `noisy_folds`. The number of a data set is the seed of its order.
+        measure: ``(setting, data_set, state) -> dict`` of scalars, such as `methods.measure` of a
+            network.
+        epochs: passes over the data.
+        batch_size: examples per step.
+        weight_decay: added to the gradient, for all parameters.
+        shuffle: whether the order changes from epoch to epoch.
+        resume: where an interrupted run goes on.
+        metrics: names of what is measured, and ``loss``.
+        choose: the chosen setting, given ``[metrics, data sets, settings]``.
+
+    Yields:
+        As `search`.
+
+    Returns:
+        The `Outcome`.
+    """
+    seeds = range(len(data_sets))
+    parts = stack(data_sets) | {"params": params, "seed": np.array(seeds)}
+    size = len(data_sets[0]["train"]["label"])
+    schedule = train.staircase_schedule(-(-size // batch_size) * epochs)
+    all_runs = [
+        train.in_lanes(
+            make_trainer(method, schedule, measure, weight_decay=weight_decay),
+            stack_settings(method.settings),
+            parts,
+        )
+        for method in methods
+    ]
+    plan = data.epoch_plans(size, batch_size, seeds, shuffle=shuffle)
+    return (
+        yield from search(
+            methods, all_runs, plan, epochs=epochs, resume=resume, metrics=metrics, choose=choose
+        )
+    )
+
+
+def finish(search: Generator[Any, None, Outcome]) -> Outcome:
+    """Runs a search to its end, for those who want no rows.
+
+    Args:
+        search: from `search` or `search_in_lanes`.
+
+    Returns:
+        The `Outcome`.
+    """
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            return end.value

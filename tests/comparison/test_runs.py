@@ -81,10 +81,18 @@ def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
     def shifted(logits, labels, *, shift, axis=-1):
         return losses.ldr_kl(logits - shift, labels, temperature=1.0, margin=0.0, axis=axis)
 
-    folds = comparison.noisy_folds(rows, rows, np.eye(3), 2, seed=0)
-    outcome = compare_on(
-        [fold | {"seed": seed} for seed, fold in enumerate(folds)],
-        [LOSSES["cross_entropy"], LossEntry(shifted, [{"shift": 0.0}, {"shift": 1.0}])],
+    model = models.MLP(num_classes=3, hidden=(8,))
+    network = tabular(model)
+    own = LossEntry(shifted, [{"shift": 0.0}, {"shift": 1.0}])
+    methods = [
+        robust_loss(loss, [0.1], network=network, total_steps=12)
+        for loss in (LOSSES["cross_entropy"], own)
+    ]
+    folds = list(comparison.noisy_folds(rows, rows, np.eye(3), 2, seed=0))
+    params = comparison.initial_variables(model, x[:1], range(2))
+    run = functools.partial(measure, network)
+    outcome = comparison.finish(
+        comparison.search_in_lanes(methods, params, folds, run, epochs=4, batch_size=15)
     )
     table = comparison.results_table(outcome)
     assert [row["method"] for row in table] == ["cross_entropy", "shifted"]
@@ -92,30 +100,6 @@ def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
     assert table[1]["chosen"].startswith("learning_rate 0.1, shift ")
     # No label is false, so that none can be memorised.
     assert "memorized %" not in table[0]
-
-
-def compare_on(data_sets, all_losses):
-    """What docs/add_a_study.md shows."""
-    model = models.MLP(num_classes=3, hidden=(8,))
-    network, seeds = comparison.tabular(model), range(len(data_sets))
-    parts = stack(data_sets)
-    parts["params"] = comparison.initial_variables(model, parts["train"]["x"][0, :1], seeds)
-    plan = data.epoch_plans(parts["train"]["x"].shape[1], 15, seeds)
-    schedule = train.staircase_schedule(12)
-    methods = [robust_loss(loss, [0.1], network=network, total_steps=12) for loss in all_losses]
-    trainers = [
-        make_trainer(method, schedule, functools.partial(measure, network)) for method in methods
-    ]
-    all_runs = [
-        train.in_lanes(trainer, stack_settings(method.settings), parts)
-        for trainer, method in zip(trainers, methods, strict=True)
-    ]
-    outputs = comparison.search(methods, all_runs, plan, epochs=4)
-    while True:
-        try:
-            next(outputs)
-        except StopIteration as end:
-            return end.value
 
 
 def test_a_single_run_has_no_deviation():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnl_jax.comparison.figures import cliques, compare, critical_difference, figures
+from lnl_jax.comparison.figures import cliques, compare_ranks, critical_difference, figures
 from lnl_jax.comparison.tables import (
     ACCURACIES,
     Condition,
@@ -202,14 +202,14 @@ def test_friedmans_test_is_over_the_conditions():
     conditions, losses = conditions_of(rows), losses_of(rows)
     cells = cells_of(select(rows), "top_1")
     means = np.array([[cells[c, loss].mean for c in conditions] for loss in losses])
-    found = compare(cells, conditions, losses)
+    found = compare_ranks(cells, conditions, losses)
     assert found.p_value == pytest.approx(stats.friedmanchisquare(*means).pvalue)
     assert list(found.ranks.values()) == sorted(found.ranks.values())
     assert found.conditions == len(CONDITIONS)
     equal = [row | NAN for row in rows]
-    assert math.isnan(compare(cells_of(equal, "top_1"), conditions, losses).p_value)
-    assert compare(cells, conditions, losses[:2]) is None
-    assert compare(cells, conditions[:1], losses) is None
+    assert math.isnan(compare_ranks(cells_of(equal, "top_1"), conditions, losses).p_value)
+    assert compare_ranks(cells, conditions, losses[:2]) is None
+    assert compare_ranks(cells, conditions[:1], losses) is None
 
 
 def test_bars_join_the_largest_groups_within_the_difference():

@@ -14,20 +14,20 @@ from lnl_jax.comparison.catalogue import IMAGE_SETS, LOSSES, MODELS, is_generate
 from lnl_jax.comparison.image_networks import (
     SCORED_AT_ONCE,
     convolutional,
+    image_runs,
     unaugmented,
 )
 from lnl_jax.comparison.images import (
     Labelled,
     class_matrix,
     image_folds,
-    image_runs,
     some_examples,
-    suspicious_images,
 )
 from lnl_jax.comparison.methods import METRICS
 from lnl_jax.comparison.mislabelled import (
     Scored,
     add_detection,
+    suspicious_images,
     temperatures_figure,
     temperatures_table,
 )
