@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from lnl_jax import data, losses, models
 from lnl_jax.comparison.image_networks import crop_and_flip, unaugmented
 from lnl_jax.runner.arguments import StudyError
-from lnl_jax.runner.command_line import Supplied
+from lnl_jax.runner.signatures import Supplied
 
 Loss = Callable[..., Array]
 Normalization = Callable[..., Array]

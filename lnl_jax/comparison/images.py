@@ -27,8 +27,8 @@ from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
 from lnl_jax.data import augment
 from lnl_jax.runner.arguments import StudyError, check_images, check_network, refused
-from lnl_jax.runner.command_line import as_text
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume, Row
+from lnl_jax.runner.usage import as_text
 
 if TYPE_CHECKING:
     pass

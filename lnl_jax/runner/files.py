@@ -62,7 +62,8 @@ def from_json(value: Any) -> Any:
 
 def write_artifact(path: pathlib.Path, name: str, value: Any) -> list[dict[str, Any]] | None:
     """Writes an artifact into a folder; returns it as JSON where it is a table."""
-    if pathlib.Path(name).name != name:
+    # File systems count bytes, and the name of a file that is being written is longer.
+    if pathlib.Path(name).name != name or name in ("", "..") or len(name.encode()) > 200:
         raise ValueError(f"{name!r} cannot be the name of an artifact.")
     if isinstance(value, bytes):
         write_file(path / name, value)

@@ -4,7 +4,7 @@ import argparse
 import typing
 from collections.abc import Callable, Sequence
 
-from lnl_jax.runner.command_line import UsageError
+from lnl_jax.runner.usage import UsageError
 
 
 class Parser(argparse.ArgumentParser):

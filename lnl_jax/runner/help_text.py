@@ -10,16 +10,16 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from lnl_jax.runner.command_line import (
+from lnl_jax.runner.signatures import (
     REQUIRED,
     SUPPLIED,
     Kind,
-    as_text,
     groups_of,
     keywords_of,
     name_of,
     options_of,
 )
+from lnl_jax.runner.usage import as_text
 
 
 def describe(name: str, experiment: Callable, program: str = "python run.py") -> str:

@@ -5,23 +5,26 @@ import pathlib
 import re
 from typing import Any
 
-from lnl_jax.runner.command_line import UsageError
 from lnl_jax.runner.files import write_file
-from lnl_jax.runner.outputs import Kept
+from lnl_jax.runner.outputs import Kept, Stage
+from lnl_jax.runner.usage import UsageError
 
 
 class KeptStages:
     """Finished stages on disk, and how far this session has come among them.
 
+    A stage is known by its number, the order in which a study comes to its stages, and its name has
+    to be the same as before.
+
     Attributes:
         asked: how many stages the study has come to in this session.
-        running: the number of the one that is being computed, None between two stages.
+        running: the one that is being computed, None between two stages.
     """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
         self.asked = 0
-        self.running: int | None = None
+        self.running: Stage | None = None
         self._names: set[str] = set()
 
     @property
@@ -33,16 +36,24 @@ class KeptStages:
         return count
 
     def last_metadata(self) -> dict[str, Any] | None:
-        """What was kept beside the result of the last one; None where none has ended."""
-        return self._read(self.count - 1)["metadata"] if self.count else None
+        """What was kept beside the result of the last one; None where none has ended.
 
-    def ask(self, name: str) -> tuple[Kept, dict[str, Any]] | tuple[None, None]:
+        Raises:
+            UsageError: if one is not there although a later one is, or if it cannot be read.
+        """
+        count = self.count
+        if count < sum(1 for _ in self._path.glob("*.msgpack")):
+            raise UsageError(f"{self._path} lacks its stage {count:03d}; --force starts over")
+        return self._read(count - 1)["metadata"] if count else None
+
+    def ask(self, stage: Stage) -> tuple[Kept, dict[str, Any]] | tuple[None, None]:
         """The result of a stage and the metadata beside it, or that it has not ended.
 
         Raises:
             RuntimeError: if the run has had a stage of this name, or is in the middle of one.
             UsageError: if another stage stands in its place.
         """
+        name = stage.name
         if name in self._names:
             raise RuntimeError(f"two stages are called {name!r}; a name belongs to one stage.")
         if self.running is not None:
@@ -50,7 +61,7 @@ class KeptStages:
         number, self.asked = self.asked, self.asked + 1
         self._names.add(name)
         if self._file(number) is None:
-            self.running = number
+            self.running = stage
             return None, None
         found = self._read(number)
         if found["name"] != name:
@@ -71,11 +82,23 @@ class KeptStages:
         write_file(file, serialization.msgpack_serialize(written))
         self.running = None
 
+    def check_all_were_asked(self) -> None:
+        """Raises UsageError where there are results that the study of today did not ask for."""
+        if self.asked < self.count:
+            raise UsageError(
+                f"{self._file(self.asked)} is of a stage that this run has not; --force starts over"
+            )
+
     def _file(self, number: int) -> pathlib.Path | None:
         return next(iter(self._path.glob(f"{number:03d}_*.msgpack")), None)
 
     def _read(self, number: int) -> dict[str, Any]:
         from flax import serialization
 
-        found = serialization.msgpack_restore(self._file(number).read_bytes())
-        return found | {"metadata": json.loads(found["metadata"])}
+        file = self._file(number)
+        try:
+            found = serialization.msgpack_restore(file.read_bytes())
+            return found | {"metadata": json.loads(found["metadata"])}
+        # The reader has errors of its own, and whatever its parts raise.
+        except Exception as error:
+            raise UsageError(f"{file} cannot be read ({error}); --force starts over") from error

@@ -19,6 +19,10 @@ class Artifact(NamedTuple):
       value: a matplotlib figure (becomes `name.png` and `name.svg`), a dict of arrays
         (`name.npz`), a table as a list of dicts (`name.csv`; also printed at the end and kept in
         `summary.json`), or bytes.
+
+    Example:
+        >>> Artifact("results", [{"method": "ldr_kl", "accuracy %": 95.2}]).name
+        'results'
     """
 
     name: str
@@ -30,6 +34,10 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       state: arrays, typed random keys and numbers in any containers.
+
+    Example:
+        >>> Checkpoint({"weights": [1.0, 2.0]}).state["weights"]
+        [1.0, 2.0]
     """
 
     state: Any
@@ -46,6 +54,16 @@ class Resume(NamedTuple):
       rows: the rows written before the saved state was yielded.
       restore: returns the last saved state in the form of the one it is given, or that one itself
         where nothing was saved.
+
+    Example:
+        >>> def counting(*, epochs: int = 3, resume: Resume = Resume()):
+        ...     total = resume.restore(0)
+        ...     for epoch in range(len(resume.rows) + 1, epochs + 1):
+        ...         total += epoch
+        ...         yield {"epoch": epoch, "total": total}
+        ...         yield Checkpoint(total)
+        >>> [output["total"] for output in counting() if isinstance(output, dict)]
+        [1, 3, 6]
     """
 
     rows: Sequence[Row] = ()
@@ -53,13 +71,24 @@ class Resume(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Asks what is kept of a stage, of `stages.stage`: None, a `Kept`, or a `Resume` of its own."""
+    """Asks what is kept of a stage: None, a `Kept`, or a `Resume` of its own; of `stages.stage`.
+
+    Attributes:
+      name: of the stage.
+      resumable: whether its function takes `resume`.
+    """
 
     name: str
+    resumable: bool = False
 
 
 class Kept(NamedTuple):
-    """The result of a stage that has ended."""
+    """The result of a stage that has ended.
+
+    Attributes:
+      name: of the stage.
+      result: what its function returned.
+    """
 
     name: str
     result: Any

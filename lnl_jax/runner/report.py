@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lnl_jax.runner.command_line import UsageError, as_text
 from lnl_jax.runner.curves import MAX_PANELS, curves_svg, panels_of
 from lnl_jax.runner.files import write_file
 from lnl_jax.runner.outputs import Row
@@ -17,6 +16,7 @@ from lnl_jax.runner.page import MIME_TYPES, Html, element, escape, image, page, 
 from lnl_jax.runner.progress import cells_of
 from lnl_jax.runner.saved_runs import Run, find_runs
 from lnl_jax.runner.side_by_side import headlines
+from lnl_jax.runner.usage import UsageError, as_text
 
 _OWN_FILES = ("config.json", "metrics.jsonl", "summary.json")
 

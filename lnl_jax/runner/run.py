@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import inspect
 import pathlib
 import sys
 import traceback
@@ -17,14 +18,13 @@ from rich.padding import Padding
 
 import lnl_jax
 from lnl_jax._extras import MissingExtra
-from lnl_jax.runner import command_line, frame, help_text, progress, results
+from lnl_jax.runner import command_line, frame, help_text, progress, results, run_folder, signatures
 from lnl_jax.runner.arguments import StudyError, check_arguments
-from lnl_jax.runner.command_line import Call, UsageError
+from lnl_jax.runner.command_line import Call
 from lnl_jax.runner.commands import Experiments, Sweeps
 from lnl_jax.runner.files import write_file
-from lnl_jax.runner.results import Results
-
-PAGE = "page.html"
+from lnl_jax.runner.results import PAGE, Results
+from lnl_jax.runner.usage import UsageError, look_up
 
 
 class Studies(NamedTuple):
@@ -73,7 +73,7 @@ def _do(
     elif options.exp is None:
         raise UsageError(_hint(studies, words))
     else:
-        experiment = command_line.look_up(studies.experiments, options.exp, "experiment")
+        experiment = look_up(studies.experiments, options.exp, "experiment")
         if options.help:
             print(help_text.describe(options.exp, experiment, studies.program))
             return 0
@@ -117,8 +117,8 @@ def _sweep(
     argv: Sequence[str],
 ) -> int:
     """Runs every point of a sweep; a point that fails does not stop the others."""
-    name, points = command_line.look_up(studies.sweeps, options.sweep, "sweep")
-    experiment = command_line.look_up(studies.experiments, name, "experiment")
+    name, points = look_up(studies.sweeps, options.sweep, "sweep")
+    experiment = look_up(studies.experiments, name, "experiment")
     calls = [_bound(experiment, point | overrides) for point in points()]
     varied = list(dict.fromkeys(key for call in calls for key in call.overrides))
     rows = []
@@ -151,14 +151,15 @@ def _run(
 ) -> dict[str, Any]:
     """Runs one experiment or finds it finished; returns its summary."""
     experiment = studies.experiments[name]
-    if options.data_dir is not None and not command_line.takes(experiment, "data_dir"):
+    if options.data_dir is not None and not signatures.takes(experiment, "data_dir"):
         raise UsageError(f"{name} reads no data from --data_dir")
-    path = results.folder(options.results_dir, name, call.overrides)
+    path = run_folder.folder(options.results_dir, name, call.overrides)
     config = {"experiment": name, "arguments": call.config, "overrides": call.overrides}
     config |= {"data_dir": options.data_dir, "program": studies.program, "argv": argv}
     generated = [key for key, value in call.arguments.items() if studies.is_generated(value)]
     config |= {"generated_data": bool(generated)}
-    with results.open_results(path, config, force=options.force) as opened:
+    code = _folder_of(experiment)
+    with results.open_results(path, config, force=options.force, code=code) as opened:
         finished = opened.summary is not None
         console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
         for key in generated:
@@ -169,6 +170,8 @@ def _run(
             except StudyError:
                 opened.discard_if_empty()
                 raise
+        # A full disk may have kept an earlier session from it.
+        if not finished or not (path / PAGE).exists():
             _write_page(path)
         for title, rows in opened.summary["tables"].items():
             progress.table(console, title, rows, kept_in=f"{title}.csv")
@@ -176,6 +179,12 @@ def _run(
             console.print(progress.numbers(opened.summary["last"]), soft_wrap=True)
         console.print(_where(path, opened.summary["seconds"]), soft_wrap=True)
         return opened.summary
+
+
+def _folder_of(experiment: Callable) -> pathlib.Path:
+    """Where the code of a study stands."""
+    code = getattr(inspect.unwrap(experiment), "__code__", None)
+    return pathlib.Path(code.co_filename if code else ".").parent
 
 
 def _write_page(path: pathlib.Path) -> None:
@@ -199,11 +208,11 @@ def _record(
     console: Console, experiment: Callable, call: Call, data_dir: str | None, opened: Results
 ) -> None:
     """Calls the experiment and writes all that it yields."""
-    resume = opened.start(resumable=command_line.takes(experiment, "resume"))
+    resume = opened.start(resumable=signatures.takes(experiment, "resume"))
     if resume.rows:
         console.print(f"resuming after epoch {resume.rows[-1].get('epoch', len(resume.rows))}")
     handed = {"resume": resume, "data_dir": data_dir}
-    handed = {key: v for key, v in handed.items() if command_line.takes(experiment, key)}
+    handed = {key: v for key, v in handed.items() if signatures.takes(experiment, key)}
     name, epochs = experiment.__name__, call.arguments.get("epochs")
     with progress.progress(console, name, epochs, resume.rows) as update:
         opened.write_all(experiment(**call.arguments, **handed), update)

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from lnl_jax.runner.command_line import UsageError, as_text
 from lnl_jax.runner.files import from_json
 from lnl_jax.runner.outputs import Row
+from lnl_jax.runner.usage import UsageError, as_text
 
 
 class Run(NamedTuple):

@@ -22,7 +22,8 @@ def stage(
     To be used as ``result = yield from stage("teacher", train_teacher, images)``.
 
     A generator function may yield rows, artifacts and checkpoints of its own before it returns. If
-    it has a keyword `resume`, it is handed what an interrupted session left of it, as a study is.
+    it has a keyword `resume`, it is handed what an interrupted session left of it, as a study is;
+    one that yields checkpoints must have it.
     After an interruption the study runs again from its start; stages that had ended give back what
     they returned, and the rows before their end are not written again.
 
@@ -41,11 +42,20 @@ def stage(
 
     Raises:
         TypeError: if the result holds anything else; the message says where.
+
+    Example:
+        >>> def my_study():
+        ...     total = yield from stage("add", sum, [1, 2, 3])
+        ...     yield {"epoch": 1, "loss": total}
+        >>> [output for output in my_study() if isinstance(output, dict)]
+        [{'epoch': 1, 'loss': 6}]
     """
-    earlier = yield Stage(name)
+    resumable = "resume" in inspect.signature(function).parameters
+    earlier = yield Stage(name, resumable)
     if isinstance(earlier, Kept):
-        return earlier.result
-    if "resume" in inspect.signature(function).parameters:
+        # Arrays of its own, as those of a result that was computed now.
+        return _on_host(earlier.result, name)
+    if resumable:
         keywords["resume"] = earlier or Resume()
     result = function(*args, **keywords)
     if inspect.isgenerator(result):
@@ -64,7 +74,13 @@ def _on_host(value: Any, where: str) -> Any:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise TypeError(f"stage {where} is a random key; return jax.random.key_data of it.")
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return np.array(value)
+        array = np.array(value)
+        if not any(jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
+            raise TypeError(
+                f"stage {where} is an array of {array.dtype}; return arrays of numbers, and text "
+                "as a list, array.tolist()."
+            )
+        return array
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     raise TypeError(

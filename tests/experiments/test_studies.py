@@ -20,7 +20,8 @@ from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, MODELS
 from lnl_jax.distill import labels
 from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
-from lnl_jax.runner.command_line import bind, keywords_of, options_of
+from lnl_jax.runner.command_line import bind
+from lnl_jax.runner.signatures import keywords_of, options_of
 
 WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, True, math.nan)}
 # Arguments that are no numbers, and those whose functions have a look at them.

@@ -5,8 +5,8 @@ from typing import Annotated, NamedTuple
 import jax
 import pytest
 
-from lnl_jax.runner import command_line, frame, help_text
-from lnl_jax.runner.command_line import UsageError
+from lnl_jax.runner import command_line, frame, help_text, signatures
+from lnl_jax.runner.usage import UsageError
 
 
 def ldr(logits, labels, *, margin: float = 0.1, temperature: jax.typing.ArrayLike = 1.0, axis=-1):
@@ -47,7 +47,7 @@ class Students(NamedTuple):
     network: Annotated[Callable, NETWORKS] = net
 
 
-SUPPLIED = command_line.Supplied(always=("weight",), unless_given={"ldr": ("temperature",)})
+SUPPLIED = signatures.Supplied(always=("weight",), unless_given={"ldr": ("temperature",)})
 LOSSES = {"ldr": ldr, "ldr_wide": functools.partial(ldr, margin=2.0), "ranked": ranked}
 
 

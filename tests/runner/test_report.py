@@ -131,7 +131,7 @@ def test_a_run_says_what_it_was(whole, folders):
     assert [text for text in headings if text.startswith("toy: ")] == ["toy: seed 0", "toy: seed 1"]
     facts = [text for tag, text in whole.headings if tag == "dd"]
     git = json.loads((folders / "seed=0/config.json").read_text())["git"] or "not recorded"
-    command = "python experiments/run.py --exp toy --seed 0"
+    command = "python run.py --exp toy --seed 0"
     assert facts[:5] == ["toy", "seed 0", command, git, "8 × cpu"]
     assert "yes, not real" in facts
     assert whole.text.count("generated data, not real") == 1

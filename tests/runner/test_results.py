@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lnl_jax.runner import files, results
-from lnl_jax.runner.command_line import UsageError
+from lnl_jax.runner import files, metrics_file, results, run_folder, saved_states
 from lnl_jax.runner.outputs import Artifact, Checkpoint
+from lnl_jax.runner.usage import UsageError
 
 CONFIG = {"experiment": "toy", "arguments": {"epochs": 3, "rates": (0.1,)}, "argv": ["--exp"]}
 
@@ -28,7 +28,7 @@ def lines(path):
 
 def test_folders_are_named_by_their_overrides():
     def name(overrides):
-        return str(results.folder("r", "toy", overrides))
+        return str(run_folder.folder("r", "toy", overrides))
 
     assert name({}) == "r/toy/default"
     overrides = {"seed": 1, "loss": "ldr", "loss.t": 10.0, "rates": (0.1, 2.0), "on": True}
@@ -47,7 +47,7 @@ def test_config_says_what_ran_where(tmp_path):
     assert config["argv"] == ["--exp"]
     assert config["versions"]["python"] == sys.version.split()[0]
     assert config["versions"]["numpy"] == np.__version__
-    assert set(config["versions"]) == {"python", *results.PACKAGES}
+    assert set(config["versions"]) == {"python", *run_folder.PACKAGES}
     assert config["device"] == {"kind": "cpu", "count": 8, "platform": "cpu"}
     assert config["git"] is None or isinstance(config["git"], str)
 
@@ -90,7 +90,15 @@ def test_artifacts_become_files(tmp_path):
         run.write(Artifact("arrays", {"x": jnp.arange(3)}))
         run.write(Artifact("table", table))
         run.write(Artifact("note.txt", b"hello"))
-        for name, value in [("../x", b""), ("config.json", b""), ("a", 3), ("a", {"x": object()})]:
+        for name, value in [
+            ("../x", b""),
+            ("..", b""),
+            ("x" * 300, b""),
+            ("config.json", b""),
+            ("page.html", b""),
+            ("a", 3),
+            ("a", {"x": object()}),
+        ]:
             with pytest.raises((ValueError, TypeError)):
                 run.write(Artifact(name, value))
         summary = run.finish()
@@ -124,7 +132,7 @@ def run_epochs(path, upto, *, stop=None):
 
 @pytest.mark.parametrize("seconds", [0.0, 100.0])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, seconds):
-    monkeypatch.setattr(results, "SECONDS_BETWEEN_SAVES", seconds)
+    monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", seconds)
     expected, _ = run_epochs(tmp_path / "whole", 6)
     with pytest.raises(InterruptedError):
         run_epochs(tmp_path / "parts", 6, stop=4)
@@ -188,7 +196,7 @@ def test_rows_that_a_checkpoint_includes_must_be_there(tmp_path):
 
 
 def test_a_waiting_state_may_be_overwritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "SECONDS_BETWEEN_SAVES", 100.0)
+    monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", 100.0)
     state = {"x": np.zeros(3), "y": jnp.zeros(3)}
     with opened(tmp_path) as run:
         run.start(resumable=True)
@@ -244,9 +252,9 @@ class _FullDisk:
 
 def test_a_full_disk_leaves_no_half_row(tmp_path):
     with open(tmp_path / "metrics.jsonl", "ab", buffering=0) as file:
-        results._append_line(file, '{"epoch": 1}')
+        metrics_file._append_line(file, '{"epoch": 1}')
         with pytest.raises(OSError, match="No space"):
-            results._append_line(_FullDisk(file), '{"epoch": 2}')
+            metrics_file._append_line(_FullDisk(file), '{"epoch": 2}')
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
 
 

@@ -16,7 +16,14 @@ from rich.console import Console
 
 import lnl_jax
 from experiments import EXPERIMENTS, SWEEPS
-from lnl_jax.runner import compiling, interrupts, progress, results
+from lnl_jax.runner import (
+    compiling,
+    interrupts,
+    metrics_file,
+    progress,
+    results,
+    saved_states,
+)
 from lnl_jax.runner.arguments import StudyError
 from lnl_jax.runner.outputs import Artifact, Resume
 from lnl_jax.train import checkpoint
@@ -282,7 +289,7 @@ def test_the_last_line_names_the_folder_the_figures_and_the_page(command, monkey
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(command, tmp_path, monkeypatch):
-    write = results._append_line
+    write = metrics_file._append_line
 
     def full(file, line):
         if '"epoch": 3' in line:
@@ -290,7 +297,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(command, tmp_path, monkeypatc
         write(file, line)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "_append_line", full)
+        patch.setattr(metrics_file, "_append_line", full)
         code, _, err = command("--exp descent --epochs 4")
     assert code == 1
     assert err.startswith("error: the disk is full")
@@ -302,10 +309,13 @@ def test_a_full_disk_is_one_line_and_loses_nothing(command, tmp_path, monkeypatc
 
 
 def test_a_full_disk_that_tensorstore_meets_is_an_os_error():
-    with pytest.raises(OSError, match="No space left") as error, results._full_disk_as_os_error():
+    with (
+        pytest.raises(OSError, match="No space left") as error,
+        saved_states._full_disk_as_os_error(),
+    ):
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [...]")
     assert error.value.errno == errno.ENOSPC
-    with pytest.raises(ValueError, match="shapes"), results._full_disk_as_os_error():
+    with pytest.raises(ValueError, match="shapes"), saved_states._full_disk_as_os_error():
         raise ValueError("shapes differ")
 
 

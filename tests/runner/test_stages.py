@@ -1,5 +1,6 @@
 """Stages of a study: computed once, kept by name, and no row twice whatever stops the run."""
 
+import errno
 import json
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS
+from lnl_jax.runner import files
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Resume, Stage
 from lnl_jax.runner.stages import stage
 from tests.experiments import commands
@@ -60,7 +62,7 @@ def command(tmp_path, monkeypatch):
         global stop_at
         stop_at = stop
         calls.clear()
-        monkeypatch.setattr("lnl_jax.runner.results.SECONDS_BETWEEN_SAVES", 0.0)
+        monkeypatch.setattr("lnl_jax.runner.saved_states.SECONDS_BETWEEN_SAVES", 0.0)
         return commands.main(["--exp", "staged", "--results_dir", str(tmp_path), *more])
 
     run_once.path = tmp_path / "staged/default"
@@ -151,7 +153,7 @@ def test_a_random_key_says_what_to_return():
 
 def test_a_stage_asks_first_and_is_not_called_where_the_answer_is_known():
     asking = stage("x", lambda: 1 / 0)
-    assert next(asking) == Stage("x")
+    assert next(asking) == Stage("x", resumable=False)
     with pytest.raises(StopIteration) as ended:
         asking.send(Kept("x", 7))
     assert ended.value.value == 7
@@ -170,3 +172,166 @@ def test_names_belong_to_one_stage_and_stages_do_not_nest(command, monkeypatch, 
     monkeypatch.setitem(EXPERIMENTS, "staged", study)
     with pytest.raises(RuntimeError, match="within another one" if nested else "two stages are"):
         command()
+
+
+@pytest.fixture
+def run_twice(command, monkeypatch, capsys):
+    """Runs one study, which a kill stops, then another in its folder; returns what that said."""
+
+    def run_both(first, second):
+        monkeypatch.setitem(EXPERIMENTS, "staged", first)
+        with pytest.raises(Stopped):
+            command(1)
+        monkeypatch.setitem(EXPERIMENTS, "staged", second)
+        capsys.readouterr()
+        code = command()
+        return code, capsys.readouterr().err
+
+    return run_both
+
+
+def two_stages(first="a", second="b", *, resumable=True):
+    """A study whose second stage is stopped behind a checkpoint."""
+
+    def resuming(resume):
+        yield {"epoch": 2}
+        yield Checkpoint({"x": np.ones(2)})
+        met("second")
+        return 2
+
+    def study():
+        """Two stages."""
+        yield from stage(first, lambda: 1)
+        yield {"epoch": 1}
+        if second is not None:
+            yield from stage(second, resuming if resumable else lambda: 2)
+        yield {"epoch": 3}
+
+    return study
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"first": "c"}, "is of the stage 'a', where this run has 'c'"),
+        ({"second": "c"}, "is not of the stage 'c'"),
+        ({"resumable": False}, "is not of the stage 'b'"),
+    ],
+)
+def test_a_study_that_changed_its_stages_is_told_to_start_over(run_twice, changed, message):
+    code, err = run_twice(two_stages(), two_stages(**changed))
+    assert code == 2
+    assert message in err
+    assert err.endswith("--force starts over\n")
+
+
+def test_a_study_that_left_out_a_stage_that_had_ended_is_told_to_start_over(run_twice):
+    def longer():
+        """Stops behind its second stage."""
+        yield from two_stages(resumable=False)()
+        met("end")
+
+    code, err = run_twice(longer, two_stages(second=None))
+    assert code == 2
+    assert "of a stage that this run has not; --force starts over" in err
+
+
+@pytest.mark.parametrize("broken", ["cut short", "gone"])
+def test_a_result_that_somebody_broke_is_one_line(command, capsys, broken):
+    with pytest.raises(Stopped):
+        command(5)
+    first = command.path / "stages/000_prepare_all_of_it.msgpack"
+    if broken == "gone":
+        first.unlink()
+    else:
+        # Of the last one the rows until then are read before the study begins.
+        for file in (command.path / "stages").iterdir():
+            file.write_bytes(file.read_bytes()[:-3])
+    capsys.readouterr()
+    assert command() == 2
+    err = capsys.readouterr().err
+    assert err.endswith("--force starts over\n")
+    assert err.count("\n") == 1
+
+
+def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(command, monkeypatch):
+    def saving():
+        yield Checkpoint({"x": np.ones(2)})
+
+    def in_a_stage():
+        yield from stage("a", saving)
+
+    for study, message in (
+        (in_a_stage, "stage 'a' yields a Checkpoint, so it must take the keyword resume"),
+        (saving, "a study yields a Checkpoint, so it must take"),
+    ):
+        monkeypatch.setitem(EXPERIMENTS, "staged", study)
+        with pytest.raises(TypeError, match=message):
+            command()
+
+
+def test_a_study_has_stages_or_goes_on_itself(command, monkeypatch):
+    def study(*, resume: Resume = Resume()):
+        yield from stage("a", lambda: 1)
+
+    monkeypatch.setitem(EXPERIMENTS, "staged", study)
+    with pytest.raises(TypeError, match="a study that takes resume; one with stages does not"):
+        command()
+
+
+def test_a_result_may_be_changed_in_place_also_after_an_interruption(command, monkeypatch):
+    def study():
+        """Counts in its result."""
+        result = yield from stage("a", lambda: {"x": jnp.zeros(2)})
+        result["x"] += 1
+        met("changed")
+        yield {"epoch": 1, "loss": float(result["x"].sum())}
+
+    monkeypatch.setitem(EXPERIMENTS, "staged", study)
+    with pytest.raises(Stopped):
+        command(1)
+    assert command() == 0
+    assert outcome(command.path)[1] == {"epoch": 1, "loss": 2.0}
+
+
+def test_text_in_an_array_is_refused_before_it_could_not_be_read():
+    with pytest.raises(TypeError, match=r"stage x\['a'\] is an array of <U2; .* array.tolist"):
+        list(stage("x", lambda: {"a": np.array(["b", "cd"])}))
+
+
+def test_a_kill_within_the_writing_of_a_result_costs_that_stage(command, monkeypatch):
+    assert command() == 0
+    expected = outcome(command.path)
+
+    def killed(path, data):
+        path.with_name(f".{path.name}.tmp").write_bytes(data[:5])
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lnl_jax.runner.kept_stages.write_file", killed)
+        with pytest.raises(Stopped):
+            command(None, "--force")
+    assert calls == ["prepare"]
+    assert command() == 0
+    assert calls[0] == "prepare"
+    assert outcome(command.path) == expected
+
+
+def test_a_full_disk_at_the_end_of_a_stage_costs_what_follows_its_checkpoint(
+    command, monkeypatch, capsys
+):
+    assert command() == 0
+    expected = outcome(command.path)
+
+    def full(path, data):
+        if "train" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        files.write_file(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lnl_jax.runner.kept_stages.write_file", full)
+        assert command(None, "--force") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert command() == 0
+    assert calls == ["total", "end"]
+    assert outcome(command.path) == expected

@@ -11,6 +11,7 @@ from experiments.distillation.hello_digits import hello_digits
 from lnl_jax import data, models
 from lnl_jax.distill import images, labels, ledger
 from lnl_jax.runner import command_line
+from lnl_jax.runner.usage import UsageError
 from tests.distill.test_clip_foundation import TEMPLATES, VIT
 from tests.distill.test_clip_foundation import folder as clip_folder
 from tests.experiments.replays import first_stages, play
@@ -91,12 +92,12 @@ def test_students_are_chosen_with_their_own_keywords(experiment):
     assert call.config["architecture.patch_size"] == 4
     assert call.overrides == {"architecture": "vit", "architecture.depth": 1}
     assert call.arguments["architecture"](7) == models.vit(7, depth=1)
-    with pytest.raises(command_line.UsageError, match="unknown --architecture 'mlp'"):
+    with pytest.raises(UsageError, match="unknown --architecture 'mlp'"):
         command_line.bind(experiment, {"architecture": "mlp"})
 
 
 def test_the_set_is_chosen_by_name():
     call = command_line.bind(hello_cifar, {"dataset": "cifar100"})
     assert call.arguments["dataset"] is data.cifar100
-    with pytest.raises(command_line.UsageError, match="unknown --dataset 'mnist'"):
+    with pytest.raises(UsageError, match="unknown --dataset 'mnist'"):
         command_line.bind(hello_cifar, {"dataset": "mnist"})

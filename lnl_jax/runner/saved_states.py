@@ -1,0 +1,106 @@
+"""The states that a study yields as checkpoints: the newest one on disk."""
+
+import contextlib
+import errno
+import math
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from lnl_jax.runner.usage import UsageError
+from lnl_jax.train import checkpoint
+
+# A save costs some 50 ms of processor time, as much as an epoch of a small study. States that come
+# faster than this are kept in memory and saved when one is due or when the run stops.
+SECONDS_BETWEEN_SAVES = 0.25
+
+
+class SavedStates:
+    """A folder of checkpoints, made when the first one is saved."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._manager = self._pending = None
+        self._last_save = -math.inf
+
+    def metadata(self) -> dict[str, Any] | None:
+        """What was kept beside the newest state; None where there is none."""
+        if not self._path.exists():
+            return None
+        return checkpoint.latest_metadata(self._open())
+
+    def restore(self, state: Any) -> Any:
+        """The newest state in the form of this one, or this one where none was saved.
+
+        Raises:
+            UsageError: if it has another form.
+        """
+        if not self._path.exists():
+            return state
+        try:
+            restored = checkpoint.restore_latest(self._open(), state)
+        except ValueError as error:
+            words = "is not of this version of the experiment; --force starts over"
+            raise UsageError(f"the checkpoint in {self._path} {words} ({error})") from error
+        return state if restored is None else restored[1]
+
+    def offer(self, state: Any, metadata: dict[str, Any]) -> None:
+        """Saves the state with its metadata: now if a save is due, else unless another follows."""
+        due = time.perf_counter() - self._last_save >= SECONDS_BETWEEN_SAVES
+        # The study may donate or overwrite the arrays while they wait.
+        self._pending = (state if due else _copy(state)), metadata
+        if due:
+            self._save_pending()
+            self._last_save = time.perf_counter()
+
+    def drop(self) -> None:
+        """Deletes all states."""
+        self._close_manager()
+        if self._path.exists():
+            shutil.rmtree(self._path)
+
+    def close(self) -> None:
+        """Saves the newest state that was offered and waits until it is on disk."""
+        try:
+            self._save_pending()
+        finally:
+            self._close_manager()
+
+    def _open(self) -> Any:
+        if self._manager is None:
+            self._manager = checkpoint.open_checkpoints(self._path)
+        return self._manager
+
+    def _close_manager(self) -> None:
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with _full_disk_as_os_error():
+                manager.close()
+
+    def _save_pending(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with _full_disk_as_os_error():
+                manager = self._open()
+                checkpoint.save(manager, (manager.latest_step() or 0) + 1, *pending)
+
+
+@contextlib.contextmanager
+def _full_disk_as_os_error() -> Iterator[None]:
+    """TensorStore reports a full disk as a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def _copy(state: Any) -> Any:
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array | np.ndarray) else x, state)
