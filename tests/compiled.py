@@ -11,6 +11,8 @@ import jax
 import jaxlib
 
 DAYS = 7
+# A quarter of what Linux gives a process; a file takes some thousands.
+MAPPINGS = 8_000
 
 
 @functools.cache
@@ -31,3 +33,12 @@ def drop_old_entries(folder: pathlib.Path) -> None:
     for file in folder.glob("*") if folder.exists() else ():
         if file.stat().st_mtime < oldest:
             file.unlink(missing_ok=True)
+
+
+def few_mappings() -> bool:
+    """Whether another file's programs surely fit beside those that this process holds."""
+    maps = pathlib.Path("/proc/self/maps")
+    if not maps.exists():
+        return False
+    with maps.open("rb") as lines:
+        return sum(1 for _ in lines) < MAPPINGS

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.compiled import cache_folder, drop_old_entries
+from tests.compiled import cache_folder, drop_old_entries, few_mappings
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -46,10 +46,14 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs_are_dropped():
-    """Each one holds mappings of memory, of which a process has some 65,000; then XLA crashes."""
+    """Each one holds mappings of memory, of which a process has some 65,000; then XLA crashes.
+
+    Until there are many, the next file finds the programs of operations that it shares.
+    """
     yield
-    jax.clear_caches()
-    gc.collect()
+    if not few_mappings():
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
