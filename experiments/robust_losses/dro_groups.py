@@ -74,10 +74,13 @@ def dro_groups(
     the last epoch.
 
     The question is that of Sagawa et al., "Distributionally Robust Neural Networks for Group
-    Shifts" (ICLR 2020), in small. Results are in the README:
+    Shifts" (ICLR 2020), in small:
         python experiments/run.py --exp dro_groups
 
     Time: about a minute on 2 CPU cores.
+
+    Result: the worst group at 36.5% (ERM), 43.8 (CVaR), 47.2 (chi2), 40.6 (KL), 75.0 (group DRO);
+    docs/results/dro_groups, made by commit 6f75179.
 
     Args:
         aligned: fraction of the training examples whose colour agrees with the class, from 0.5 to

@@ -149,6 +149,9 @@ def ldr_cifar(
 
     Time: an accelerator; minutes of a CPU with --dataset shapes32.
 
+    Result: with shapes32 cross-entropy 41.8%, GCE 67.7, LDR-KL 63.1, ALDR-KL 68.8;
+    docs/results/ldr_cifar_shapes32, made by commit 3287748. The paper's networks were not trained.
+
     Args:
         dataset: of images.
         model: the network; none means resnet18, or a small ConvNet on generated images.

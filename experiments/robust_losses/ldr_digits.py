@@ -52,10 +52,12 @@ def ldr_digits(
     last epoch. Each seed has a split, noise, initialisation and order of its own, which all losses
     share, so that differences are paired. All seeds and settings of a loss train at once.
 
-    The results are in the README:
         python experiments/run.py --exp ldr_digits
 
     Time: about a minute on 2 CPU cores.
+
+    Result: cross-entropy 90.1%, GCE 92.6, LDR-KL 93.2, ALDR-KL 94.5; docs/results/ldr_digits, made
+    by commit 3961fed.
 
     Args:
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and

@@ -88,6 +88,9 @@ def ldr_letter(
 
     Time: ten to fifteen minutes on 2 CPU cores.
 
+    Result: cross-entropy 51.2%, GCE 45.6, LDR-KL 77.3, ALDR-KL 68.6;
+    docs/results/ldr_letter_uniform, made by commit 3961fed.
+
     Args:
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.

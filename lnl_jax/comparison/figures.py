@@ -1,4 +1,4 @@
-"""Figures of a comparison of losses, from the rows that `benchmark_tables` describes."""
+"""Figures of a comparison of losses, from the rows that `conditions` describes."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lnl_jax._extras import require
-from lnl_jax.comparison.tables import (
+from lnl_jax.comparison.conditions import (
     Cells,
     Condition,
     average_ranks,

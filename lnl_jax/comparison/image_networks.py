@@ -36,6 +36,9 @@ def convolutional(
         stats: its initial batch statistics.
         augmentation: ``(key, images) -> images``.
         padded: whether batches have padding, which must not enter the batch statistics.
+
+    Returns:
+        The `Network`, whose parameters are the variables' ``params``.
     """
 
     def training_scores(params, stats, known, batch, key, views):
@@ -117,7 +120,16 @@ class _Rows:
 def in_chunks(
     function: Callable, array: jax.Array, map_chunks: Callable = jax.lax.map
 ) -> jax.Array:
-    """A function of a batch on a long array, a chunk at a time."""
+    """A function of a batch on a long array, a chunk at a time.
+
+    Args:
+        function: ``[n, ...] -> [n, columns]``.
+        array: ``[N, ...]``.
+        map_chunks: how the chunks are gone through, `jax.lax.map` or one like it.
+
+    Returns:
+        ``[N, columns]``.
+    """
     size = len(array)
     chunks = -(-size // SCORED_AT_ONCE)
     # As even as possible, and the last one padded with the first entries.

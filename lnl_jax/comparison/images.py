@@ -88,6 +88,14 @@ def compare_on_images(
         title: of the curves.
         resume: where an interrupted run goes on.
         **protocol: the fields of `Protocol`.
+
+    Yields:
+        A row per epoch and method and a checkpoint per epoch, as `search`; at the end the tables
+        ``protocol``, ``results`` and ``temperatures``, figures, and the arrays ``history``.
+
+    Raises:
+        StudyError: for a network that cannot be built on such images, a setting that a loss
+            refuses, a batch or folds of more than there is.
     """
     protocol = Protocol(**protocol)
     count = check_first_folds(first_folds, folds)
@@ -143,6 +151,13 @@ def compare_on_images(
 def check_first_folds(first_folds: int | None, folds: int) -> int:
     """How many of the folds are run.
 
+    Args:
+        first_folds: that many; None means all.
+        folds: how many there are.
+
+    Returns:
+        The number.
+
     Raises:
         StudyError: for more than there are.
     """
@@ -154,6 +169,13 @@ def check_first_folds(first_folds: int | None, folds: int) -> int:
 def read_images(dataset: Callable, data_dir: str | None) -> data.Splits:
     """A data set of images with labels.
 
+    Args:
+        dataset: ``data_dir -> splits``.
+        data_dir: where it looks.
+
+    Returns:
+        The splits.
+
     Raises:
         StudyError: if it cannot be read, or is of something else.
     """
@@ -164,7 +186,14 @@ def read_images(dataset: Callable, data_dir: str | None) -> data.Splits:
 
 
 def name_of_choice(function: Callable) -> str:
-    """The name of a function, with the keywords that are set."""
+    """The name of a function, with the keywords that are set.
+
+    Args:
+        function: plain or `functools.partial`.
+
+    Returns:
+        Such as ``convnet (width 4)``.
+    """
     if not isinstance(function, functools.partial):
         return function.__name__
     keywords = ", ".join(f"{key} {as_text(value)}" for key, value in function.keywords.items())
@@ -178,6 +207,9 @@ def class_matrix(matrix: np.ndarray, labels: np.ndarray, num_classes: int) -> np
         matrix: transition matrix, ``[K, K]``, which is returned, or of each example, ``[N, K]``.
         labels: the clean labels, ``[N]``.
         num_classes: K.
+
+    Returns:
+        ``[K, K]``.
     """
     if len(matrix) == num_classes:
         return matrix
@@ -231,6 +263,14 @@ def some_examples(splits: data.Splits, count: int | None, seed: int) -> data.Spl
     """The data set with some training examples only, classes in proportion; None keeps all.
 
     Rows are numbered anew, as the images are.
+
+    Args:
+        splits: the data set.
+        count: how many training examples; None keeps all.
+        seed: of their choice.
+
+    Returns:
+        The splits, with the whole test part.
 
     Raises:
         StudyError: if there are fewer, or a class has none among so few.

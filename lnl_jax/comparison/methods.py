@@ -35,13 +35,27 @@ PyTree = Any
 
 
 def what_is_known(matrix: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """All of `KNOWN`: the transition matrix ``[K, K]``, and counts of the labels, at least 1."""
+    """What a loss may be told of a data set, all of `KNOWN`.
+
+    Args:
+        matrix: the transition matrix of the noise, ``[K, K]``.
+        labels: integers, ``[N]``.
+
+    Returns:
+        ``matrix``, and ``class_counts`` of the labels, ``[K]``, at least 1.
+    """
     counts = np.bincount(labels, minlength=len(matrix))
     return {"matrix": np.float32(matrix), "class_counts": np.float32(np.maximum(counts, 1))}
 
 
 def find_entry(loss: Loss) -> tuple[str, LossEntry]:
-    """The name and the entry in `CATALOGUE` of a function, its keywords set or not.
+    """The name and the entry in `CATALOGUE` of a function.
+
+    Args:
+        loss: the function itself, or `functools.partial` of it with keywords set.
+
+    Returns:
+        Name and entry.
 
     Raises:
         StudyError: if there is none.
@@ -195,7 +209,17 @@ def measure(
 def adapted_temperatures(
     method: Method, setting: Setting, scores: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """The temperature that ALDR-KL gives each example, ``[B]``, at one setting of its method."""
+    """The temperature that ALDR-KL gives each example.
+
+    Args:
+        method: `robust_loss` of `losses.aldr_kl`.
+        setting: one of its settings.
+        scores: of the network, ``[B, K]``.
+        labels: integers, ``[B]``.
+
+    Returns:
+        ``[B]``.
+    """
     call = method.loss_fn
     searched = {name: value for name, value in setting.items() if name != "learning_rate"}
     arguments = call.loss.keywords | searched
@@ -203,5 +227,12 @@ def adapted_temperatures(
 
 
 def best_setting(values: np.ndarray) -> int:
-    """The one with the best mean validation accuracy, given ``[METRICS, seeds, settings]``."""
+    """The setting with the best mean accuracy on the noisy validation labels.
+
+    Args:
+        values: ``[METRICS, D, S]``, over D data sets.
+
+    Returns:
+        Its number; the first of equals.
+    """
     return int(values[METRICS.index("validation_accuracy")].mean(0).argmax())

@@ -1,4 +1,4 @@
-"""What temperatures per example say: tables and figures, shared by the contrastive studies."""
+"""What temperatures per example say, by class and over seeds: tables and figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 def class_means(temperatures: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """The mean temperature of each class, ``[runs, K]``.
+    """The mean temperature of each class.
 
     Args:
         temperatures: ``[runs, N]``.
         labels: ``[runs, N]``.
         num_classes: K.
+
+    Returns:
+        ``[runs, K]``; NaN of a class without examples.
     """
     return np.stack(
         [
@@ -29,17 +32,28 @@ def class_means(temperatures: np.ndarray, labels: np.ndarray, num_classes: int) 
 
 
 def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """The size of each class, ``[runs, K]``."""
+    """The size of each class.
+
+    Args:
+        labels: ``[runs, N]``.
+        num_classes: K.
+
+    Returns:
+        ``[runs, K]``.
+    """
     return np.stack([np.bincount(row, minlength=num_classes) for row in labels])
 
 
 def correlations(temperatures: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Spearman's correlation of class size and mean temperature, ``[runs]``; NaN of constants.
+    """Spearman's correlation of class size and mean temperature.
 
     Args:
         temperatures: ``[runs, N]``.
         labels: ``[runs, N]``.
-        num_classes: K.
+        num_classes: K; classes without examples are left out.
+
+    Returns:
+        ``[runs]``; NaN where all sizes or all means are equal.
     """
     from scipy.stats import rankdata
 
@@ -62,6 +76,9 @@ def independence_table(
     Args:
         starts: initial temperatures.
         temperatures: the final ones, ``[starts, seeds, N]``.
+
+    Returns:
+        Dicts with ``seed``, ``from START`` for each start, and ``largest difference %``.
     """
     means = temperatures.astype(np.float64).mean(-1)
     lines = []
@@ -79,6 +96,9 @@ def histogram_figure(temperatures: Mapping[str, np.ndarray], title: str) -> "Fig
     Args:
         temperatures: by name, of any shape.
         title: of the figure.
+
+    Returns:
+        A figure with one panel.
     """
     require("matplotlib")
     from matplotlib.figure import Figure
@@ -106,6 +126,9 @@ def by_class_figure(
         labels: ``[runs, N]``.
         num_classes: K.
         title: of the figure.
+
+    Returns:
+        A figure with one panel.
     """
     require("matplotlib")
     from matplotlib.figure import Figure
@@ -133,6 +156,9 @@ def neighbours_figure(
         features: of unit norm, ``[N, D]``, in which neighbours are near.
         temperatures: ``[N]``.
         title: of the figure.
+
+    Returns:
+        A figure with a line of images per example.
     """
     require("matplotlib")
     from matplotlib.figure import Figure
@@ -165,7 +191,16 @@ def neighbours_figure(
 def head_and_tail(
     temperatures: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> tuple[float, float]:
-    """The mean temperature of the three largest classes, and of the four smallest, over runs."""
+    """The mean temperature of the three largest classes, and of the four smallest, over runs.
+
+    Args:
+        temperatures: ``[runs, N]``.
+        labels: ``[runs, N]``.
+        num_classes: K.
+
+    Returns:
+        Of the largest, and of the smallest.
+    """
     means = class_means(temperatures, labels, num_classes)
     order = np.argsort(class_counts(labels, num_classes), axis=-1)
     ordered = np.take_along_axis(means, order, axis=-1)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnl_jax.comparison.figures import cliques, compare_ranks, critical_difference, figures
-from lnl_jax.comparison.tables import (
+from lnl_jax.comparison.conditions import (
     ACCURACIES,
     Condition,
     average_ranks,
@@ -16,8 +15,9 @@ from lnl_jax.comparison.tables import (
     losses_of,
     places,
     select,
-    tables,
 )
+from lnl_jax.comparison.figures import cliques, compare_ranks, critical_difference, figures
+from lnl_jax.comparison.tables import tables
 from tests.comparison.benchmark_rows import CONDITIONS, PAPER, make_rows
 
 CLEAN, UNIFORM = CONDITIONS[0], ("uniform", 0.6)
