@@ -1,4 +1,6 @@
-"""What several rooms check of their arguments: floating scores, ranges, counts, masks.
+"""What several rooms check of JAX's arrays: floating scores, labels, ranges, counts, masks.
+
+`_host_arguments.py` has what is checked of numbers on the host, with NumPy alone.
 
 A message names the argument, what was given and what to do.
 """
@@ -11,6 +13,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType
 from jax.typing import ArrayLike
+
+from lnl_jax._host_arguments import repair_of_labels
 
 
 def read_logits(logits: Array, axis: int) -> Array:
@@ -44,7 +48,7 @@ def read_labels(
         kind == "floating" and labels.shape == shape
     ):
         return _at_least_32_bits(labels)
-    repair = _repair_of_labels(name, labels, batch_shape, axis - len(shape))
+    repair = repair_of_labels(name, labels, batch_shape, axis - len(shape))
     if labels.shape == shape and kind in ("integer", "bool"):
         repair += f" or, as a distribution, {name}.astype({scores}.dtype)"
     raise ValueError(
@@ -66,7 +70,7 @@ def read_classes(name: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
         return _at_least_32_bits(labels)
     raise ValueError(
         f"{name} must be integers of shape {shape}; got {labels.dtype} of shape "
-        f"{labels.shape}{_repair_of_labels(name, labels, shape, -1)}."
+        f"{labels.shape}{repair_of_labels(name, labels, shape, -1)}."
     )
 
 
@@ -80,7 +84,7 @@ def _kind(labels: Array | np.ndarray) -> str:
     for kind, dtype in (("integer", jnp.integer), ("floating", jnp.floating), ("bool", jnp.bool)):
         if jnp.issubdtype(labels.dtype, dtype):
             return kind
-    return "text" if labels.dtype.kind in "OSTU" else "other"
+    return "other"
 
 
 def _at_least_32_bits(labels: Array | np.ndarray) -> Array:
@@ -94,22 +98,6 @@ def _at_least_32_bits(labels: Array | np.ndarray) -> Array:
     # Wide enough to be compared with the number of classes.
     narrow = labels.dtype.itemsize < 4
     return jnp.asarray(labels.astype(jnp.int32) if narrow else labels)
-
-
-def _repair_of_labels(
-    name: str, labels: Array | np.ndarray, batch_shape: tuple[int, ...], axis: int
-) -> str:
-    """What to do with labels of a common other form, to be added to what was given."""
-    kind = _kind(labels)
-    if kind == "text" and labels.ndim:
-        return f"; number the classes: names, {name} = np.unique({name}, return_inverse=True)"
-    if labels.shape == batch_shape:
-        return f"; cast class numbers: {name}.astype(np.int32)"
-    if labels.shape == (*batch_shape, 1):
-        return f"; drop the last axis: {name}[{':' if len(batch_shape) == 1 else '...'}, 0]"
-    if labels.ndim == len(batch_shape) + 1 and kind in ("integer", "bool"):
-        return f"; take the class of one-hot labels, {name}.argmax({axis})"
-    return ""
 
 
 def computation_dtype(dtype: np.dtype) -> np.dtype:
@@ -224,14 +212,6 @@ def read_example_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> Arr
             f"{name} must have one entry per example, shape {shape}; got {mask.shape}."
         )
     return mask
-
-
-def check_integer(name: str, value: int, *, at_least: int = 1, at_most: int | None = None) -> None:
-    """Raises ValueError unless the value is an integer, Python's or NumPy's, within the bounds."""
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < at_least or (at_most is not None and value > at_most):
-        to = " on" if at_most is None else f" to {at_most}"
-        raise ValueError(f"{name} must be an integer from {at_least}{to}, got {value!r}.")
 
 
 def refuse_explicit_mesh(**arrays: object) -> None:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax._arguments import check_integer, computation_dtype, refuse_explicit_mesh
+from lnl_jax._arguments import computation_dtype, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.contrastive import _tiles
 
 PyTree = Any

@@ -8,12 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import (
-    check_integer,
-    in_range,
-    read_mask,
-    refuse_explicit_mesh,
-)
+from lnl_jax._arguments import in_range, read_mask, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.contrastive import _tiles
 
 

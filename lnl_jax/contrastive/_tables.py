@@ -7,7 +7,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.contrastive._temperatures import ContrastiveRows
 
 if TYPE_CHECKING:

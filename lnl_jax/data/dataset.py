@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._class_numbers import count_classes, read_labels
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._host_arguments import check_integer, count_classes, read_class_numbers
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 PARTS = ("train", "test")
@@ -146,7 +145,7 @@ def _labels(
         raise ValueError(f"{key} must hold one label for each of {size} rows, got {values.shape}.")
     too_large = hint and values.dtype.kind in "iu" and values.ndim == 1 and values.min() >= 0
     try:
-        return read_labels(values, num_classes, key)
+        return read_class_numbers(values, num_classes, key)
     except ValueError as error:
         raise ValueError(f"{error}{hint if too_large else ''}") from error
 

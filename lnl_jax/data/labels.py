@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._class_numbers import read_labels
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._host_arguments import check_integer, read_class_numbers
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -28,4 +27,4 @@ def check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
         [0, 2, 1]
     """
     check_integer("num_classes", num_classes, at_least=1)
-    return read_labels(labels, num_classes)
+    return read_class_numbers(labels, num_classes)

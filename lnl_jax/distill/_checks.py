@@ -7,7 +7,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
-    check_integer,
     check_range,
     computation_dtype,
     in_range,
@@ -15,7 +14,7 @@ from lnl_jax._arguments import (
     read_labels,
     read_logits,
 )
-from lnl_jax._class_numbers import read_labels as class_numbers
+from lnl_jax._host_arguments import check_integer, read_class_numbers
 
 
 def read_logits_and_targets(logits: Array, targets: Array) -> tuple[Array, Array, np.dtype]:
@@ -110,7 +109,7 @@ def host_classes(
     Raises:
         ValueError: unless they are N integers from 0 to K - 1.
     """
-    labels = class_numbers(labels, num_classes, name)
+    labels = read_class_numbers(labels, num_classes, name)
     if len(labels) != size:
         raise ValueError(f"{name} must have one entry per example, {size}, got {len(labels)}.")
     return labels

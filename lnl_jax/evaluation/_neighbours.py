@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_integer, in_range, read_classes, refuse_explicit_mesh
+from lnl_jax._arguments import in_range, read_classes, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 
 # Similarities of so many queries to all keys are in memory at once.
 QUERIES_AT_ONCE = 256

@@ -8,12 +8,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from lnl_jax._arguments import (
-    check_integer,
-    in_range,
-    read_classes,
-    refuse_explicit_mesh,
-)
+from lnl_jax._arguments import in_range, read_classes, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 
 
 class LinearProbe(NamedTuple):

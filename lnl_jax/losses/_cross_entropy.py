@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.losses._checks import finish, read_hyperparameter, read_scores
 from lnl_jax.losses._probabilities import label_log_probability, other_probability
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax._arguments import check_integer, in_range, refuse_explicit_mesh
+from lnl_jax._arguments import in_range, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics._average import Average, average, group_sums
 from lnl_jax.metrics._checks import check_matrix, read_classes, read_where
 

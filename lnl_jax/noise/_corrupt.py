@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._class_numbers import read_labels
-from lnl_jax._host_arguments import check_generator
+from lnl_jax._host_arguments import check_generator, read_class_numbers
 
 
 class Corrupted(NamedTuple):
@@ -65,7 +64,7 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
 
 def _check(labels: np.ndarray, matrix: np.ndarray) -> None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        read_labels(labels)
+        read_class_numbers(labels)
     if matrix.dtype.kind not in "biuf":
         raise ValueError(f"matrix must hold real numbers, got {matrix.dtype}.")
     if matrix.ndim != 2 or matrix.shape[0] not in (matrix.shape[1], len(labels)):
@@ -74,7 +73,7 @@ def _check(labels: np.ndarray, matrix: np.ndarray) -> None:
             f"example; got {matrix.shape}."
         )
     _check_rows(matrix)
-    read_labels(labels, matrix.shape[1])
+    read_class_numbers(labels, matrix.shape[1])
 
 
 def _check_rows(matrix: np.ndarray) -> None:

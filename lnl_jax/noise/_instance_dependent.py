@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from lnl_jax._class_numbers import read_labels
-from lnl_jax._host_arguments import check_generator
+from lnl_jax._host_arguments import check_generator, read_class_numbers
 from lnl_jax.noise._checks import check_num_classes, check_rate
 
 # How much the rates of the examples differ, as in the paper.
@@ -67,7 +66,7 @@ def instance_dependent(
     check_num_classes(num_classes)
     check_rate(rate)
     check_generator("rng", rng)
-    labels = read_labels(labels, num_classes)
+    labels = read_class_numbers(labels, num_classes)
     features = _flatten(features, labels)
     rows = np.zeros((len(labels), num_classes))
     for label in range(num_classes):

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax._arguments import check_integer
 from lnl_jax._extras import require
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.tables import is_table
 
 if TYPE_CHECKING:

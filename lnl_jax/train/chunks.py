@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.lockstep import Trainer, in_lanes
 from lnl_jax.train.lockstep_checks import Rows, check_runs, check_train
 from lnl_jax.train.sharding import local_mesh

@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.lockstep_checks import Rows, check_rows, check_runs, num_examples
 from lnl_jax.train.loop import dispatch_steps, run_steps
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh

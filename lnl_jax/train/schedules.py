@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 
 
 def staircase_schedule(

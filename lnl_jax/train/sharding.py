@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 
 PyTree = Any
 DATA_AXIS = "data"

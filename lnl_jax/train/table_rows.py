@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.sharding import split_rows
 from lnl_jax.train.tables import Table, is_table, num_rows
 

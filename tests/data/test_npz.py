@@ -99,7 +99,10 @@ NOT_FINITE[4, 1] = np.nan
     [
         ({"x_train": images(N)[:-1]}, r"y_train must hold one label for each of 5 rows"),
         ({"y_test": np.zeros(M + 1, int)}, r"y_test must hold one label for each of 4 rows"),
-        ({"y_train": np.zeros(N)}, r"y_train must be integers.*float64.*cast them: y_train.astype"),
+        (
+            {"y_train": np.zeros(N)},
+            r"y_train must be integers.*float64.*numbers: y_train.astype",
+        ),
         ({"y_train": np.zeros((N, 3), int)}, r"y_train must be integers.*\(6, 3\).*y_train.argmax"),
         (
             {"y_train": np.array([0, 1, 2, 0, -1, 0])},
@@ -134,7 +137,7 @@ NOT_FINITE[4, 1] = np.nan
         ),
         ({"y_test": np.array([2, 1, 0, 2**32])}, r"y_test must be from 0 to 2.*row 3: 4294967296"),
         ({"y_train": np.array(list("abcabc"))}, r"np.unique\(y_train, return_inverse=True\)"),
-        ({"y_train": np.array([0, 1, 2, 0, 1, 2])[:, None]}, r"the one column: y_train\[:, 0\]"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2])[:, None]}, r"the last axis: y_train\[:, 0\]"),
         ({"x_test": images(M, 0, (6, 5, 3))}, r"x_train and x_test must agree.*\(4, 6, 5, 3\)"),
         ({"x_test": images(M).astype(int)}, r"agree in dtype.*uint8.*and int64"),
         (

@@ -49,7 +49,7 @@ def test_colours_are_standardised_by_those_of_clip():
         (jnp.zeros((8, 8, 3)), 4, "images must be uint8 or floating point of shape"),
         (jnp.zeros((1, 8, 8, 3), jnp.int32), 4, "images must be uint8 or floating point of shape"),
         (jnp.zeros((1, 0, 8, 3)), 4, "images must be uint8 or floating point of shape"),
-        (jnp.zeros((1, 8, 8, 3)), 0, "size must be an integer of at least 1, got 0"),
+        (jnp.zeros((1, 8, 8, 3)), 0, "size must be an integer from 1 on, got 0"),
         (jnp.zeros((1, 8, 8, 1)), 4, "images must have three channels"),
     ],
 )

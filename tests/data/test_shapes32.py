@@ -131,8 +131,8 @@ def test_textures_are_different_mixtures_of_two_colours():
     ("keywords", "text"),
     [
         ({"num_classes": 20}, "num_classes must be 10 or 100, got 20"),
-        ({"num_train": 0}, "num_train must be an integer of at least 1, got 0"),
-        ({"num_test": -3}, "num_test must be an integer of at least 1, got -3"),
+        ({"num_train": 0}, "num_train must be an integer from 1 on, got 0"),
+        ({"num_test": -3}, "num_test must be an integer from 1 on, got -3"),
     ],
 )
 def test_impossible_numbers_raise(keywords, text):

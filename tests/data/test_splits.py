@@ -119,7 +119,7 @@ def test_a_subset_of_a_set_sorted_by_class_has_its_classes_in_proportion(counts,
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda rows: k_fold(rows, 1), "folds must be an integer of at least 2, got 1"),
+        (lambda rows: k_fold(rows, 1), "folds must be an integer from 2 on, got 1"),
         (lambda rows: k_fold(rows, 2.0, seeded()), "folds must be an integer.*got 2.0"),
         (
             lambda rows: k_fold(rows, 61, seeded()),
@@ -138,10 +138,10 @@ def test_a_subset_of_a_set_sorted_by_class_has_its_classes_in_proportion(counts,
             "fraction must be a finite number, got '0.5'",
         ),
         (lambda rows: subset(rows, 61, seeded()), "size must be at most the 60 examples"),
-        (lambda rows: subset(rows, 0, seeded()), "size must be an integer of at least 1, got 0"),
+        (lambda rows: subset(rows, 0, seeded()), "size must be an integer from 1 on, got 0"),
         (
             lambda rows: subset(rows, 2.5, seeded()),
-            "size must be an integer of at least 1, got 2.5",
+            "size must be an integer from 1 on, got 2.5",
         ),
     ],
 )

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill.images._patches import check_factor, shrunk
 
 

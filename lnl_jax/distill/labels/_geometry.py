@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.resampling import crop_and_resize
 from lnl_jax.distill._checks import check_seed, check_step, class_distributions
 

@@ -3,7 +3,7 @@
 import jax
 from jax import Array
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill._checks import check_seed, check_step
 
 

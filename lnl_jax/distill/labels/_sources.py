@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill._checks import check_step
 from lnl_jax.distill.labels._top import as_logits
 

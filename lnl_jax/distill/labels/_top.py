@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax._arguments import check_count, check_integer, refuse_explicit_mesh
+from lnl_jax._arguments import check_count, refuse_explicit_mesh
+from lnl_jax._host_arguments import check_integer
 
 
 class TopLabels(NamedTuple):

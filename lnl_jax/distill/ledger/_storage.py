@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 
 PyTree = Any
 

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import (
-    check_integer,
-    check_range,
-    computation_dtype,
-    in_range,
-    read_classes,
-)
+from lnl_jax._arguments import check_range, computation_dtype, in_range, read_classes
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill._checks import (
     class_cross_entropy,
     log_probabilities,

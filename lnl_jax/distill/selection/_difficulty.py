@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from lnl_jax._arguments import check_integer, check_range
+from lnl_jax._arguments import check_range
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill._checks import host_classes, read_numbers
 
 

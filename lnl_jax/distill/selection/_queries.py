@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._arguments import check_integer
+from lnl_jax._host_arguments import check_integer
 from lnl_jax.distill._checks import read_numbers
 
 
