@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS, SWEEPS
-from experiments.robust_losses._shared import OFFICIAL_TEST_ROWS
+from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS
 from lnl_jax.runner import command_line
 from tests.documentation import ROOT, commands, files, pages
 
