@@ -1,35 +1,28 @@
 """Methods with their grids on a data set, paired over seeds: search, statistics, tables.
 
 Which loss should be trained with? On features or a table of one's own, ``x [N, columns]`` and
-``label [N]``, with two folds, of which each validates once, and the false labels that a noise makes
-(`np.eye(K)` makes none: then the labels are compared as they are):
+``label [N]``, in two folds, each of which validates once. A noise may make false labels of some, to
+see which loss withstands them; here none does, `np.eye(K)`.
 
+Example:
     >>> import functools
     >>> import numpy as np
     >>> from lnl_jax import comparison, models
+    >>> from lnl_jax.comparison import CATALOGUE
     >>> label = np.arange(40, dtype=np.int32) % 2
     >>> x = np.float32(label[:, None] + np.random.default_rng(0).normal(size=(40, 3)) / 4)
-    >>> rows, test = ({"x": x[i], "label": label[i], "index": np.arange(20)} for i in (
-    ...     slice(20), slice(20, 40)))
+    >>> rows = {"x": x[:20], "label": label[:20], "index": np.arange(20)}
+    >>> test = {"x": x[20:], "label": label[20:]}
+
     >>> folds = list(comparison.noisy_folds(rows, test, np.eye(2), 2, seed=0))
     >>> model = models.MLP(num_classes=2, hidden=(8,))
     >>> network = comparison.tabular(model)
-    >>> methods = [
-    ...     comparison.robust_loss(
-    ...         comparison.CATALOGUE[name].function, [0.3], network=network, total_steps=20
-    ...     )
-    ...     for name in ("cross_entropy", "ldr_kl")
-    ... ]
-    >>> outcome = comparison.finish(
-    ...     comparison.search_in_lanes(
-    ...         methods,
-    ...         comparison.initial_variables(model, x[:1], range(2)),
-    ...         folds,
-    ...         functools.partial(comparison.measure, network),
-    ...         epochs=20,
-    ...         batch_size=10,
-    ...     )
-    ... )
+    >>> make = functools.partial(comparison.robust_loss, network=network, total_steps=20)
+    >>> methods = [make(CATALOGUE[name].function, [0.3]) for name in ("cross_entropy", "ldr_kl")]
+    >>> params = comparison.initial_variables(model, x[:1], range(len(folds)))
+    >>> measure = functools.partial(comparison.measure, network)
+    >>> run = comparison.search_in_lanes(methods, params, folds, measure, epochs=20, batch_size=10)
+    >>> outcome = comparison.finish(run)
     >>> [(row["method"], row["accuracy %"] > 90) for row in comparison.results_table(outcome)]
     [('cross_entropy', True), ('ldr_kl', True)]
 """
