@@ -20,41 +20,37 @@ PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path_
 METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
 # What every room may import: readers of arguments that several need, and what names an extra.
 SHARED = {f"lnl_jax.{file.stem}" for file in (ROOT / "lnl_jax").glob("_*.py")}
-MAY_IMPORT = {
+# Imports go one way, down these lines; `experiments/` stands above them, `SHARED` below.
+LEVELS = (
+    {"comparison"},
+    {"runner", "distill"},
+    {"train"},
+    {*METHODS, "models", "data", "evaluation", "metrics", "noise"},
+)
+# A room -> rooms that it imports, of lower lines, or with its reason below.
+ROOMS = {
+    "comparison": {*METHODS, "runner", "train", "models", "data", "evaluation", "metrics", "noise"},
+    "distill": {"train", "losses", "contrastive", "models", "data"},
+    "runner": {"train"},
+    "train": {"metrics"},
+    "contrastive": {"train"},
+}
+EXCEPTIONS = {
+    ("contrastive", "train"): "its tables are those of training, imported where one is made",
+}
+# A room -> what it imports from elsewhere.
+PACKAGES_OF = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
-    # Its tables are those of training, imported where one is made.
-    "contrastive": {"jax", "numpy", "optax", "lnl_jax.train"},
     "metrics": {"jax", "numpy", "optax"},
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},
     "models": {"jax", "numpy", "flax", "safetensors", "tokenizers"},
-    "train": {"jax", "numpy", "optax", "orbax", "lnl_jax.metrics"},
-    "evaluation": {"jax", "numpy", "optax", "lnl_jax.metrics"},
-    "distill": {
-        "jax",
-        "numpy",
-        "optax",
-        "flax",
-        "matplotlib",
-        "sklearn",
-        "PIL",
-        "lnl_jax.models",
-        "lnl_jax.losses",
-        "lnl_jax.contrastive",
-        "lnl_jax.data",
-        "lnl_jax.train",
-    },
-    "runner": {"jax", "numpy", "flax", "rich", "matplotlib", "absl", "lnl_jax", "lnl_jax.train"},
-    "comparison": {
-        "flax",
-        "jax",
-        "numpy",
-        "optax",
-        "scipy",
-        "matplotlib",
-        *(f"lnl_jax.{room}" for room in ("losses", "data", "evaluation", "metrics", "models")),
-        *(f"lnl_jax.{room}" for room in ("noise", "train", "runner")),
-    },
+    "train": {"jax", "numpy", "optax", "orbax"},
+    "evaluation": {"jax", "numpy", "optax"},
+    "distill": {"jax", "numpy", "optax", "flax", "matplotlib", "sklearn", "PIL"},
+    # Of the library itself it asks for the version.
+    "runner": {"jax", "numpy", "flax", "rich", "matplotlib", "absl", "lnl_jax"},
+    "comparison": {"jax", "numpy", "optax", "flax", "scipy", "matplotlib"},
 }
 # Parts of methods, which need not name a paper.
 HELPERS = {
@@ -92,7 +88,7 @@ PARTS = ("data.augment", "data.preprocess", *DISTILL)
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
 HEAVY += ("safetensors", "tokenizers", "PIL")
-WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in MAY_IMPORT[name]]
+WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in PACKAGES_OF[name]]
 
 
 def imported(file):
@@ -115,16 +111,70 @@ def run_python(code):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_go_one_way(package):
-    allowed = MAY_IMPORT[package] | SHARED | {f"lnl_jax.{package}"} | sys.stdlib_module_names
-    for file in (ROOT / "lnl_jax" / package).rglob("*.py"):
-        assert set(imported(file)) <= allowed, file
+def level(room):
+    """The line on which it stands, from above."""
+    return next(index for index, rooms in enumerate(LEVELS) if room in rooms)
+
+
+def files_of(*folders):
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_a_room_imports_what_its_line_of_the_table_says(room):
+    rooms = {f"lnl_jax.{other}" for other in {room, *ROOMS.get(room, ())}}
+    for file in files_of(f"lnl_jax/{room}"):
+        found = set(imported(file)) - SHARED - sys.stdlib_module_names
+        assert found <= PACKAGES_OF[room] | rooms, file
+
+
+def test_imports_go_down_and_each_that_does_not_has_its_reason():
+    assert set.union(*LEVELS) == set(PACKAGES)
+    sideways = {
+        (room, other)
+        for room, others in ROOMS.items()
+        for other in others
+        if level(other) <= level(room)
+    }
+    assert sideways == set(EXCEPTIONS)
+    for room, other in EXCEPTIONS:
+        found = {name for file in files_of(f"lnl_jax/{room}") for name in imported(file)}
+        assert f"lnl_jax.{other}" in found, "The reason for an import that is gone."
+
+
+def test_readers_of_arguments_import_no_room():
+    for file in (ROOT / "lnl_jax").glob("_*.py"):
+        found = {name for name in imported(file) if name.startswith("lnl_jax")}
+        assert found - {"lnl_jax"} <= SHARED, file
+    assert set(imported(ROOT / "lnl_jax/_host_arguments.py")) <= {"numpy", *sys.stdlib_module_names}
 
 
 def test_the_library_does_not_know_the_experiments():
-    for file in (ROOT / "lnl_jax").rglob("*.py"):
+    for file in files_of("lnl_jax"):
         assert not {"experiments", "tests"} & set(imported(file)), file
+
+
+STUDIES = [file for file in files_of("experiments") if file.parent.name != "experiments"]
+
+
+def studies_in(file):
+    """The modules of `experiments/` that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # Names of a folder are modules, those of a module are not.
+            is_folder = (ROOT / node.module.replace(".", "/")).is_dir()
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = found if is_folder else [node.module]
+        yield from (name for name in found if name.partition(".")[0] == "experiments")
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+def test_a_study_imports_no_other_one(file):
+    allowed = set() if file.stem == "_shared" else {f"experiments.{file.parent.name}._shared"}
+    assert set(studies_in(file)) <= allowed
 
 
 def test_losses_work_where_only_the_core_is_installed():
