@@ -180,7 +180,8 @@ def measure(
         network: what is trained.
         setting: of the run.
         data_set: the dicts `train`, `validation`, `test` and `known`; where there is a `probe` of
-            the training part, it stands for the whole of it.
+            the training part, it stands for the whole of it. Without its ``clean_label`` nothing is
+            known to be memorised: NaN.
         state: of the run.
 
     Returns:
@@ -200,7 +201,7 @@ def measure(
             scores(data_set["validation"]), data_set["validation"]["label"]
         ),
         "memorized": metrics.memorization(
-            scores(training), training["label"], training["clean_label"]
+            scores(training), training["label"], training.get("clean_label", training["label"])
         ),
     }
     return {name: average.value for name, average in averages.items()}

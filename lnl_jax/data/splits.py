@@ -173,5 +173,26 @@ def _rows(dataset: Dataset, chosen: np.ndarray) -> Dataset:
 
 
 def stack(data_sets: Sequence[Mapping]) -> dict[str, Any]:
-    """Data sets of equal sizes with a leading axis."""
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *data_sets)
+    """Data sets of equal sizes with a leading axis.
+
+    Args:
+        data_sets: dicts of arrays, or of dicts of them, with the same keys.
+
+    Returns:
+        One such dict, with an axis of the data sets in front of every array.
+
+    Raises:
+        ValueError: if an array has another shape in another data set; names it.
+    """
+
+    def stacked(path: Any, *arrays: Any) -> np.ndarray:
+        shapes = sorted(set(map(np.shape, arrays)))
+        if len(shapes) > 1:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"data_sets must be of one size, got {name} of shapes "
+                f"{', '.join(map(str, shapes))}; leave examples out, or compare them one by one."
+            )
+        return np.stack(arrays)
+
+    return jax.tree_util.tree_map_with_path(stacked, *data_sets)

@@ -89,6 +89,9 @@ def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
         for loss in (LOSSES["cross_entropy"], own)
     ]
     folds = list(comparison.noisy_folds(rows, rows, np.eye(3), 2, seed=0))
+    # Labels as they are: nobody knows the clean ones.
+    for fold in folds:
+        del fold["train"]["clean_label"]
     params = comparison.initial_variables(model, x[:1], range(2))
     run = functools.partial(measure, network)
     outcome = comparison.finish(
@@ -98,8 +101,13 @@ def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
     assert [row["method"] for row in table] == ["cross_entropy", "shifted"]
     assert all(row["accuracy %"] > 60 for row in table)
     assert table[1]["chosen"].startswith("learning_rate 0.1, shift ")
-    # No label is false, so that none can be memorised.
     assert "memorized %" not in table[0]
+
+
+def test_data_sets_of_unlike_sizes_are_named():
+    data_sets = [{"train": {"x": np.zeros((size, 2))}} for size in (3, 4)]
+    with pytest.raises(ValueError, match=r"one size, got train.x of shapes \(3, 2\), \(4, 2\)"):
+        stack(data_sets)
 
 
 def test_a_single_run_has_no_deviation():
