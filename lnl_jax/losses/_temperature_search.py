@@ -136,7 +136,9 @@ def _best_maxima(knots: _Knots, slope: Array) -> tuple[Array, Array]:
     cubics = _Cubic(*_neighbours(knots))
     per_cubic = jax.tree.map(lambda x: x[:, None], cubics)
     t = jax.lax.broadcasted_iota(slope.dtype, (1, _PARTS, *slope.shape), 1) / _PARTS
-    climb = per_cubic.climb(t, slope[None, None])[0].reshape(-1, *slope.shape)
+    climb = per_cubic.climb(t, slope[None, None])[0]
+    # Not -1 for their number, which is unknown in a batch without examples.
+    climb = climb.reshape(climb.shape[0] * _PARTS, *slope.shape)
     objective = per_cubic.objective(t, slope[None, None]).reshape(climb.shape)
     # T maps the whole interval into itself, which rounding must not hide.
     rises = (climb > 0).at[0].set(True)

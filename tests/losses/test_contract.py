@@ -208,6 +208,13 @@ def test_an_unbatched_example(case, rng):
     )
 
 
+@pytest.mark.parametrize("case", parameters(CASES, ("aldr_kl",)))
+def test_a_batch_without_examples_has_no_losses(case, rng):
+    logits, labels = draw(rng)
+    losses, gradient = with_gradient(case, logits[:0], labels[:0])
+    assert (losses.shape, gradient.shape) == ((0,), (0, CLASSES))
+
+
 def test_permuting_the_classes_changes_nothing(case, rng):
     logits, labels = draw(rng)
     order = rng.permutation(CLASSES)
