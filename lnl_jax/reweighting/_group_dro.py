@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, not_a_number, refuse_explicit_mesh
+from lnl_jax._arguments import (
+    computation_dtype,
+    not_a_number,
+    read_classes,
+    refuse_explicit_mesh,
+)
 from lnl_jax.reweighting._worst_weights import Batch, Weighted, read_batch, read_scalar, weigh
 
 
@@ -143,16 +148,10 @@ def _read_groups(groups: Array, rows: Array, batch: Batch) -> tuple[Array, Array
     Raises:
         ValueError: if they are no integers ``[B]`` and floating ``[G]``.
     """
-    groups, rows = jnp.asarray(groups), jnp.asarray(rows)
-    shape = batch.losses.shape
-    if not jnp.issubdtype(groups.dtype, jnp.integer) or groups.shape != shape:
-        raise ValueError(
-            f"groups must be integers of shape {shape}, as losses have; got {groups.dtype} of "
-            f"shape {groups.shape}."
-        )
+    groups, rows = read_classes("groups", groups, batch.losses.shape), jnp.asarray(rows)
     if not jnp.issubdtype(rows.dtype, jnp.floating) or rows.ndim != 1 or rows.size == 0:
         raise ValueError(
             "rows must be floating with one value per group, shape [G]; got "
             f"{rows.dtype} of shape {rows.shape}."
         )
-    return groups if groups.dtype.itemsize >= 4 else groups.astype(jnp.int32), rows
+    return groups, rows

@@ -593,6 +593,11 @@ def test_small_integers_are_compared_with_more_groups_than_they_can_count():
     assert np.isnan(weights).tolist() == [False, True]
 
 
+def test_wide_integers_do_not_become_groups():
+    weights, _ = group_dro_weights(jnp.zeros(2), np.array([2**32, 0]), jnp.zeros(2), step_size=0.1)
+    assert np.isnan(weights).tolist() == [True, False]
+
+
 def test_a_broken_loss_breaks_the_rows_unless_it_is_masked():
     losses, groups = jnp.array([1.0, np.nan, 2.0]), jnp.array([0, 0, 1])
     assert np.isnan(weigh_groups(losses, groups, jnp.zeros(2))[1]).all()
