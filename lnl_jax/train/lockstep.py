@@ -19,7 +19,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lnl_jax._host_arguments import check_integer
-from lnl_jax.train.lockstep_checks import Rows, check_rows, check_runs, num_examples
+from lnl_jax.train.lockstep_checks import (
+    Rows,
+    check_rows,
+    check_runs,
+    leading_axis,
+    num_examples,
+)
 from lnl_jax.train.loop import dispatch_steps, run_steps
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
 
@@ -187,12 +193,9 @@ def in_turn(
         ValueError: if there is nothing to train, or settings have unlike leading axes; when called,
             if a position is no training example.
     """
-    widths = {len(leaf) for leaf in jax.tree.leaves(settings)}
-    if not data_sets or not widths - {0}:
+    shape = (len(data_sets), leading_axis("settings", settings))
+    if not all(shape):
         raise ValueError("there must be at least one data set and one setting, got none.")
-    if len(widths) > 1:
-        raise ValueError(f"settings must have one leading axis, got lengths {sorted(widths)}.")
-    shape = (len(data_sets), widths.pop())
     size = None
     if batches is None:
         size = min(num_examples(each["train"], axis=0) for each in data_sets)

@@ -95,6 +95,10 @@ REFUSED = {
         lambda: sweep({"mask": np.ones((1, 2, 2))}),
         "rows must be a dict of position, integers, and mask, boolean",
     ),
+    "positions that are no integers": (
+        lambda: sweep({"position": np.zeros((1, 2, 2))}),
+        "rows must be a dict of position, integers, .*'position': 'float64'",
+    ),
     "a position that is no example": (
         lambda: sweep({"position": np.full((1, 2, 2), 2)}),
         "rows: position must be from 0 to 1, the training examples, got 2 to 2",
@@ -106,6 +110,18 @@ REFUSED = {
     "examples of two lengths": (
         lambda: sweep(data_sets={"train": {"x": np.zeros((2, 2)), "y": np.zeros((2, 3))}}),
         r"train must hold arrays of as many examples each, got \[2, 3\]",
+    ),
+    "training examples without their axis": (
+        lambda: sweep(data_sets={"train": {"x": np.zeros(2)}}),
+        r"train must hold arrays with an axis of examples, got shape \(2,\)",
+    ),
+    "a scalar among data sets": (
+        lambda: sweep(data_sets={"train": {"x": np.zeros((2, 2))}, "rate": 0.1}),
+        "data_sets must hold arrays with a leading axis, got a scalar",
+    ),
+    "one setting without its axis": (
+        lambda: train.in_turn(TRAINER, 0.1, [{"train": {"x": np.zeros(2)}}]),
+        "settings must hold arrays with a leading axis, got a scalar",
     ),
     "data sets of two lengths": (
         lambda: sweep(data_sets={"train": {"x": np.zeros((2, 2)), "y": np.zeros((3, 2))}}),
