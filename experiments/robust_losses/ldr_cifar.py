@@ -20,7 +20,7 @@ from lnl_jax.comparison.catalogue import (
 )
 from lnl_jax.comparison.image_networks import crop_and_flip, unaugmented
 from lnl_jax.comparison.images import (
-    Labelled,
+    NoisyImages,
     check_first_folds,
     class_matrix,
     compare_on_images,
@@ -202,7 +202,7 @@ def ldr_cifar(
     matrix = class_matrix(matrix, splits.train["label"], splits.num_classes)
     what = f"{noise_rate:.0%} {noise.__name__} noise, {corrupted.rate:.0%} of the labels changed"
     yield from compare_on_images(
-        Labelled(splits, corrupted.labels, matrix),
+        NoisyImages(splits, corrupted.labels, matrix),
         **chosen,
         loss=loss,
         normalize=normalize,

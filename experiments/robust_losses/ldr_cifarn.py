@@ -17,7 +17,7 @@ from lnl_jax.comparison.catalogue import (
 )
 from lnl_jax.comparison.image_networks import crop_and_flip
 from lnl_jax.comparison.images import (
-    Labelled,
+    NoisyImages,
     check_first_folds,
     class_matrix,
     compare_on_images,
@@ -118,7 +118,7 @@ def ldr_cifarn(
     # What the corrections are told is counted with the clean labels, which nobody would have.
     matrix = class_matrix(np.eye(splits.num_classes)[noisy], clean, splits.num_classes)
     yield from compare_on_images(
-        Labelled(splits, noisy, matrix),
+        NoisyImages(splits, noisy, matrix),
         model=model,
         loss=loss,
         normalize=normalize,

@@ -29,6 +29,7 @@ Example:
 
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
+from lnl_jax.comparison.images import NoisyImages, compare_on_images
 from lnl_jax.comparison.methods import measure, robust_loss
 from lnl_jax.comparison.mislabelled import score_training_parts
 from lnl_jax.comparison.networks import Network, initial_variables, tabular, tabular_in_lanes
@@ -43,7 +44,9 @@ __all__ = [
     "LossEntry",
     "Method",
     "Network",
+    "NoisyImages",
     "Outcome",
+    "compare_on_images",
     "curves_figure",
     "finish",
     "grid",

@@ -41,7 +41,7 @@ FOLDS_STREAM, IMAGES_STREAM = 5, 6
 OF_100_CLASSES = {"aldr_kl": losses.softplus_mean_normalize}
 
 
-class Labelled(NamedTuple):
+class NoisyImages(NamedTuple):
     """A set of images with noisy labels for its training part.
 
     Attributes:
@@ -56,7 +56,7 @@ class Labelled(NamedTuple):
 
 
 def compare_on_images(
-    labelled: Labelled,
+    noisy_images: NoisyImages,
     *,
     model: Callable,
     loss: Loss | None,
@@ -74,7 +74,7 @@ def compare_on_images(
     """Trains every loss on every fold, one run after the other; yields all that is to be seen.
 
     Args:
-        labelled: images and labels.
+        noisy_images: images and labels.
         model: ``num_classes -> module``, from `lnl_jax.models`.
         loss: compares this one with cross-entropy; None compares all of `COMPARED`.
         normalize: what the logits go through before the loss; None means each loss's own.
@@ -99,8 +99,8 @@ def compare_on_images(
     """
     protocol = Protocol(**protocol)
     count = check_first_folds(first_folds, folds)
-    splits = labelled.splits
-    data_sets, shared = image_folds(labelled, folds, count, seed)
+    splits = noisy_images.splits
+    data_sets, shared = image_folds(noisy_images, folds, count, seed)
     if streamed is None:
         both = {"train": splits.train["image"], "test": splits.test["image"]}
         streamed = not data.fits_on_device(both)
@@ -220,7 +220,7 @@ def class_matrix(matrix: np.ndarray, labels: np.ndarray, num_classes: int) -> np
 
 
 def image_folds(
-    labelled: Labelled, folds: int, first_folds: int, seed: int
+    noisy_images: NoisyImages, folds: int, first_folds: int, seed: int
 ) -> tuple[list[dict[str, dict]], dict[str, dict]]:
     """The data set of each fold, and what all folds share: images and the test part.
 
@@ -228,7 +228,7 @@ def image_folds(
     nothing.
 
     Args:
-        labelled: images and labels.
+        noisy_images: images and labels.
         folds: parts of the training set, each of which validates once.
         first_folds: how many of the folds are made.
         seed: of the folds.
@@ -240,8 +240,8 @@ def image_folds(
     Raises:
         StudyError: if a class has no example in a fold.
     """
-    splits = labelled.splits
-    development = {"index": splits.train["index"], "label": labelled.noisy}
+    splits = noisy_images.splits
+    development = {"index": splits.train["index"], "label": noisy_images.noisy}
     development |= {"clean_label": splits.train["label"]}
     found = []
     rng = np.random.default_rng((seed, FOLDS_STREAM))
@@ -251,7 +251,7 @@ def image_folds(
         # Not the first ones, which in a file sorted by class are of few classes.
         probed = np.sort(rng.permutation(len(training["label"]))[:PROBED])
         probe = {name: values[probed] for name, values in training.items()}
-        known = what_is_known(labelled.matrix, training["label"])
+        known = what_is_known(noisy_images.matrix, training["label"])
         found.append({"train": training, "validation": validation, "probe": probe, "known": known})
     mean, std = augment.channel_statistics(splits.train["image"])
     images = {"image": splits.train["image"], "mean": mean, "std": std}

@@ -18,7 +18,7 @@ from lnl_jax.comparison.image_networks import (
     unaugmented,
 )
 from lnl_jax.comparison.images import (
-    Labelled,
+    NoisyImages,
     class_matrix,
     image_folds,
     some_examples,
@@ -218,7 +218,7 @@ def test_human_labels_are_trained_on(one_loss):
 def test_folds_hold_out_validation_and_share_the_images():
     splits = tiny()
     noisy = np.roll(splits.train["label"], 1)
-    folds, shared = image_folds(Labelled(splits, noisy, np.eye(K)), 3, 3, 0)
+    folds, shared = image_folds(NoisyImages(splits, noisy, np.eye(K)), 3, 3, 0)
     held = np.concatenate([fold["validation"]["index"] for fold in folds])
     assert sorted(held) == list(range(TRAIN))
     for fold in folds:
@@ -233,7 +233,7 @@ def test_folds_hold_out_validation_and_share_the_images():
 def test_folds_of_images_sorted_by_class_validate_on_every_class(monkeypatch):
     monkeypatch.setattr(noisy_images, "PROBED", 40)
     splits = sorted_by_class()
-    labelled = Labelled(splits, splits.train["label"], np.eye(K))
+    labelled = NoisyImages(splits, splits.train["label"], np.eye(K))
     folds, _ = image_folds(labelled, 3, 3, 0)
     for fold in folds:
         assert np.bincount(fold["validation"]["label"]).tolist() == [4] * K
