@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import AxisType
 from jax.typing import ArrayLike
 
-from lnl_jax._host_arguments import repair_of_labels
+from lnl_jax._host_arguments import repair_of_classes, repair_of_labels
 
 
 def read_logits(logits: Array, axis: int) -> Array:
@@ -70,7 +70,7 @@ def read_classes(name: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
         return _at_least_32_bits(labels)
     raise ValueError(
         f"{name} must be integers of shape {shape}; got {labels.dtype} of shape "
-        f"{labels.shape}{repair_of_labels(name, labels, shape, -1)}."
+        f"{labels.shape}{repair_of_classes(name, labels, shape)}."
     )
 
 

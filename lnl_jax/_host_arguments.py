@@ -172,11 +172,17 @@ def _repair_of_form(labels: np.ndarray, name: str) -> str:
                 f"; {broken.size} are no whole numbers, the first in row {broken[0]}: "
                 f"{labels[broken[0]]:g}; drop such rows, or turn probabilities into class numbers"
             )
-    if labels.dtype.kind == "f" and labels.ndim == 2 and labels.shape[1] > 1:
-        return f"; if each row has a score for each class, take {name}.argmax(-1)"
     usual = labels.dtype.kind in "iufbOSTU"
-    found = repair_of_labels(name, labels, labels.shape[:1], -1) if usual else ""
+    found = repair_of_classes(name, labels, labels.shape[:1]) if usual else ""
     return found or "; give one class number for each example"
+
+
+def repair_of_classes(name: str, labels: ArrayLike, batch_shape: tuple[int, ...]) -> str:
+    """As `repair_of_labels`, where a distribution is no label either."""
+    found = repair_of_labels(name, labels, batch_shape, -1)
+    if not found and labels.ndim == len(batch_shape) + 1:
+        return f"; if each example has a score for each class, take {name}.argmax(-1)"
+    return found
 
 
 def repair_of_labels(name: str, labels: ArrayLike, batch_shape: tuple[int, ...], axis: int) -> str:

@@ -7,7 +7,7 @@ from jax import Array
 
 from lnl_jax._arguments import check_count
 from lnl_jax.metrics._average import Average, average, group_sums
-from lnl_jax.metrics._checks import read_classes, read_scores, read_where
+from lnl_jax.metrics._checks import read_classes_below, read_scores, read_where
 
 
 def accuracy(logits: Array, labels: Array, *, where: Array | None = None) -> Average:
@@ -178,5 +178,6 @@ def memorization(
         (NeurIPS 2020), the memorised fraction of Figure 1.
     """
     logits, labels = read_scores(logits, labels)
-    false = labels != read_classes("clean_labels", clean_labels, labels.shape, logits.shape[-1])
+    clean = read_classes_below("clean_labels", clean_labels, labels.shape, logits.shape[-1])
+    false = labels != clean
     return average(logits.argmax(-1) == labels, false & read_where(where, false.shape))

@@ -7,7 +7,7 @@ from jax import Array
 from lnl_jax._arguments import in_range, refuse_explicit_mesh
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics._average import Average, average, group_sums
-from lnl_jax.metrics._checks import check_matrix, read_classes, read_where
+from lnl_jax.metrics._checks import check_matrix, read_classes_below, read_where
 
 
 def effective_rank(features: Array) -> Array:
@@ -147,7 +147,7 @@ def class_average(
             f"{labels.shape}."
         )
     check_integer("num_classes", num_classes)
-    labels = read_classes("labels", labels, values.shape, num_classes)
+    labels = read_classes_below("labels", labels, values.shape, num_classes)
     where = read_where(where, values.shape)
     return Average(
         group_sums(values, labels, num_classes, where),

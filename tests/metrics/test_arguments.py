@@ -51,9 +51,9 @@ def test_labels_of_another_form_are_refused_with_the_repair_that_fits(name):
     metric = MASKED[name]
     again = functools.partial(metric.func, LOGITS)
     for labels, repair in (
-        (LABELS[:, None], "labels[..., 0]"),
+        (LABELS[:, None], "labels[:, 0]"),
         (jax.nn.one_hot(LABELS, 3), "labels.argmax(-1)"),
-        (LABELS.astype(jnp.float32), "labels.astype(int)"),
+        (LABELS.astype(jnp.float32), "labels.astype(np.int32)"),
     ):
         with pytest.raises(ValueError, match=re.escape(repair)):
             again(labels, *metric.args[2:])
