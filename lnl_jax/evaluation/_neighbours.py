@@ -133,7 +133,7 @@ def retrieval_ranks(queries: Array, keys: Array, positives: Array) -> Array:
         )
     positives = read_classes("positives", positives, np.shape(positives))
     refuse_explicit_mesh(positives=positives)
-    positives = positives.reshape(len(queries), -1)
+    positives = positives[:, None] if positives.ndim == 1 else positives
     positives = jnp.where(positives < 0, len(keys), positives)
 
     def rank(rows: tuple[Array, Array]) -> Array:

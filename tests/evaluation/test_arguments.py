@@ -75,6 +75,10 @@ def test_a_key_without_a_class_votes_for_none():
     np.testing.assert_allclose(found, np.tile([1 / 3, 0], (3, 1)), rtol=1e-6)
 
 
+def test_without_queries_there_are_no_ranks():
+    assert evaluation.retrieval_ranks(KEYS[:0], KEYS, jnp.zeros(0, int)).shape == (0,)
+
+
 def test_a_position_that_no_key_has_is_found_after_all_keys():
     found = evaluation.retrieval_ranks(KEYS, KEYS, jnp.array([[0, 0], [-1, 3], [3, 2]]))
     assert found.tolist() == [0, 3, 0]
