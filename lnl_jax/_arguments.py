@@ -23,7 +23,7 @@ def read_logits(logits: Array, axis: int) -> Array:
         raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
     if logits.ndim == 0:
         raise ValueError("logits must have a class axis, got a scalar.")
-    if not -logits.ndim <= axis < logits.ndim:
+    if not isinstance(axis, int | np.integer) or not -logits.ndim <= axis < logits.ndim:
         raise ValueError(f"axis must be an axis of logits of shape {logits.shape}, got {axis}.")
     return logits
 
@@ -142,7 +142,12 @@ def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
     """
     if isinstance(value, jax.core.Tracer):
         return
-    if not _within(np.asarray(value), **bounds).all():
+    try:
+        # Complex numbers are compared by their real parts first.
+        within = not np.iscomplexobj(value) and _within(np.asarray(value), **bounds).all()
+    except TypeError:
+        within = False
+    if not within:
         words = {"above": "above", "at_least": "at least", "at_most": "at most", "below": "below"}
         limits = [
             f"{words[kind]} {bound:g}" for kind, bound in bounds.items() if np.isfinite(bound)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax._arguments import check_range, read_classes, read_labels
+from lnl_jax._arguments import check_range, read_classes, read_labels, read_logits
 from lnl_jax._host_arguments import check_integer, read_class_numbers
 
 
@@ -17,6 +17,18 @@ def test_a_traced_number_is_not_looked_at():
         return 2 * scale
 
     assert jax.jit(doubled)(jnp.float32(3)) == 6
+
+
+@pytest.mark.parametrize("value", [None, "1", [None], 2j])
+def test_what_is_no_number_is_named(value):
+    with pytest.raises(ValueError, match="^scale must be above 0 and finite, got"):
+        check_range("scale", value, above=0, below=np.inf)
+
+
+@pytest.mark.parametrize("axis", [1.0, None, 2])
+def test_what_is_no_axis_is_named(axis):
+    with pytest.raises(ValueError, match=r"axis must be an axis of logits of shape \(2, 3\), got"):
+        read_logits(jnp.zeros((2, 3)), axis)
 
 
 @pytest.mark.parametrize("labels", [np.array([["a"], ["b"]]), [[0], [1]], np.eye(2, dtype=int)])

@@ -112,6 +112,7 @@ def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "
 
     Raises:
         ValueError: if `size` is out of range, or so small that a class has no example; names it.
+            If there is no such column.
 
     Example:
         >>> rows = {"label": np.array([0, 0, 0, 0, 1, 1])}
@@ -120,6 +121,10 @@ def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "
     """
     check_generator("rng", rng)
     whole = common_length(dataset)
+    if by not in dataset:
+        raise ValueError(
+            f"by must be a column of the data set, one of {', '.join(dataset)}; got {by!r}."
+        )
     check_integer("size", size, at_least=1)
     if size > whole:
         raise ValueError(f"size must be at most the {whole} examples there are, got {size}.")

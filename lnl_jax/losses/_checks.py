@@ -78,6 +78,8 @@ def read_scores(logits: Array, labels: Array, axis: int, where: Array | None) ->
         ValueError: if an argument has a shape or a dtype that fits no form of call.
     """
     logits = read_logits(logits, axis)
+    if not logits.shape[axis]:
+        raise ValueError(f"logits must have at least one class, got shape {logits.shape}.")
     labels = read_labels("labels", labels, "logits", logits.shape, axis)
     where = _read_mask(where, logits.shape)
     axis = axis if axis < 0 else axis - logits.ndim

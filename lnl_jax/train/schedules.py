@@ -29,8 +29,7 @@ def staircase_schedule(
         [1.0, 1.0, 0.1, 0.1, 0.01]
     """
     check_integer("total_steps", total_steps)
-    first, second = at
-    if not 0 <= first <= second <= 1:
+    if len(at) != 2 or not 0 <= at[0] <= at[1] <= 1:
         raise ValueError(f"at must be two fractions from 0 to 1 in order, got {at}.")
 
     def factor(step: jax.Array) -> jax.Array:

@@ -137,6 +137,10 @@ def test_a_subset_of_a_set_sorted_by_class_has_its_classes_in_proportion(counts,
             lambda rows: hold_out(rows, "0.5", seeded()),
             "fraction must be a finite number, got '0.5'",
         ),
+        (
+            lambda rows: subset(rows, 3, seeded(), by="fine"),
+            "by must be a column of the data set, one of .*label.*; got 'fine'",
+        ),
         (lambda rows: subset(rows, 61, seeded()), "size must be at most the 60 examples"),
         (lambda rows: subset(rows, 0, seeded()), "size must be an integer from 1 on, got 0"),
         (

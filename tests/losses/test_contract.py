@@ -465,6 +465,11 @@ def test_wide_integers_outside_the_classes_do_not_become_classes(rng):
         np.testing.assert_array_equal(jnp.isnan(found), jnp.arange(EXAMPLES) == 0)
 
 
+def test_logits_without_a_class_raise():
+    with pytest.raises(ValueError, match=r"logits must have at least one class, got.*\(2, 0\)"):
+        losses.mean_absolute_error(np.zeros((2, 0)), np.zeros(2, int))
+
+
 def test_integer_logits_and_example_masks_raise(case, rng):
     logits, labels = draw(rng)
     with pytest.raises(ValueError, match="logits must be floating, got int32"):

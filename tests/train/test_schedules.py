@@ -16,7 +16,11 @@ def test_the_staircase_falls_tenfold_at_two_fractions(at):
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [((0,), "total_steps must be"), ((8, (0.75, 0.5)), "at must be two fractions from 0 to 1")],
+    [
+        ((0,), "total_steps must be"),
+        ((8, (0.75, 0.5)), "at must be two fractions from 0 to 1"),
+        ((8, (0.5,)), "at must be two fractions from 0 to 1"),
+    ],
 )
 def test_a_staircase_that_does_not_fall_in_order_is_refused(arguments, text):
     with pytest.raises(ValueError, match=text):
