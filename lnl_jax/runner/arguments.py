@@ -218,12 +218,12 @@ def check_batch_size(batch_size: int, examples: int, name: str = "batch_size") -
 
 def check_images(splits: Any, source: str) -> None:
     """Raises StudyError for a data set that is not of images with labels."""
-    _check_columns(splits, "image", source, "images", "ldr_letter and ldr_benchmark take tables")
+    _check_columns(splits, "image", source, "images", "other studies take tables")
 
 
 def check_table(splits: Any, source: str) -> None:
     """Raises StudyError for a data set that is not a table of numbers with labels."""
-    _check_columns(splits, "x", source, "a table of numbers", "ldr_cifar takes images")
+    _check_columns(splits, "x", source, "a table of numbers", "other studies take images")
 
 
 def _check_columns(splits: Any, column: str, source: str, what: str, instead: str) -> None:
