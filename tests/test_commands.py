@@ -11,6 +11,7 @@ import pytest
 from experiments import EXPERIMENTS, SWEEPS
 from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS
 from lnl_jax.runner import command_line
+from tests.compiled import cache_folder
 from tests.documentation import ROOT, commands, files, pages
 
 # What no test here runs, and where it runs instead.
@@ -75,6 +76,12 @@ READ = {
     "results": "python experiments/run.py --exp ldr_digits",
 }
 # Commands on files that a page shows run in `tests/runner/test_own_repository.py`.
+# Commands of one study compile the same programs, and so does the next session.
+COMPILED = {
+    "JAX_COMPILATION_CACHE_DIR": str(cache_folder()),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 COMMANDS = sorted(
     {
         command
@@ -196,7 +203,7 @@ def run(command, folder):
     done = subprocess.run(
         [sys.executable, str(ROOT / words[0]), *words[1:]],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | COMPILED | variables,
         capture_output=True,
         text=True,
     )
