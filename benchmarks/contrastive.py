@@ -27,9 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.contrastive._shared import contrasts, new_table, of_views
-from experiments.contrastive.isogclr_cifar import embedding, lars
 from lnl_jax import contrastive, models, train
+from lnl_jax.comparison.encoders import embed_views, lars
 from lnl_jax.data import augment
 
 TABLE, PROJECTOR = 50_000, 512
@@ -149,41 +148,52 @@ def run(name, batch_size, dtype, calls, args):
     return fastest(everything, pair, args.calls), differences
 
 
+def of_simclr(views, rows, where):
+    """Losses of two views, and the rows as they were."""
+    values = contrastive.info_nce(views, views, temperature=rows.temperature, where=where)
+    return values, rows
+
+
+def of_isogclr(views, rows, where):
+    """Losses of two views, and the rows after a visit."""
+    given = {"gamma": 0.8, "temperatures": LEARNT._replace(clip=3.0)}
+    values, rows, _ = contrastive.isogclr(views, views, rows, **given, where=where)
+    return values, rows
+
+
+STEPS = {"simclr": of_simclr, "isogclr": of_isogclr}
+
+
 def training_steps(batch_size):
     """``name -> call``, each a compiled step that goes on from where its last call stopped.
 
     `views` only draws the two views of each image.
     """
-    methods = contrasts(
-        temperature=0.1,
-        starts=(0.1,),
-        rho=0.4,
-        gamma=0.8,
-        temperature_step=0.03,
-        temperature_momentum=0.5,
-        temperature_clip=3.0,
-        temperature_range=(0.05, 1.0),
-    )
     network = models.ProjectedEncoder(
         models.resnet18(None), models.ProjectionHead((PROJECTOR, PROJECTOR), PROJECTOR)
     )
     key = jax.random.key(0, impl="rbg")
     variables = jax.jit(network.init)(key, jnp.zeros((1, 32, 32, 3)))
-    embed = embedding(network, np.full(3, 0.5), np.full(3, 0.25), padded=False)
+    embed = embed_views(network, np.full(3, 0.5), np.full(3, 0.25), padded=False)
     images = jax.random.randint(key, (batch_size, 32, 32, 3), 0, 256).astype(jnp.uint8)
     index = jnp.arange(batch_size) * (TABLE // batch_size)
     batch = {"image": images, "index": index, "mask": jnp.ones(batch_size, bool)}
     tx = lars(lambda _: 0.1, 5e-4)
 
-    def stepper(method):
+    def stepper(loss):
+        def loss_fn(params, extra, rows, batch, key):
+            views, extra = embed(params, extra, batch, key)
+            values, rows = loss(views, rows, jnp.tile(batch["mask"], 2)[None])
+            return values, (extra, rows, {"temperature": rows.temperature})
+
         state = train.init_state(
             variables["params"],
             tx,
             key=jax.random.key(1),
             extra=variables["batch_stats"],
-            tables=new_table(TABLE, 0.1),
+            tables=contrastive.isogclr_table(TABLE, 0.1),
         )
-        step = jax.jit(train.make_train_step(of_views(method, embed), tx), donate_argnums=0)
+        step = jax.jit(train.make_train_step(loss_fn, tx), donate_argnums=0)
         held = [jax.tree.map(jnp.copy, state)]
 
         def call():
@@ -196,7 +206,7 @@ def training_steps(batch_size):
     def views(key, images):
         return [augment.simclr_view(one, images) for one in jax.random.split(key)]
 
-    steps = {method.name: stepper(method) for method in (methods[0], methods[-1])}
+    steps = {name: stepper(loss) for name, loss in STEPS.items()}
     return steps | {"views": functools.partial(views, jax.random.key(2), images)}
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lnl_jax import distill, models
+from lnl_jax import distill, evaluation, models
 
 CLASSES, SIZE, WIDTH = 10, 16, 64
 EPOCHS, HEAD_RANK = 300, 128
@@ -36,7 +36,7 @@ def make_parts(batch):
     images = jax.random.uniform(jax.random.key(0), (batch, SIZE, SIZE, 1))
     params = student.init(jax.random.key(1), images)["params"]
     frozen = tower.init(jax.random.key(2), images, method="features")["params"]
-    words = distill.projectors.unit_rows(jax.random.normal(jax.random.key(3), (CLASSES, WIDTH))).T
+    words = evaluation.unit_rows(jax.random.normal(jax.random.key(3), (CLASSES, WIDTH))).T
     adapter = distill.projectors.init_projector(
         jax.random.key(4), frozen, words, {distill.projectors.VIT_TARGETS: 4}, head_rank=4
     )

@@ -1,7 +1,7 @@
 """iSogCLR on images and captions: CLIP's loss, SogCLR and iSogCLR on a folder of shards."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +9,24 @@ import numpy as np
 import optax
 
 from experiments.contrastive._shared import (
-    Contrast,
-    Embed,
+    LearntTemperatures,
     check_contrast,
     check_losses,
     contrasts,
-    new_table,
     of_pairs,
-    unit,
 )
-from lnl_jax import data, evaluation, models, train
-from lnl_jax.comparison.temperatures import histogram_figure, neighbours_figure
-from lnl_jax.data import augment
-from lnl_jax.data.preprocess import CLIP_MEAN, CLIP_STD
+from lnl_jax import contrastive, data, models, train
+from lnl_jax.comparison.captions import (
+    IMAGE_TOWERS,
+    Pairs,
+    Text,
+    embed_pairs,
+    encode_pairs,
+    recalls,
+    resnet50,
+    split_pairs,
+)
+from lnl_jax.comparison.temperatures import captions_table, histogram_figure, neighbours_figure
 from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
@@ -41,42 +46,9 @@ from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
 PyTree = Any
 SIDES = ("first", "second")
+MEASURED = ("image to text", "text to image", "temperature")
 # Images among which the figure looks for neighbours, and captions of the table at either end.
 SHOWN, CAPTIONS = 1000, 8
-
-
-def resnet50(embed_dim: int, image_size: int, *, width: int = 64) -> models.ModifiedResNet:
-    """CLIP's ResNet-50; the image size is a multiple of 32."""
-    return models.ModifiedResNet(embed_dim, image_size, width=width)
-
-
-def vit(
-    embed_dim: int,
-    image_size: int,
-    *,
-    width: int = 64,
-    depth: int = 4,
-    heads: int = 4,
-    patch_size: int = 4,
-) -> models.ViT:
-    """A small transformer; the image size is a multiple of the patch size."""
-    del image_size
-    return models.vit(embed_dim, width=width, depth=depth, heads=heads, patch_size=patch_size)
-
-
-IMAGE_TOWERS: dict[str, Callable] = {"resnet50": resnet50, "vit": vit}
-
-
-class Side(NamedTuple):
-    """What the methods are trained or tested on.
-
-    Attributes:
-        pairs: images and captions.
-        arrays: ``image``, ``ids`` and ``index``, for `data.stream`.
-    """
-
-    pairs: data.ImageText
-    arrays: Mapping[str, Any]
 
 
 @study
@@ -85,11 +57,7 @@ def isogclr_cc3m(
     image_tower: Annotated[Callable, IMAGE_TOWERS] = resnet50,
     image_size: Size = 224,
     embed_dim: Size = 256,
-    text_width: Size = 512,
-    text_depth: Size = 12,
-    context_length: Size = 32,
-    vocabulary: str | None = None,
-    max_words: Count = 20_000,
+    text: Text = Text(),
     test_pairs: Count = 1000,
     seed: Seed = 0,
     epochs: Count = 30,
@@ -98,12 +66,8 @@ def isogclr_cc3m(
     warmup_steps: Whole = 2000,
     weight_decay: NotNegative = 0.02,
     temperature: Positive = 0.01,
-    rho: NotNegative = 6.0,
     gamma: PositiveShare = 0.8,
-    temperature_step: NotNegative = 0.03,
-    temperature_momentum: PositiveShare = 0.9,
-    temperature_clip: Positive = 5.0,
-    temperature_range: tuple[Positive, ...] = (0.005, 1.0),
+    temperatures: LearntTemperatures = LearntTemperatures(6.0, 0.03, 0.9, (0.005, 1.0), 5.0),
     num_threads: Threads = 4,
     skip_unreadable: bool = False,
     data_dir: str | None = None,
@@ -125,7 +89,8 @@ def isogclr_cc3m(
     of pairs a matter of an accelerator; on a folder of some hundred, minutes on a CPU:
         python experiments/run.py --exp isogclr_cc3m --data_dir DIR
         python experiments/run.py --exp isogclr_cc3m --data_dir DIR --image_tower vit \
-            --image_size 32 --text_width 64 --text_depth 2 --batch_size 64 --rho 3 --test_pairs 50
+            --image_size 32 --text.width 64 --text.depth 2 --batch_size 64 \
+            --temperatures.rho 3 --test_pairs 50
 
     Time: an accelerator; minutes of a CPU for some hundred pairs.
 
@@ -133,12 +98,7 @@ def isogclr_cc3m(
         image_tower: a new one.
         image_size: rows and columns.
         embed_dim: of the common space.
-        text_width: of the tokens of the text tower.
-        text_depth: its blocks.
-        context_length: the longest caption, in tokens.
-        vocabulary: a folder with CLIP's tokenizer.json, or vocab.json and merges.txt; none makes a
-            vocabulary of the words of the captions.
-        max_words: in that case, the most frequent ones.
+        text: the text tower and its words.
         test_pairs: held out.
         seed: of the split, the initialisation and the order.
         epochs: passes over the training pairs.
@@ -147,12 +107,8 @@ def isogclr_cc3m(
         warmup_steps: in which it rises, cut to a tenth of all steps.
         weight_decay: of AdamW.
         temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
-        rho: radius of the KL ball; less than the logarithm of the batch size.
         gamma: weight of the newest visit in the moving average.
-        temperature_step: of the temperatures' descent.
-        temperature_momentum: weight of the newest gradient of a temperature.
-        temperature_clip: bound of that gradient.
-        temperature_range: lowest and highest temperature.
+        temperatures: how iSogCLR learns them; rho is less than the logarithm of the batch size.
         num_threads: that decode.
         skip_unreadable: what is no whole pair, and images that cannot be decoded, are left out,
             counted and named in the table `skipped`; for that every image is decoded once at the
@@ -167,7 +123,7 @@ def isogclr_cc3m(
         and `neighbours`, and the arrays `history`: iSogCLR's final temperatures, ``[N]`` for
         images and captions, in the order of the folder without the held-out pairs.
     """
-    check_contrast(batch_size, (temperature,), temperature_range)
+    check_contrast(batch_size, (temperature,), temperatures)
     if data_dir is None:
         raise StudyError("isogclr_cc3m reads pairs from a folder: give --data_dir DIR.")
     with refused():
@@ -177,26 +133,12 @@ def isogclr_cc3m(
         )
     if skipped := pairs.skipped + broken:
         yield Artifact("skipped", [{"skipped": line} for line in skipped])
-    if vocabulary is None:
-        tokenize, _ = models.word_tokenizer(
-            pairs.caption, context_length=context_length, max_words=max_words
-        )
-    else:
-        with refused("vocabulary"):
-            tokenize = models.load_tokenizer(vocabulary, context_length=context_length)
-    ids = tokenize(pairs.caption)
-    training, test = _split(pairs, ids, test_pairs, seed)
-    text = models.TextTower(
-        embed_dim,
-        # The end has the greatest id, in CLIP's vocabulary too.
-        vocabulary=int(ids.max()) + 1,
-        context_length=context_length,
-        width=text_width,
-        depth=text_depth,
-        heads=max(text_width // 64, 1),
-    )
+    ids = text.ids(pairs.caption)
+    training, test = split_pairs(pairs, ids, test_pairs, seed)
     with refused("image_tower"):
-        model = models.CLIP(image_tower(embed_dim, image_size), text)
+        # The end has the greatest id, in CLIP's vocabulary too.
+        words = text.tower(embed_dim, int(ids.max()) + 1)
+        model = models.CLIP(image_tower(embed_dim, image_size), words)
     size = len(training.pairs.caption)
     check_batch_size(batch_size, size)
     steps = -(-size // batch_size) * epochs
@@ -207,135 +149,72 @@ def isogclr_cc3m(
         weight_decay=weight_decay,
     )
     methods = contrasts(
-        temperature=temperature,
-        starts=(temperature,),
-        rho=rho,
-        gamma=gamma,
-        temperature_step=temperature_step,
-        temperature_momentum=temperature_momentum,
-        temperature_clip=temperature_clip,
-        temperature_range=temperature_range,
+        temperature=temperature, starts=(temperature,), gamma=gamma, learnt=temperatures
     )
     check_losses(methods, batch_size)
     methods[0] = methods[0]._replace(name="clip")
     example = jnp.zeros((1, image_size, image_size, 3)), jnp.asarray(ids[:1])
-    check_network("image_tower with text_width", lambda: model.init(jax.random.key(0), *example))
+    check_network("image_tower with text", lambda: model.init(jax.random.key(0), *example))
     variables = jax.jit(model.init)(jax.random.key(seed, impl="rbg"), *example)
-    embed = embedding(model, padded=size % batch_size > 0)
+    embed = embed_pairs(model, padded=size % batch_size > 0)
     start = train.init_state(
         variables["params"],
         tx,
         key=jax.random.key(seed),
         extra=variables.get("batch_stats", {}),
-        tables={side: new_table(size, temperature) for side in SIDES},
+        tables={side: contrastive.isogclr_table(size, temperature) for side in SIDES},
     )
-    train_steps = [
-        jax.jit(train.make_train_step(of_pairs(method, embed), tx), donate_argnums=0)
-        for method in methods
-    ]
-    encode = jax.jit(lambda state, batch: _encoded(model, state, batch))
-    states = resume.restore([start for _ in methods])
-    states = [jax.tree.map(jnp.copy, state) for state in states]
-    examples = resume.rows[-1]["examples"] if resume.rows else 0
-    for epoch in range(int(states[-1].step) * epochs // steps, epochs):
-        plan = data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
-        losses: list[list] = [[] for _ in methods]
-        for batch in data.stream(training.arrays, plan, num_threads=num_threads):
-            for index, step in enumerate(train_steps):
-                states[index], found = step(states[index], batch)
-                losses[index].append(found["loss"])
-        for method, state, values in zip(methods, states, losses, strict=True):
-            examples += size
-            row = {"epoch": epoch + 1, "method": method.name, "loss": float(np.mean(values))}
-            row |= recalls(encode, state, test, batch_size, num_threads)
-            yield row | {"temperature": _mean_temperature(state), "examples": examples}
-        yield Checkpoint(states)
-    lines = [
-        {"method": method.name, "training pairs": size, "test pairs": test_pairs}
-        | {f"{name} %": 100 * value for name, value in found.items()}
-        | {"mean temperature": _mean_temperature(state)}
-        for method, state in zip(methods, states, strict=True)
-        for found in [recalls(encode, state, test, batch_size, num_threads)]
-    ]
-    yield Artifact("results", lines)
-    yield from _artifacts(methods, states, encode, training, batch_size, num_threads, rho)
-
-
-def _split(pairs: data.ImageText, ids: np.ndarray, test_pairs: int, seed: int) -> tuple[Side, Side]:
-    """The training pairs, in their order, and the held-out ones."""
-    size = len(pairs.caption)
-    if test_pairs > size - 2:
-        raise StudyError(
-            f"test_pairs must be from 1 to {size - 2}, as the folder has {size} pairs; got "
-            f"{test_pairs}."
-        )
-    order = np.random.default_rng(seed).permutation(size)
-    sides = []
-    for rows in (np.sort(order[test_pairs:]), np.sort(order[:test_pairs])):
-        some = pairs.take(rows)
-        index = np.arange(len(rows), dtype=np.int32)
-        sides.append(Side(some, {"image": some.image, "ids": ids[rows], "index": index}))
-    return sides[0], sides[1]
-
-
-def embedding(model: models.CLIP, *, padded: bool) -> Embed:
-    """Embeddings of cropped and mirrored images and of their captions, and new batch statistics.
-
-    Args:
-        model: of both towers.
-        padded: whether batches have padding, which must not enter the batch statistics.
-    """
-
-    def embed(params, stats, batch, key):
-        crop, flip = jax.random.split(key)
-        images = augment.random_resized_crop(crop, batch["image"], scale=(0.5, 1.0))
-        images = _standardized(augment.random_flip(flip, images))
-        (image, text, _), updated = model.apply(
-            {"params": params, "batch_stats": stats},
-            images,
-            batch["ids"],
-            train=True,
-            mask=batch["mask"] if padded else None,
-            mutable=["batch_stats"],
-        )
-        return (unit(image), unit(text)), updated.get("batch_stats", stats)
-
-    return embed
-
-
-def recalls(
-    encode: Callable, state: PyTree, test: Side, batch_size: int, num_threads: int
-) -> dict[str, float]:
-    """How often the first of all held-out images is that of the caption, and the other way."""
-    image, text = _embeddings(encode, state, test, batch_size, num_threads)
-    own = jnp.arange(len(image))
-    return {
-        "image to text": float((evaluation.retrieval_ranks(image, text, own) < 1).mean()),
-        "text to image": float((evaluation.retrieval_ranks(text, image, own) < 1).mean()),
+    steps_of = {
+        method.name: train.make_train_step(of_pairs(method, embed), tx) for method in methods
     }
 
+    # Their programs differ, so each state carries the name of its method.
+    def step(state, batch):
+        ((name, inner),) = state.items()
+        inner, found = steps_of[name](inner, batch)
+        return {name: inner}, found
 
-def _standardized(images: jax.Array) -> jax.Array:
-    return augment.to_float(images, jnp.asarray(CLIP_MEAN), jnp.asarray(CLIP_STD))
+    encode = encode_pairs(model)
 
+    def measure(states):
+        inner = [state[method.name] for method, state in zip(methods, states, strict=True)]
+        found = [
+            recalls(*encode(one, test, batch_size, num_threads))
+            | {"temperature": _mean_temperature(one)}
+            for one in inner
+        ]
+        return {name: np.array([each[name] for each in found]) for name in found[0]}
 
-def _encoded(model: models.CLIP, state: PyTree, batch: Mapping) -> tuple[jax.Array, jax.Array]:
-    variables = {"params": state.params, "batch_stats": state.extra}
-    image, text, _ = model.apply(variables, _standardized(batch["image"]), batch["ids"])
-    return unit(image), unit(text)
+    def batches(epoch):
+        plan = data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
+        return data.stream(training.arrays, plan, num_threads=num_threads)
 
-
-def _embeddings(
-    encode: Callable, state: PyTree, side: Side, batch_size: int, num_threads: int
-) -> tuple[jax.Array, jax.Array]:
-    """Of unit norm, ``[N, D]`` each, in the order of the side."""
-    size = len(side.pairs.caption)
-    plan = data.epoch_plan(size, batch_size)
-    found = [
-        encode(state, batch) for batch in data.stream(side.arrays, plan, num_threads=num_threads)
+    # All methods take a step on a batch, which is decoded once.
+    runs = train.Runs(
+        [{method.name: start} for method in methods], train.dispatch_in_turn(step), measure
+    )
+    states = resume.restore(runs.state)
+    last = resume.rows[-1] if resume.rows else {"epoch": 0, "examples": 0}
+    examples = last["examples"]
+    for epoch, (report,), (states,) in train.fit_together(  # noqa: B020
+        [runs], [states], batches, epochs=epochs, finished=last["epoch"]
+    ):
+        for index, method in enumerate(methods):
+            examples += size
+            row = {"epoch": epoch, "method": method.name, "loss": float(report["loss"][index])}
+            row |= {name: float(report[name][index]) for name in MEASURED}
+            yield row | {"examples": examples}
+        yield Checkpoint(states)
+    found = measure(states)
+    lines = [
+        {"method": method.name, "training pairs": size, "test pairs": test_pairs}
+        | {f"{name} %": 100 * float(found[name][index]) for name in MEASURED[:2]}
+        | {"mean temperature": float(found["temperature"][index])}
+        for index, method in enumerate(methods)
     ]
-    image, text = (jnp.concatenate(parts)[:size] for parts in zip(*found, strict=True))
-    return image, text
+    yield Artifact("results", lines)
+    state = states[-1][methods[-1].name]
+    yield from _artifacts(state, encode, training, batch_size, num_threads, temperatures.rho)
 
 
 def _mean_temperature(state: PyTree) -> float:
@@ -343,35 +222,24 @@ def _mean_temperature(state: PyTree) -> float:
 
 
 def _artifacts(
-    methods: Sequence[Contrast],
-    states: Sequence[PyTree],
+    state: PyTree,
     encode: Callable,
-    training: Side,
+    training: Pairs,
     batch_size: int,
     num_threads: int,
     rho: float,
 ) -> Iterator[Artifact]:
-    """What the temperatures of the last method, iSogCLR, say."""
-    tables = states[-1].tables
+    """What the temperatures of iSogCLR say."""
+    tables = state.tables
     image, caption = (np.asarray(tables[side].values.temperature) for side in SIDES)
     title = f"{len(image)} pairs, rho {rho:g}"
-    yield Artifact("captions", _captions(caption, training.pairs.caption))
+    yield Artifact("captions", captions_table(caption, training.pairs.caption, CAPTIONS))
     both = {"images": image, "captions": caption}
     yield Artifact("temperature_histogram", histogram_figure(both, title))
     rows = np.sort(np.random.default_rng(0).permutation(len(image))[:SHOWN])
     arrays = {name: training.arrays[name][rows] for name in ("image", "ids", "index")}
-    shown = Side(training.pairs.take(rows), arrays)
-    near, _ = _embeddings(encode, states[-1], shown, batch_size, num_threads)
+    shown = Pairs(training.pairs.take(rows), arrays)
+    near, _ = encode(state, shown, batch_size, num_threads)
     grid = neighbours_figure(arrays["image"], np.asarray(near), image[rows], title)
     yield Artifact("neighbours", grid)
     yield Artifact("history", both)
-
-
-def _captions(temperatures: np.ndarray, captions: Sequence[str]) -> list[dict[str, Any]]:
-    """The captions of lowest and of highest temperature."""
-    order = np.argsort(temperatures)
-    count = min(CAPTIONS, len(order) // 2)
-    return [
-        {"temperature": float(temperatures[row]), "caption": captions[row]}
-        for row in (*order[:count], *order[-count:])
-    ]

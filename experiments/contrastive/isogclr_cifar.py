@@ -10,26 +10,22 @@ import optax
 
 from experiments.contrastive._shared import (
     Contrast,
-    Embed,
+    LearntTemperatures,
     check_contrast,
     check_losses,
+    contrastive_trainer,
     contrasts,
-    make_runs,
-    new_table,
     of_views,
-    standardized,
     train_in_turns,
-    unit,
 )
-from lnl_jax import data, evaluation, metrics, models
+from lnl_jax import contrastive, data, evaluation, metrics, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
-from lnl_jax.comparison.image_networks import in_chunks
+from lnl_jax.comparison.encoders import embed_views, features_of, lars
 from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
-    class_counts,
-    class_means,
+    classes_table,
     correlations,
     histogram_figure,
     neighbours_figure,
@@ -73,12 +69,8 @@ def isogclr_cifar(
     weight_decay: NotNegative = 5e-4,
     projector_width: Size = 8192,
     temperature: Positive = 0.1,
-    rho: NotNegative = 0.4,
     gamma: PositiveShare = 0.8,
-    temperature_step: NotNegative = 0.03,
-    temperature_momentum: PositiveShare = 0.5,
-    temperature_clip: Positive = 3.0,
-    temperature_range: tuple[Positive, ...] = (0.05, 1.0),
+    temperatures: LearntTemperatures = LearntTemperatures(),
     num_neighbours: Count = 200,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -116,12 +108,8 @@ def isogclr_cifar(
         weight_decay: of kernels.
         projector_width: of all three layers of the projector.
         temperature: of SimCLR and SogCLR, and where iSogCLR starts.
-        rho: radius of the KL ball; larger means lower temperatures.
         gamma: weight of the newest visit in the moving average.
-        temperature_step: of the temperatures' descent.
-        temperature_momentum: weight of the newest gradient of a temperature.
-        temperature_clip: bound of that gradient.
-        temperature_range: lowest and highest temperature.
+        temperatures: how iSogCLR learns them.
         num_neighbours: that vote; at most as many as there are training images.
         data_dir: a folder with DATASET.npz or a prepared TFDS set; none looks in the usual places
             and downloads.
@@ -132,13 +120,16 @@ def isogclr_cifar(
         and `classes`, the figures `temperature_by_class`, `temperature_histogram` and `neighbours`,
         and the arrays `history`: iSogCLR's final temperatures and the labels, ``[N]``.
     """
-    check_contrast(batch_size, (temperature,), temperature_range)
+    check_contrast(batch_size, (temperature,), temperatures)
     if warmup_epochs >= epochs:
         raise StudyError(
             f"warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got {warmup_epochs}."
         )
     splits = some_examples(read_images(dataset, data_dir), train_size, seed)
-    part = long_tailed(splits, imbalance, np.random.default_rng(seed))
+    names = splits.class_names or [str(label) for label in range(splits.num_classes)]
+    part = {name: splits.train[name] for name in ("image", "label")}
+    rng = np.random.default_rng(seed)
+    part = data.long_tailed(part, imbalance, rng, num_classes=splits.num_classes)
     labels = part["label"]
     network = models.ProjectedEncoder(
         model(None), models.ProjectionHead((projector_width,) * 2, projector_width)
@@ -147,8 +138,7 @@ def isogclr_cifar(
     example = jnp.zeros((1, *part["image"].shape[1:]))
     check_network("model with projector_width", lambda: network.init(jax.random.key(0), example))
     variables = initial_variables(network, example, [seed], impl="rbg")
-    params = variables["params"]
-    stats = jax.tree.map(lambda array: array[0], variables.get("batch_stats", {}))
+    variables = jax.tree.map(lambda leaf: leaf[0], variables)
     steps_per_epoch = -(-len(labels) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.01 if warmup_epochs else learning_rate,
@@ -158,144 +148,70 @@ def isogclr_cifar(
         end_value=learning_rate / 1000,
     )
     methods = contrasts(
-        temperature=temperature,
-        starts=(temperature,),
-        rho=rho,
-        gamma=gamma,
-        temperature_step=temperature_step,
-        temperature_momentum=temperature_momentum,
-        temperature_clip=temperature_clip,
-        temperature_range=temperature_range,
+        temperature=temperature, starts=(temperature,), gamma=gamma, learnt=temperatures
     )
     check_losses(methods, 2 * batch_size)
     mean, std = augment.channel_statistics(part["image"])
-    padded = len(labels) % batch_size > 0
+    embed = embed_views(network, mean, std, padded=len(labels) % batch_size > 0)
+    data_set = {
+        "train": part,
+        "params": variables["params"],
+        "extra": variables.get("batch_stats", {}),
+        "seed": seed,
+    }
+
+    def tables(start):
+        return contrastive.isogclr_table(len(labels), start, fingerprint=train.fingerprint(labels))
+
+    def measure(state, data_set):
+        return {"temperature": state.tables.values.temperature}
+
     runs = [
-        make_runs(
-            method,
-            of_views(method, embedding(network, mean, std, padded=padded)),
-            lars(schedule, weight_decay),
-            params,
-            {name: values[None] for name, values in part.items()},
-            lambda start: new_table(len(labels), start, labels),
-            [seed],
-            extra=jax.tree.map(lambda leaf: leaf[None], stats),
+        train.in_turn(
+            contrastive_trainer(
+                of_views(method, embed), lars(schedule, weight_decay), tables, measure
+            ),
+            np.float32(method.starts),
+            [data_set],
         )
         for method in methods
     ]
 
-    def describe(method, state):
-        temperatures = np.asarray(state.tables.values.temperature[0])
-        found = {"temperature": float(temperatures.mean())}
+    def describe(method, measured):
+        found = measured["temperature"][0]
+        row = {"temperature": float(found.mean())}
         if method.name == "isogclr":
-            found["spearman"] = float(
-                correlations(temperatures, labels[None], splits.num_classes)[0]
-            )
-        return found
+            row["spearman"] = float(correlations(found, labels[None], splits.num_classes)[0])
+        return row
 
-    states = yield from train_in_turns(
-        methods,
-        runs,
-        describe,
-        shape=(1, len(labels)),
-        first_seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        every=max(epochs // TURNS, 1),
-        resume=resume,
+    order = {"size": len(labels), "seeds": [seed], "epochs": epochs, "batch_size": batch_size}
+    every = max(epochs // TURNS, 1)
+    states, measured = yield from train_in_turns(
+        methods, runs, describe, **order, every=every, resume=resume
     )
-    features = [features_of(network, state, part, splits.test, mean, std) for state in states]
-    yield Artifact("results", _results(methods, states, features, labels, splits, num_neighbours))
-    temperatures = np.asarray(states[-1].tables.values.temperature[0, 0])
-    yield Artifact("classes", _classes(temperatures, labels, splits))
+    states = [jax.tree.map(lambda leaf: leaf[0, 0], state) for state in states]
+    features = []
+    for state in states:
+        own = {"params": state.params, "batch_stats": state.extra}
+        both = part["image"], splits.test["image"]
+        features.append([features_of(network, own, images, mean, std) for images in both])
+    columns = [describe(*each) for each in zip(methods, measured, strict=True)]
+    yield Artifact("results", _results(methods, columns, features, labels, splits, num_neighbours))
+    final = measured[-1]["temperature"][0, 0]
+    yield Artifact("classes", classes_table(final, labels, names))
     source = f"{name_of_choice(dataset)}{', generated' * splits.generated}"
-    about = f"{source}, imbalance {imbalance:g}, rho {rho:g}"
-    yield Artifact(
-        "temperature_by_class",
-        by_class_figure(temperatures[None], labels[None], splits.num_classes, about),
-    )
-    yield Artifact("temperature_histogram", histogram_figure({"iSogCLR": temperatures}, about))
-    near = np.asarray(unit(features[-1][0]))
-    yield Artifact("neighbours", neighbours_figure(part["image"], near, temperatures, about))
-    yield Artifact("history", {"temperatures": temperatures, "labels": labels})
-
-
-def long_tailed(
-    splits: data.Splits, imbalance: float, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Training images, of class k ``n * imbalance ** (k / (K - 1))``, with rows of their own."""
-    labels, last = splits.train["label"], splits.num_classes - 1
-    counts = np.bincount(labels, minlength=splits.num_classes)
-    kept = []
-    for label, count in enumerate(counts):
-        size = max(int(count * imbalance ** (label / last)), 1)
-        kept.append(rng.permutation(np.flatnonzero(labels == label))[:size])
-    rows = np.sort(np.concatenate(kept))
-    part = {name: splits.train[name][rows] for name in ("image", "label")}
-    return part | {"index": np.arange(len(rows), dtype=np.int32)}
-
-
-def lars(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """LARS for kernels; scales, shifts and biases get plain momentum."""
-
-    def kernels(params):
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-    return optax.lars(schedule, weight_decay, kernels, trust_ratio_mask=kernels, momentum=0.9)
-
-
-def embedding(
-    network: models.ProjectedEncoder, mean: np.ndarray, std: np.ndarray, *, padded: bool
-) -> Embed:
-    """Two views of each image, their embeddings, and new batch statistics.
-
-    Args:
-        network: encoder and projector.
-        mean: of each channel.
-        std: likewise.
-        padded: whether batches have padding, which must not enter the batch statistics.
-    """
-
-    def embed(params, stats, batch, key):
-        views = [augment.simclr_view(one, batch["image"]) for one in jax.random.split(key)]
-        images = augment.to_float(jnp.concatenate(views), mean, std)
-        mask = jnp.tile(batch["mask"], 2) if padded else None
-        (_, embeddings), updated = network.apply(
-            {"params": params, "batch_stats": stats},
-            images,
-            train=True,
-            mask=mask,
-            mutable=["batch_stats"],
-        )
-        return unit(embeddings).reshape(2, -1, embeddings.shape[-1]), updated["batch_stats"]
-
-    return embed
-
-
-def features_of(
-    network: models.ProjectedEncoder,
-    state: PyTree,
-    part: Mapping[str, np.ndarray],
-    test: Mapping[str, np.ndarray],
-    mean: np.ndarray,
-    std: np.ndarray,
-) -> list[jax.Array]:
-    """The encoder's features of training and test images, ``[N, D]``."""
-    variables = {"params": state.params, "batch_stats": state.extra}
-    variables = jax.tree.map(lambda leaf: leaf[0, 0], variables)
-
-    @jax.jit
-    def encode(variables, images):
-        return in_chunks(
-            lambda some: network.apply(variables, augment.to_float(some, mean, std))[0], images
-        )
-
-    return [encode(variables, jnp.asarray(images)) for images in (part["image"], test["image"])]
+    about = f"{source}, imbalance {imbalance:g}, rho {temperatures.rho:g}"
+    by_class = by_class_figure(final[None], labels[None], splits.num_classes, about)
+    yield Artifact("temperature_by_class", by_class)
+    yield Artifact("temperature_histogram", histogram_figure({"iSogCLR": final}, about))
+    near = np.asarray(evaluation.unit_rows(features[-1][0]))
+    yield Artifact("neighbours", neighbours_figure(part["image"], near, final, about))
+    yield Artifact("history", {"temperatures": final, "labels": labels})
 
 
 def _results(
     methods: Sequence[Contrast],
-    states: Sequence[PyTree],
+    columns: Sequence[Mapping[str, float]],
     features: Sequence[Sequence[jax.Array]],
     labels: np.ndarray,
     splits: data.Splits,
@@ -304,15 +220,19 @@ def _results(
     """A line per method: accuracies on the test images, temperatures."""
     num_classes, test = splits.num_classes, jnp.asarray(splits.test["label"])
     lines = []
-    for method, state, (here, there) in zip(methods, states, features, strict=True):
+    for method, column, (here, there) in zip(methods, columns, features, strict=True):
         probe = evaluation.fit_linear_probe(
-            standardized(here, here), jnp.asarray(labels), num_classes=num_classes, l2=PROBE_L2
+            evaluation.standardize(here, here),
+            jnp.asarray(labels),
+            num_classes=num_classes,
+            l2=PROBE_L2,
         )
+        standard = evaluation.standardize(there, here)
         found = {
-            "probe accuracy %": evaluation.probe_scores(probe, standardized(there, here)),
+            "probe accuracy %": evaluation.probe_scores(probe, standard),
             "kNN accuracy %": evaluation.knn_scores(
-                unit(there),
-                unit(here),
+                evaluation.unit_rows(there),
+                evaluation.unit_rows(here),
                 jnp.asarray(labels),
                 num_classes=num_classes,
                 num_neighbours=min(num_neighbours, len(labels)),
@@ -323,24 +243,6 @@ def _results(
             name: 100 * float(metrics.accuracy(scores, test).value)
             for name, scores in found.items()
         }
-        temperatures = np.asarray(state.tables.values.temperature[0])
-        line["mean temperature"] = float(temperatures.mean())
-        individual = method.name == "isogclr"
-        line["spearman"] = (
-            float(correlations(temperatures, labels[None], num_classes)[0]) if individual else None
-        )
+        line |= {"mean temperature": column["temperature"], "spearman": column.get("spearman")}
         lines.append(line)
     return lines
-
-
-def _classes(
-    temperatures: np.ndarray, labels: np.ndarray, splits: data.Splits
-) -> list[dict[str, Any]]:
-    """A line per class: how many images it has, and their mean temperature."""
-    counts = class_counts(labels[None], splits.num_classes)[0]
-    means = class_means(temperatures[None], labels[None], splits.num_classes)[0]
-    names = splits.class_names or [str(label) for label in range(splits.num_classes)]
-    return [
-        {"class": name, "examples": int(count), "temperature": float(mean)}
-        for name, count, mean in zip(names, counts, means, strict=True)
-    ]

@@ -10,23 +10,16 @@ import numpy as np
 import optax
 
 from experiments.contrastive._shared import (
-    NUM_CLASSES,
-    SIDE,
     Contrast,
-    balanced,
+    LearntTemperatures,
     check_contrast,
     check_losses,
+    contrastive_trainer,
     contrasts,
-    long_tailed_digits,
-    make_runs,
-    new_table,
     of_views,
-    random_view,
-    standardized,
     train_in_turns,
-    unit,
 )
-from lnl_jax import evaluation, metrics, models
+from lnl_jax import contrastive, data, evaluation, metrics, models, train
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain
 from lnl_jax.comparison.temperatures import (
@@ -39,10 +32,10 @@ from lnl_jax.comparison.temperatures import (
     independence_table,
     neighbours_figure,
 )
+from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
-    NotNegative,
     Positive,
     PositiveShare,
     Seeds,
@@ -55,8 +48,9 @@ MODEL = models.ProjectedEncoder(
     models.MLP(num_classes=128, hidden=(256,), activation=nn.relu),
     models.MLP(num_classes=64, hidden=(128,), activation=nn.relu),
 )
+NUM_CLASSES, LARGEST_CLASS, TEST_PER_CLASS = 10, 120, 50
 PROBE_L2 = 1e-3
-EPOCHS_PER_ROW = 10
+SIDE, EPOCHS_PER_ROW = 8, 10
 PyTree = Any
 
 
@@ -70,12 +64,8 @@ def isogclr_digits(
     learning_rate: Positive = 2e-3,
     temperature: Positive = 0.1,
     starts: tuple[Positive, ...] = (0.1, 0.05, 0.2, 1.0),
-    rho: NotNegative = 0.4,
     gamma: PositiveShare = 0.8,
-    temperature_step: NotNegative = 0.05,
-    temperature_momentum: PositiveShare = 0.9,
-    temperature_clip: Positive = 3.0,
-    temperature_range: tuple[Positive, ...] = (0.05, 1.0),
+    temperatures: LearntTemperatures = LearntTemperatures(step=0.05, momentum=0.9),
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """SimCLR, SogCLR and iSogCLR on long-tailed digits, and what iSogCLR's temperatures become.
@@ -105,12 +95,8 @@ def isogclr_digits(
         learning_rate: of Adam, at the start.
         temperature: of SimCLR and SogCLR.
         starts: initial temperatures of iSogCLR; the table of results is about the first.
-        rho: radius of the KL ball; larger means lower temperatures.
         gamma: weight of the newest visit in the moving average.
-        temperature_step: of the temperatures' descent.
-        temperature_momentum: weight of the newest gradient of a temperature.
-        temperature_clip: bound of that gradient.
-        temperature_range: lowest and highest temperature.
+        temperatures: how iSogCLR learns them.
         resume: where an interrupted run goes on.
 
     Yields:
@@ -119,117 +105,125 @@ def isogclr_digits(
         `neighbours`, and the arrays `history`: final temperatures ``[starts, seeds, N]`` and labels
         ``[seeds, N]``.
     """
-    check_contrast(batch_size, starts, temperature_range)
+    check_contrast(batch_size, starts, temperatures)
     parts = stack([long_tailed_digits(imbalance, seed) for seed in range(seeds)])
     labels = parts["train"]["label"]
-    methods = contrasts(
-        temperature=temperature,
-        starts=starts,
-        rho=rho,
-        gamma=gamma,
-        temperature_step=temperature_step,
-        temperature_momentum=temperature_momentum,
-        temperature_clip=temperature_clip,
-        temperature_range=temperature_range,
-    )
+    methods = contrasts(temperature=temperature, starts=starts, gamma=gamma, learnt=temperatures)
     check_losses(methods, 2 * batch_size)
     size = labels.shape[1]
     check_batch_size(batch_size, size)
     total_steps = epochs * -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps))
     params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
+    data_sets = parts | {"params": params, "seed": np.arange(seeds), "extra": {}}
+
+    def tables(start):
+        return contrastive.isogclr_table(size, start, fingerprint=train.fingerprint(labels))
+
+    def measure(state, data_set):
+        return {"temperature": state.tables.values.temperature}
+
     runs = [
-        make_runs(
-            method,
-            of_views(method, _embed),
-            tx,
-            params,
-            parts["train"],
-            lambda start: new_table(size, start, labels),
-            range(seeds),
+        train.in_lanes(
+            contrastive_trainer(of_views(method, _embed), tx, tables, measure),
+            np.float32(method.starts),
+            data_sets,
         )
         for method in methods
     ]
 
-    def describe(method, state):
-        temperatures = np.asarray(state.tables.values.temperature[0])
-        found = {"temperature": float(temperatures.mean())}
+    def describe(method, measured):
+        found = measured["temperature"][:, 0]
+        row = {"temperature": float(found.mean())}
         if method.name == "isogclr":
-            found["spearman"] = float(correlations(temperatures, labels, NUM_CLASSES).mean())
-        return found
+            row["spearman"] = float(correlations(found, labels, NUM_CLASSES).mean())
+        return row
 
-    states = yield from train_in_turns(
-        methods,
-        runs,
-        describe,
-        shape=labels.shape,
-        epochs=epochs,
-        batch_size=batch_size,
-        every=EPOCHS_PER_ROW,
-        resume=resume,
+    order = {"size": size, "seeds": range(seeds), "epochs": epochs, "batch_size": batch_size}
+    states, measured = yield from train_in_turns(
+        methods, runs, describe, **order, every=EPOCHS_PER_ROW, resume=resume
     )
-    temperatures = np.asarray(states[-1].tables.values.temperature)
+    final = [found["temperature"].swapaxes(0, 1) for found in measured]
     accuracies = [np.asarray(_probe(state.params, parts)) for state in states]
-    yield Artifact("results", _results(methods, states, accuracies, labels))
-    yield Artifact("starts", independence_table(starts, temperatures))
-    yield Artifact("classes", _classes(temperatures[0], labels))
-    about = f"long-tailed digits, imbalance {imbalance:g}, rho {rho:g}"
-    yield Artifact(
-        "temperature_by_class", by_class_figure(temperatures[0], labels, NUM_CLASSES, about)
-    )
-    by_start = {f"from {start:g}": temperatures[i] for i, start in enumerate(starts)}
+    yield Artifact("results", _results(methods, final, accuracies, labels))
+    learnt = final[-1]
+    yield Artifact("starts", independence_table(starts, learnt))
+    yield Artifact("classes", _classes(learnt[0], labels))
+    about = f"long-tailed digits, imbalance {imbalance:g}, rho {temperatures.rho:g}"
+    yield Artifact("temperature_by_class", by_class_figure(learnt[0], labels, NUM_CLASSES, about))
+    by_start = {f"from {start:g}": learnt[i] for i, start in enumerate(starts)}
     yield Artifact("temperature_histogram", histogram_figure(by_start, about))
     first = jax.tree.map(lambda leaf: leaf[0, 0], states[-1].params)
     images = parts["train"]["x"][0]
-    embeddings = np.asarray(unit(MODEL.apply(first, images)[1]))
+    embeddings = np.asarray(evaluation.unit_rows(MODEL.apply(first, images)[1]))
     grid = neighbours_figure(
-        images.reshape(-1, SIDE, SIDE), embeddings, temperatures[0, 0], f"{about}, seed 0"
+        images.reshape(-1, SIDE, SIDE), embeddings, learnt[0, 0], f"{about}, seed 0"
     )
     yield Artifact("neighbours", grid)
-    yield Artifact("history", {"temperatures": temperatures, "labels": labels})
+    yield Artifact("history", {"temperatures": learnt, "labels": labels})
+
+
+def long_tailed_digits(imbalance: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """A training part whose classes shrink geometrically, and a balanced test part."""
+    rng = np.random.default_rng(seed)
+    digits = data.digits()
+    sizes = LARGEST_CLASS * imbalance ** (np.arange(NUM_CLASSES) / (NUM_CLASSES - 1))
+    train, test = [], []
+    for label, size in zip(rng.permutation(NUM_CLASSES), sizes, strict=True):
+        members = rng.permutation(np.flatnonzero(digits["label"] == label))
+        test.append(members[:TEST_PER_CLASS])
+        train.append(members[TEST_PER_CLASS:][: max(round(size), 1)])
+    parts = {"train": np.sort(np.concatenate(train)), "test": np.sort(np.concatenate(test))}
+    found = {
+        name: {key: values[rows] for key, values in digits.items()} for name, rows in parts.items()
+    }
+    # The tables have a row for each training example, not for each digit of the source.
+    for part in found.values():
+        part["index"] = np.arange(len(part["label"]), dtype=np.int32)
+    return found
 
 
 def _embed(params: PyTree, extra: PyTree, batch: Mapping, key: jax.Array):
-    both = jnp.concatenate([random_view(one, batch["x"]) for one in jax.random.split(key)])
-    _, embeddings = MODEL.apply(params, both)
-    return unit(embeddings).reshape(2, -1, embeddings.shape[-1]), extra
+    images = batch["x"].reshape(-1, SIDE, SIDE)
+    views = [augment.random_affine(one, images) for one in jax.random.split(key)]
+    _, embeddings = MODEL.apply(params, jnp.concatenate(views).reshape(-1, SIDE**2))
+    return evaluation.unit_rows(embeddings).reshape(2, -1, embeddings.shape[-1]), extra
 
 
 @jax.jit
 def _probe(params: PyTree, parts: Mapping[str, Mapping[str, jax.Array]]) -> jax.Array:
-    """Test accuracy of a linear probe of every run, ``[starts, seeds]``."""
+    """Test accuracy of a linear probe of every run, ``[seeds, starts]``."""
 
     def of_one(params, parts):
         train, test = (MODEL.apply(params, parts[name]["x"])[0] for name in ("train", "test"))
         label = parts["train"]["label"]
         probe = evaluation.fit_linear_probe(
-            standardized(train, train),
+            evaluation.standardize(train, train),
             label,
             num_classes=NUM_CLASSES,
             l2=PROBE_L2,
-            weights=balanced(label, NUM_CLASSES),
+            weights=evaluation.balanced_weights(label, num_classes=NUM_CLASSES),
         )
-        scores = evaluation.probe_scores(probe, standardized(test, train))
+        scores = evaluation.probe_scores(probe, evaluation.standardize(test, train))
         return metrics.accuracy(scores, parts["test"]["label"]).value
 
-    return jax.vmap(jax.vmap(of_one), (0, None))(params, parts)
+    return jax.vmap(jax.vmap(of_one, (0, None)))(params, parts)
 
 
 def _results(
     methods: Sequence[Contrast],
-    states: Sequence[PyTree],
+    final: Sequence[np.ndarray],
     accuracies: Sequence[np.ndarray],
     labels: np.ndarray,
 ) -> list[dict[str, Any]]:
     """A line per method, from its first start: accuracy, gain over SimCLR, temperatures."""
-    baseline = 100 * accuracies[0][0].astype(np.float64)
+    baseline = 100 * accuracies[0][:, 0].astype(np.float64)
     lines = []
-    for method, state, accuracy in zip(methods, states, accuracies, strict=True):
-        values = 100 * accuracy[0].astype(np.float64)
+    for method, (temperatures, *_), accuracy in zip(methods, final, accuracies, strict=True):
+        values = 100 * accuracy[:, 0].astype(np.float64)
         line = {"method": method.name} | mean_and_std(values, "probe accuracy %")
         none = {"gain": None, "std of gain": None, "gain / its s.e.": None}
         line |= none if method is methods[0] else paired_gain(values, baseline)
-        temperatures = np.asarray(state.tables.values.temperature[0])
         line["mean temperature"] = float(temperatures.mean())
         if method.name == "isogclr":
             found = correlations(temperatures, labels, NUM_CLASSES)

@@ -1,6 +1,5 @@
 """iSogCLR on pairs: the left and the right half of an image find each other."""
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,19 +10,16 @@ import numpy as np
 import optax
 
 from experiments.contrastive._shared import (
-    SIDE,
     Contrast,
+    LearntTemperatures,
     check_contrast,
     check_losses,
+    contrastive_trainer,
     contrasts,
-    make_runs,
-    new_table,
     of_pairs,
-    random_view,
     train_in_turns,
-    unit,
 )
-from lnl_jax import data, evaluation, models
+from lnl_jax import contrastive, data, evaluation, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS
 from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain
@@ -32,7 +28,6 @@ from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
-    NotNegative,
     Positive,
     PositiveShare,
     Seeds,
@@ -41,7 +36,8 @@ from lnl_jax.runner.arguments import (
 )
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
-EPOCHS_PER_ROW = 10
+SIDE, EPOCHS_PER_ROW = 8, 10
+SIDES = ("first", "second")
 PyTree = Any
 # (key, images [B, H, W, C]) -> images of another crop and contrast
 View = Callable[[jax.Array, jax.Array], jax.Array]
@@ -64,12 +60,8 @@ def isogclr_pairs(
     batch_size: Count = 128,
     learning_rate: Positive = 2e-3,
     temperature: Positive = 0.1,
-    rho: NotNegative = 0.6,
     gamma: PositiveShare = 0.8,
-    temperature_step: NotNegative = 0.05,
-    temperature_momentum: PositiveShare = 0.9,
-    temperature_clip: Positive = 5.0,
-    temperature_range: tuple[Positive, ...] = (0.01, 1.0),
+    temperatures: LearntTemperatures = LearntTemperatures(0.6, 0.05, 0.9, (0.01, 1.0), 5.0),
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -99,12 +91,8 @@ def isogclr_pairs(
         batch_size: pairs per step.
         learning_rate: of Adam, at the start.
         temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
-        rho: radius of the KL ball.
         gamma: weight of the newest visit in the moving average.
-        temperature_step: of the temperatures' descent.
-        temperature_momentum: weight of the newest gradient of a temperature.
-        temperature_clip: bound of that gradient.
-        temperature_range: lowest and highest temperature.
+        temperatures: how iSogCLR learns them.
         data_dir: a folder with DATASET.npz or a prepared TFDS set.
         resume: where an interrupted run goes on.
 
@@ -113,11 +101,11 @@ def isogclr_pairs(
         figure `temperature_histogram` and the arrays `history`: iSogCLR's final temperatures,
         ``[seeds, N]`` for each half.
     """
-    check_contrast(batch_size, (temperature,), temperature_range)
+    check_contrast(batch_size, (temperature,), temperatures)
     if dataset is None:
         source = "digits"
         parts = stack([_digits(train_size, seed) for seed in range(seeds)])
-        view, show = random_view_of_digits, lambda images: images
+        view, show = view_of_digits, lambda images: images
     else:
         source = name_of_choice(dataset)
         splits = some_examples(read_images(dataset, data_dir), train_size, 0)
@@ -134,54 +122,62 @@ def isogclr_pairs(
     steps_per_epoch = -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps_per_epoch))
     methods = contrasts(
-        temperature=temperature,
-        starts=(temperature,),
-        rho=rho,
-        gamma=gamma,
-        temperature_step=temperature_step,
-        temperature_momentum=temperature_momentum,
-        temperature_clip=temperature_clip,
-        temperature_range=temperature_range,
+        temperature=temperature, starts=(temperature,), gamma=gamma, learnt=temperatures
     )
     check_losses(methods, batch_size)
     methods[0] = methods[0]._replace(name="clip")
     example = cut(show(jnp.asarray(parts["train"]["image"][0, :1])))
     init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), *example)))
-    params = init(jnp.arange(seeds))
+    data_sets = parts | {
+        "params": init(jnp.arange(seeds)),
+        "seed": np.arange(seeds),
+        "extra": {},
+    }
 
     def tables(start):
-        return {side: new_table(size, start) for side in ("first", "second")}
+        return {side: contrastive.isogclr_table(size, start) for side in SIDES}
 
     def embed(params, extra, batch, key):
         towers = MODEL.apply(params, *cut(show(view(key, batch["image"]))))
-        return tuple(unit(embeddings) for embeddings in towers), extra
+        return tuple(map(evaluation.unit_rows, towers)), extra
 
-    recalls = jax.jit(functools.partial(_recalls, show))
+    def measure(state, data_set):
+        images = data_set["test"]["image"]
+        left, right = map(evaluation.unit_rows, MODEL.apply(state.params, *cut(show(images))))
+        own = jnp.arange(len(images))
+        return {
+            "left to right": (evaluation.retrieval_ranks(left, right, own) < 1).mean(),
+            "right to left": (evaluation.retrieval_ranks(right, left, own) < 1).mean(),
+            **{side: state.tables[side].values.temperature for side in SIDES},
+        }
+
+    def describe(method, measured):
+        return {way: float(measured[way].mean()) for way in ("left to right", "right to left")}
+
     runs = [
-        make_runs(method, of_pairs(method, embed), tx, params, parts["train"], tables, range(seeds))
+        train.in_lanes(
+            contrastive_trainer(of_pairs(method, embed), tx, tables, measure),
+            np.float32(method.starts),
+            data_sets,
+        )
         for method in methods
     ]
-
-    def describe(method, state):
-        there, back = recalls(state.params, parts["test"])
-        return {"left to right": float(there.mean()), "right to left": float(back.mean())}
-
-    states = yield from train_in_turns(
+    _, measured = yield from train_in_turns(
         methods,
         runs,
         describe,
-        shape=(seeds, size),
+        size=size,
+        seeds=range(seeds),
         epochs=epochs,
         batch_size=batch_size,
         every=EPOCHS_PER_ROW,
         resume=resume,
     )
-    yield Artifact("results", _results(methods, states, recalls, parts["test"]))
-    final = {
-        name: np.asarray(table.values.temperature[0]) for name, table in states[-1].tables.items()
-    }
-    final = {"left": final["first"], "right": final["second"]}
-    title = f"halves of {source}, rho {rho:g}"
+    # Each method has one start.
+    measured = [{name: values[:, 0] for name, values in found.items()} for found in measured]
+    yield Artifact("results", _results(methods, measured))
+    final = {"left": measured[-1]["first"], "right": measured[-1]["second"]}
+    title = f"halves of {source}, rho {temperatures.rho:g}"
     yield Artifact("temperature_histogram", histogram_figure(final, title))
     yield Artifact("history", final)
 
@@ -196,9 +192,9 @@ def _digits(train_size: int | None, seed: int) -> dict[str, dict[str, np.ndarray
     return {"train": splits.train, "test": splits.test}
 
 
-def random_view_of_digits(key: jax.Array, images: jax.Array) -> jax.Array:
-    """`random_view` of ``[B, 8, 8, 1]``."""
-    return random_view(key, images.reshape(len(images), -1)).reshape(images.shape)
+def view_of_digits(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Of ``[B, 8, 8, 1]``."""
+    return augment.random_affine(key, images[..., 0])[..., None]
 
 
 def cut(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -209,32 +205,14 @@ def cut(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
 
 
-def _recalls(
-    show: Callable, params: PyTree, test: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Recall@1 from left to right and from right to left, ``[starts, seeds]``."""
-
-    def of_one(params, images):
-        left, right = (unit(embeddings) for embeddings in MODEL.apply(params, *cut(show(images))))
-        own = jnp.arange(len(images))
-        there = evaluation.retrieval_ranks(left, right, own)
-        back = evaluation.retrieval_ranks(right, left, own)
-        return (there < 1).mean(), (back < 1).mean()
-
-    return jax.vmap(jax.vmap(of_one), (0, None))(params, test["image"])
-
-
 def _results(
-    methods: Sequence[Contrast],
-    states: Sequence[PyTree],
-    recalls: Callable,
-    test: Mapping[str, np.ndarray],
+    methods: Sequence[Contrast], measured: Sequence[Mapping[str, np.ndarray]]
 ) -> list[dict[str, Any]]:
     """A line per method: recall in percent, and the paired gain of the mean of both ways."""
     lines, baseline = [], None
-    for method, state in zip(methods, states, strict=True):
+    for method, found in zip(methods, measured, strict=True):
         there, back = (
-            100 * np.asarray(recall[0], np.float64) for recall in recalls(state.params, test)
+            100 * np.asarray(found[way], np.float64) for way in ("left to right", "right to left")
         )
         line = {"method": method.name} | mean_and_std(there, "left to right %")
         line |= mean_and_std(back, "right to left %")
@@ -244,7 +222,7 @@ def _results(
             line |= {"gain": None, "std of gain": None, "gain / its s.e.": None}
         else:
             line |= paired_gain(both, baseline)
-        first, second = (state.tables[side].values.temperature for side in ("first", "second"))
+        first, second = (found[side] for side in SIDES)
         line |= {"temperature left": float(first.mean()), "temperature right": float(second.mean())}
         lines.append(line)
     return lines

@@ -1,7 +1,7 @@
 """What temperatures per example say, by class and over seeds: tables and figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +42,42 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
         ``[runs, K]``.
     """
     return np.stack([np.bincount(row, minlength=num_classes) for row in labels])
+
+
+def classes_table(
+    temperatures: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A line per class: how many examples it has, and their mean temperature.
+
+    Args:
+        temperatures: ``[N]``.
+        labels: ``[N]``.
+        names: of the classes.
+    """
+    counts = class_counts(labels[None], len(names))[0]
+    means = class_means(temperatures[None], labels[None], len(names))[0]
+    return [
+        {"class": name, "examples": int(count), "temperature": float(mean)}
+        for name, count, mean in zip(names, counts, means, strict=True)
+    ]
+
+
+def captions_table(
+    temperatures: np.ndarray, captions: Sequence[str], most: int
+) -> list[dict[str, Any]]:
+    """The captions of lowest and of highest temperature.
+
+    Args:
+        temperatures: ``[N]``.
+        captions: N.
+        most: lines at either end.
+    """
+    order = np.argsort(temperatures)
+    count = min(most, len(order) // 2)
+    return [
+        {"temperature": float(temperatures[row]), "caption": captions[row]}
+        for row in (*order[:count], *order[-count:])
+    ]
 
 
 def correlations(temperatures: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from lnl_jax.data.mixing import cutmix, mixup
 from lnl_jax.data.views import (
     color_jitter,
     gaussian_blur,
+    random_affine,
     random_grayscale,
     random_resized_crop,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "cutout",
     "gaussian_blur",
     "mixup",
+    "random_affine",
     "random_crop",
     "random_flip",
     "random_grayscale",

@@ -201,3 +201,46 @@ def stack(data_sets: Sequence[Mapping]) -> dict[str, Any]:
         return np.stack(arrays)
 
     return jax.tree_util.tree_map_with_path(stacked, *data_sets)
+
+
+def long_tailed(
+    part: Mapping[str, np.ndarray],
+    imbalance: float,
+    rng: np.random.Generator,
+    *,
+    num_classes: int,
+) -> dict[str, np.ndarray]:
+    """Classes that shrink along their numbers: of class k ``n * imbalance ** (k / (K - 1))``.
+
+    Args:
+        part: arrays ``[N, ...]``, ``label`` among them.
+        imbalance: size of the last class over that of the first, above 0, at most 1.
+        rng: draws the examples that are kept; their order stays.
+        num_classes: K, at least 2.
+
+    Returns:
+        The part, with ``index`` numbered from 0.
+
+    Raises:
+        ValueError: for an imbalance or a number of classes out of range, or no generator.
+
+    Example:
+        >>> part = {"label": np.repeat(np.arange(3), 100)}
+        >>> few = long_tailed(part, 0.01, np.random.default_rng(0), num_classes=3)
+        >>> np.bincount(few["label"]).tolist()
+        [100, 10, 1]
+
+    References:
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019), section
+        5.1.
+    """
+    check_number("imbalance", imbalance, above=0, at_most=1)
+    check_integer("num_classes", num_classes, at_least=2)
+    check_generator("rng", rng)
+    kept = []
+    for label, count in enumerate(np.bincount(part["label"], minlength=num_classes)):
+        size = max(int(count * imbalance ** (label / (num_classes - 1))), 1)
+        kept.append(rng.permutation(np.flatnonzero(part["label"] == label))[:size])
+    rows = np.sort(np.concatenate(kept))
+    found = {name: values[rows] for name, values in part.items()}
+    return found | {"index": np.arange(len(rows), dtype=np.int32)}

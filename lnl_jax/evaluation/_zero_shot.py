@@ -1,8 +1,9 @@
 """Classification without training: the class whose descriptions are most similar."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+
+from lnl_jax.evaluation._features import unit_rows
 
 
 def class_embeddings(texts: Array) -> Array:
@@ -30,7 +31,7 @@ def class_embeddings(texts: Array) -> Array:
         raise ValueError(
             f"texts must be floating of shape [K, P, D], got {texts.dtype} of shape {texts.shape}."
         )
-    return _unit(_unit(texts.astype(jnp.float32)).mean(1))
+    return unit_rows(unit_rows(texts.astype(jnp.float32)).mean(1))
 
 
 def zero_shot_scores(images: Array, classes: Array) -> Array:
@@ -55,13 +56,4 @@ def zero_shot_scores(images: Array, classes: Array) -> Array:
             f"images and classes must have the shapes [N, D] and [K, D], got {images.shape} and "
             f"{classes.shape}."
         )
-    return _unit(images.astype(jnp.float32)) @ classes.T
-
-
-def _unit(vectors: Array) -> Array:
-    # The squares of very small or large rows would be 0 or infinite.
-    size = jax.lax.stop_gradient(jnp.abs(vectors).max(-1, keepdims=True))
-    nothing = size == 0
-    vectors = vectors / jnp.where(nothing, 1, size)
-    squares = jnp.where(nothing, 1, jnp.square(vectors).sum(-1, keepdims=True))
-    return jnp.where(nothing, 0, vectors * jax.lax.rsqrt(squares))
+    return unit_rows(images.astype(jnp.float32)) @ classes.T

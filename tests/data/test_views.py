@@ -155,3 +155,13 @@ def test_a_view_is_in_range_and_each_image_and_key_has_its_own(rng):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.zeros((2, 4, 4, 3)))
+
+
+@pytest.mark.slow
+def test_a_view_moves_the_image_and_differs_from_the_next():
+    x = jnp.zeros((200, 8, 8)).at[:, 3:5, 3:5].set(1)
+    first, second = (np.array(augment.random_affine(jax.random.key(k), x)) for k in (0, 1))
+    assert abs(first - second).max() > 0.3
+    # The noise has mean 0 and deviation 0.1; contrast and scale have mean 1.
+    np.testing.assert_allclose(first[:, 0, 0].std(), 0.1, rtol=0.2)
+    np.testing.assert_allclose(first.sum((1, 2)).mean(), 4, rtol=0.1)

@@ -353,23 +353,6 @@ def test_labels_on_an_explicit_mesh_name_the_mesh_to_make():
         distill.labels.complete_logit_fill(split, num_classes=4)
 
 
-def test_rows_have_length_1_at_any_size_and_a_direction_wherever_there_is_one():
-    row = jnp.array([[3.0, -4.0]])
-    sizes = jnp.array([1e-30, 1e-3, 1.0, 1e4, 1e30])[:, None]
-    np.testing.assert_allclose(
-        distill.projectors.unit_rows(sizes * row), np.tile(row / 5, (5, 1)), rtol=1e-6
-    )
-    slopes = jax.vmap(jax.jacrev(distill.projectors.unit_rows))(sizes * row) * sizes[..., None]
-    across = np.array([[16, 12], [12, 9]]) / 125
-    np.testing.assert_allclose(slopes, np.tile(across, (5, 1, 1)), rtol=1e-5)
-    # A row of zeros has none.
-    assert not np.any(distill.projectors.unit_rows(jnp.zeros(2)))
-    assert not np.any(jax.jacrev(distill.projectors.unit_rows)(jnp.zeros(2)))
-    assert np.isfinite(
-        jax.hessian(lambda x: distill.projectors.unit_rows(x)[0])(jnp.zeros(2))
-    ).all()
-
-
 # What the docstrings cite, by title: who wrote it.
 AUTHORS = {
     "A Fast Knowledge Distillation Framework for Visual Recognition": "Shen and Xing",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax import distill, models
+from lnl_jax import evaluation, models
 from lnl_jax.data import preprocess
 from lnl_jax.distill.projectors import (
     Adaptation,
@@ -65,10 +65,8 @@ def test_a_new_projector_is_zero_shot_classification(folder, name):
     embeddings, texts, scale = jax.jit(model.apply)(variables, prepared, jnp.asarray(ids))
     features = jax.jit(foundation.encode)(foundation.tower, images)
     np.testing.assert_allclose(features, embeddings, rtol=1e-4, atol=1e-5)
-    words = distill.projectors.unit_rows(
-        distill.projectors.unit_rows(texts).reshape(3, len(TEMPLATES), -1).sum(1)
-    )
-    expected = scale * distill.projectors.unit_rows(embeddings) @ words.T
+    words = evaluation.unit_rows(evaluation.unit_rows(texts).reshape(3, len(TEMPLATES), -1).sum(1))
+    expected = scale * evaluation.unit_rows(embeddings) @ words.T
     projector = initial_projector(foundation, Adaptation(2, 2), 0)
     factors = jax.tree.leaves(projector.adapter["encoder"])
     assert len(factors) == 2 * {VIT: 3 * 6, RESNET: 5 * 3}[name]

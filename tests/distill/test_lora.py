@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lnl_jax import distill, models
+from lnl_jax import distill, evaluation, models
 
 EVERYTHING = {r"Conv_\d/kernel$": 3, r"Dense_0/kernel$": 2}
 
@@ -284,7 +284,7 @@ def test_the_start_of_a_projector_is_zero_shot_classification():
     model = models.ViT(num_classes=4, width=8, depth=1, heads=2)
     images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     params = model.init(jax.random.key(1), images, method="features")["params"]
-    words = distill.projectors.unit_rows(jax.random.normal(jax.random.key(2), (4, 8))).T
+    words = evaluation.unit_rows(jax.random.normal(jax.random.key(2), (4, 8))).T
 
     def encode(params, images):
         return model.apply({"params": params}, images, method="features")

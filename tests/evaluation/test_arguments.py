@@ -49,6 +49,14 @@ REFUSED = {
         lambda: probe(weights=np.array([-1.0, 1, 1])),
         "weights must be at least 0",
     ),
+    "a reference of another width": (
+        lambda: evaluation.standardize(KEYS, jnp.ones((4, 2))),
+        r"shapes \[N, D\] and \[M, D\], got \(3, 3\) and \(4, 2\)",
+    ),
+    "classes of floats": (
+        lambda: evaluation.balanced_weights(jnp.ones(3), num_classes=2),
+        "labels must be integers",
+    ),
     "no weights": (lambda: probe(weights=np.zeros(3)), "weights must not all be 0"),
     "features of another width": (
         lambda: evaluation.probe_scores(

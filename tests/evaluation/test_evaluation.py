@@ -163,3 +163,36 @@ def test_zero_shot_takes_the_class_of_the_mean_description(rng):
 def test_shapes_that_do_not_fit_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.eye(3))
+
+
+def test_standardised_columns_have_mean_0_and_deviation_1_in_the_reference(rng):
+    reference = rng.normal(3, 2, (50, 4))
+    reference[:, 3] = 7
+    found = evaluation.standardize(jnp.asarray(reference), jnp.asarray(reference))
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found.std(0), [1, 1, 1, 0], atol=1e-5)
+    other = evaluation.standardize(jnp.full((1, 4), 7.0), jnp.asarray(reference))
+    mean, deviation = reference[:, :3].mean(0), reference[:, :3].std(0)
+    np.testing.assert_allclose(other[0, :3], (7 - mean) / deviation, rtol=1e-5)
+    assert other[0, 3] == 0
+
+
+def test_balanced_weights_of_every_class_add_up_to_1(rng):
+    labels = jnp.asarray(rng.permutation(np.repeat([0, 1, 2], [5, 1, 9])))
+    weights = evaluation.balanced_weights(labels, num_classes=4)
+    np.testing.assert_allclose(jax.ops.segment_sum(weights, labels, 4), [1, 1, 1, 0], rtol=1e-6)
+
+
+def test_rows_have_length_1_at_any_size_and_a_direction_wherever_there_is_one():
+    row = jnp.array([[3.0, -4.0]])
+    sizes = jnp.array([1e-30, 1e-3, 1.0, 1e4, 1e30])[:, None]
+    np.testing.assert_allclose(
+        evaluation.unit_rows(sizes * row), np.tile(row / 5, (5, 1)), rtol=1e-6
+    )
+    slopes = jax.vmap(jax.jacrev(evaluation.unit_rows))(sizes * row) * sizes[..., None]
+    across = np.array([[16, 12], [12, 9]]) / 125
+    np.testing.assert_allclose(slopes, np.tile(across, (5, 1, 1)), rtol=1e-5)
+    # A row of zeros has none.
+    assert not np.any(evaluation.unit_rows(jnp.zeros(2)))
+    assert not np.any(jax.jacrev(evaluation.unit_rows)(jnp.zeros(2)))
+    assert np.isfinite(jax.hessian(lambda x: evaluation.unit_rows(x)[0])(jnp.zeros(2))).all()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS
+from experiments.contrastive._shared import LearntTemperatures
 from experiments.distillation._shared import Projector, Students
 from experiments.robust_losses import _shared as shared
 from lnl_jax import data
@@ -28,7 +29,7 @@ WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, Tr
 NO_NUMBERS = {"only", "losses", "noises", "dataset", "rows", "labels", "clip", "templates"}
 NO_NUMBERS |= {
     "class_names",
-    "vocabulary",
+    "text.vocabulary",
     "ablation",
     "shuffle",
     "streamed",
@@ -100,6 +101,7 @@ def loss(name, **keywords):
     return {"loss": functools.partial(LOSSES[name], **keywords)}
 
 
+ONE_BOUND = LearntTemperatures(range=(1.0,))
 # study, arguments, what the line says
 REFUSED = [
     ("ldr_digits", {"batch_size": 100_000}, "batch_size must be at most the 1,150 training"),
@@ -117,7 +119,7 @@ REFUSED = [
     ("isogclr_digits", {"batch_size": 100_000}, "batch_size must be at most"),
     ("isogclr_digits", {"batch_size": 1}, "batch_size must be at least 2"),
     ("isogclr_digits", {"starts": (2.0,)}, "starts must be from 0.05 to 1.0"),
-    ("isogclr_digits", {"temperature_range": (1.0,)}, "temperature_range must be two rising"),
+    ("isogclr_digits", {"temperatures": ONE_BOUND}, "temperatures.range must be two rising"),
     ("isogclr_pairs", {"batch_size": 100_000}, "batch_size must be at most"),
     ("isogclr_pairs", {"train_size": 100_000}, "train_size must be from 1 to 1438"),
     ("isogclr_pairs", {"dataset": table}, "must be images with labels, but holds index"),

@@ -12,7 +12,7 @@ import optax
 from lnl_jax.distill.images._patches import patch_selection, random_images
 from lnl_jax.distill.images._synthesis import image_update
 from lnl_jax.distill.labels._views import Views, draw_views
-from lnl_jax.distill.projectors._projector import unit_rows
+from lnl_jax.evaluation import unit_rows
 
 
 class ImageSet(NamedTuple):

@@ -46,7 +46,6 @@ from lnl_jax.distill.projectors._projector import (
     project,
     projector_loss,
     projector_shapes,
-    unit_rows,
     weak_targets,
 )
 from lnl_jax.distill.projectors._small_clip import (
@@ -118,7 +117,6 @@ __all__ = [
     "train_contrastive_foundation",
     "train_on_views",
     "train_projector",
-    "unit_rows",
     "weak_targets",
     "zero_shot_logits",
     "zero_shot_projector",

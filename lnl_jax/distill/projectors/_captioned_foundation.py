@@ -12,8 +12,9 @@ from jax import Array
 
 from lnl_jax import models
 from lnl_jax.distill.projectors._foundation import Foundation
-from lnl_jax.distill.projectors._projector import VIT_TARGETS, unit_rows
+from lnl_jax.distill.projectors._projector import VIT_TARGETS
 from lnl_jax.distill.training import initial_state, step_with, train_in_turn
+from lnl_jax.evaluation import unit_rows
 
 WIDTH = 64
 # The head, and with it the number of classes, is not used.

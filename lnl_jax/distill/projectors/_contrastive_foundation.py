@@ -19,8 +19,8 @@ from lnl_jax.distill.projectors._captioned_foundation import (
     strange_views,
 )
 from lnl_jax.distill.projectors._foundation import Foundation
-from lnl_jax.distill.projectors._projector import unit_rows
 from lnl_jax.distill.training import initial_state, step_with, train_in_turn
+from lnl_jax.evaluation import unit_rows
 
 BATCH, MOST_PIXELS = 64, 2
 CAPTIONED_BATCHES = 20

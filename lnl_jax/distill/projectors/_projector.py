@@ -17,6 +17,7 @@ from lnl_jax.distill._checks import (
     read_number,
 )
 from lnl_jax.distill.projectors._lora import CONV1X1, LoraForm, init_lora, lora_shapes, merge_lora
+from lnl_jax.evaluation import unit_rows
 
 PyTree = Any
 # (params, images [B, H, W, C]) -> features [B, D]
@@ -150,28 +151,6 @@ def project(
     features = encode(merged, images).astype(jnp.float32)
     weights = jax.lax.stop_gradient(words) + _head_change(adapter["head"])
     return adapter["scale"] * (unit_rows(features) @ weights) + adapter["offset"]
-
-
-def unit_rows(features: Array) -> Array:
-    """Rows of length 1; a row of zeros has no direction: it stays what it is, with gradient 0.
-
-    Args:
-        features: floating, ``[..., D]``.
-
-    Returns:
-        The same shape and dtype.
-
-    Example:
-        >>> unit_rows(jnp.array([[3.0, 4.0], [3e-30, 4e-30], [0.0, 0.0]])).tolist()
-        [[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]
-    """
-    values = features.astype(computation_dtype(features.dtype))
-    # The squares of very small or large rows would be 0 or infinite.
-    size = jax.lax.stop_gradient(jnp.abs(values).max(-1, keepdims=True))
-    nothing = size == 0
-    values = values / jnp.where(nothing, 1, size)
-    squares = jnp.where(nothing, 1, jnp.square(values).sum(-1, keepdims=True))
-    return jnp.where(nothing, 0, values * jax.lax.rsqrt(squares)).astype(features.dtype)
 
 
 def weak_targets(logits: Array, *, weights: Array | None = None) -> Array:

@@ -14,8 +14,9 @@ from lnl_jax import models
 from lnl_jax.distill.projectors._clip_foundation import clip_encoder
 from lnl_jax.distill.projectors._foundation import Foundation
 from lnl_jax.distill.projectors._logits import zero_shot_logits
-from lnl_jax.distill.projectors._projector import VIT_TARGETS, unit_rows
+from lnl_jax.distill.projectors._projector import VIT_TARGETS
 from lnl_jax.distill.training import NetworkTraining
+from lnl_jax.evaluation import unit_rows
 
 PyTree = Any
 CONTEXT, WIDTH, DEPTH = 16, 64, 2

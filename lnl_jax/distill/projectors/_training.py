@@ -17,10 +17,10 @@ from lnl_jax.distill.projectors._projector import (
     init_projector,
     project,
     projector_loss,
-    unit_rows,
     weak_targets,
 )
 from lnl_jax.distill.training import initial_state, step_with, train_in_turn
+from lnl_jax.evaluation import unit_rows
 
 if TYPE_CHECKING:
     from lnl_jax.distill.labels._views import Views

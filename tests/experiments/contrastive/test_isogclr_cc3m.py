@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.contrastive.isogclr_cc3m import isogclr_cc3m, vit
+from experiments.contrastive._shared import LearntTemperatures
+from experiments.contrastive.isogclr_cc3m import isogclr_cc3m
 from lnl_jax import models
+from lnl_jax.comparison.captions import Text, vit
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from tests.data.test_image_text import png, write_shard
 from tests.experiments.snapshots import on_the_host
@@ -14,14 +16,12 @@ TINY = {
     "image_tower": lambda dim, size: vit(dim, size, width=16, depth=1, heads=1),
     "image_size": 8,
     "embed_dim": 8,
-    "text_width": 16,
-    "text_depth": 1,
-    "context_length": 8,
+    "text": Text(width=16, depth=1, context_length=8),
     "test_pairs": 4,
     "batch_size": 16,
     "learning_rate": 1e-2,
     "temperature": 0.1,
-    "rho": 1.0,
+    "temperatures": LearntTemperatures(1.0, 0.03, 0.9, (0.005, 1.0), 5.0),
     "num_threads": 2,
 }
 

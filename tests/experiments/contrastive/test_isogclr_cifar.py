@@ -6,14 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.contrastive.isogclr_cifar import (
-    embedding,
-    isogclr_cifar,
-    lars,
-    long_tailed,
-)
-from lnl_jax import models
+from experiments.contrastive.isogclr_cifar import isogclr_cifar
+from lnl_jax import data, models
 from lnl_jax.comparison.catalogue import shapes32
+from lnl_jax.comparison.encoders import embed_views, lars
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from tests.experiments.snapshots import on_the_host
 
@@ -44,7 +40,7 @@ def call(**arguments):
 
 def test_classes_shrink_along_their_numbers():
     splits = shapes32(num_train=500, num_test=10)
-    part = long_tailed(splits, 0.02, np.random.default_rng(0))
+    part = data.long_tailed(splits.train, 0.02, np.random.default_rng(0), num_classes=10)
     assert np.bincount(part["label"]).tolist() == [50, 32, 20, 13, 8, 5, 3, 2, 1, 1]
     assert part["index"].tolist() == list(range(135))
     for image, label in zip(part["image"][:5], part["label"], strict=False):
@@ -68,7 +64,7 @@ def test_views_differ_have_unit_norm_and_padding_enters_no_statistics(rng):
     image = jnp.asarray(rng.integers(0, 256, (6, 16, 16, 3)), jnp.uint8)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     mean, std = jnp.full(3, 0.5), jnp.full(3, 0.2)
-    embed = jax.jit(embedding(network, mean, std, padded=True))
+    embed = jax.jit(embed_views(network, mean, std, padded=True))
 
     def of(image):
         batch = {"image": image, "mask": jnp.arange(6) < 4}

@@ -4,21 +4,17 @@ import numpy as np
 import pytest
 
 from experiments.contrastive._shared import (
+    LearntTemperatures,
     contrasts,
-    long_tailed_digits,
-    new_table,
-    random_view,
-    unit,
 )
-from experiments.contrastive.isogclr_digits import isogclr_digits
-from lnl_jax import contrastive
+from experiments.contrastive.isogclr_digits import isogclr_digits, long_tailed_digits
+from lnl_jax import contrastive, evaluation
 from lnl_jax.comparison import temperatures
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from tests.experiments.snapshots import on_the_host
 
-SETTINGS = {"temperature": 0.1, "starts": (0.1, 0.5), "rho": 0.4, "gamma": 0.8}
-SETTINGS |= {"temperature_step": 0.05, "temperature_momentum": 0.9, "temperature_clip": 3.0}
-SETTINGS |= {"temperature_range": (0.05, 1.0)}
+SETTINGS = {"temperature": 0.1, "starts": (0.1, 0.5), "gamma": 0.8}
+SETTINGS |= {"learnt": LearntTemperatures(step=0.05, momentum=0.9)}
 
 
 def call(**arguments):
@@ -48,25 +44,9 @@ def test_classes_shrink_geometrically_and_the_test_part_is_balanced():
 
 
 @pytest.mark.slow
-def test_a_view_moves_the_digit_and_differs_from_the_next():
-    x = jnp.zeros((200, 8, 8)).at[:, 3:5, 3:5].set(1).reshape(200, 64)
-    first, second = (np.array(random_view(jax.random.key(k), x)) for k in (0, 1))
-    assert abs(first - second).max() > 0.3
-    # The noise has mean 0 and deviation 0.1; contrast and scale have mean 1.
-    np.testing.assert_allclose(first[:, 0].std(), 0.1, rtol=0.2)
-    np.testing.assert_allclose(first.sum(-1).mean(), 4, rtol=0.1)
-
-
-def test_a_vector_of_unit_norm_has_a_finite_gradient_at_zero():
-    gradient = jax.grad(lambda v: unit(v).sum())(jnp.zeros((1, 3)))
-    assert jnp.isfinite(gradient).all()
-    np.testing.assert_allclose(unit(jnp.array([[3.0, 4.0]])), [[0.6, 0.8]], rtol=1e-6)
-
-
-@pytest.mark.slow
 def test_only_isogclr_changes_temperatures_and_only_simclr_has_no_average(rng):
-    views = jnp.asarray(unit(rng.normal(size=(2, 6, 3)).astype(np.float32)))
-    rows = new_table(6, 0.1).values
+    views = evaluation.unit_rows(jnp.asarray(rng.normal(size=(2, 6, 3)), jnp.float32))
+    rows = contrastive.isogclr_table(6, 0.1).values
     where = jnp.ones((1, 12), bool)
     found = {each.name: each.loss(views, views, rows, where) for each in contrasts(**SETTINGS)}
     for name, (values, new) in found.items():
@@ -99,7 +79,7 @@ def test_independence_is_the_spread_of_means_over_the_least():
         ({"starts": (2.0,)}, "starts must be from 0.05 to 1.0"),
         ({"starts": ()}, "starts must hold"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"temperature_range": (0.5, 0.1)}, "two rising numbers"),
+        ({"temperatures": LearntTemperatures(range=(0.5, 0.1))}, "two rising numbers"),
         ({"epochs": 0}, "epochs must be from 1"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"seeds": 1}, "seeds must be"),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.contrastive._shared import contrasts, new_table, of_pairs
+from experiments.contrastive._shared import contrasts, of_pairs
 from experiments.contrastive.isogclr_pairs import cut, isogclr_pairs
 from lnl_jax import contrastive
 from lnl_jax.comparison.catalogue import shapes32
@@ -23,7 +23,7 @@ def test_the_halves_are_the_left_and_the_right_of_the_image():
 def test_the_loss_of_pairs_is_the_mean_of_both_ways_without_padding(rng):
     first, second = (rng.normal(size=(5, 3)).astype(np.float32) for _ in range(2))
     first, second = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second))
-    rows = {side: new_table(5, 0.1).values for side in ("first", "second")}
+    rows = {side: contrastive.isogclr_table(5, 0.1).values for side in ("first", "second")}
     mask = jnp.arange(5) < 4
     loss_fn = of_pairs(contrasts(**SETTINGS)[0], lambda *_: ((first, second), ()))
     values, _ = loss_fn(None, (), rows, {"mask": mask}, None)
