@@ -177,6 +177,16 @@ def test_a_study_imports_no_other_one(file):
     assert set(studies_in(file)) <= allowed
 
 
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+def test_a_study_is_short_enough_to_be_read_from_top_to_bottom(file):
+    assert len(file.read_text().splitlines()) <= 250
+
+
+def test_benchmarks_measure_the_library_and_import_no_study():
+    for file in files_of("benchmarks"):
+        assert not list(studies_in(file)), file
+
+
 def test_losses_work_where_only_the_core_is_installed():
     blocked = (*HEAVY, "flax", "rich", "chex")
     code = f"""
