@@ -189,7 +189,7 @@ def outside(tables: PyTree, index: Array) -> Array:
 def _places(table: Table, index: Array) -> Array:
     """The rows as int32; N, which is none, for what is beyond the table."""
     # Compared before it is cut to 32 bits, where a wide one might become a row.
-    index = index.astype(jnp.int32) if index.dtype.itemsize < 4 else jnp.asarray(index)
+    index = index.astype(jnp.int32) if index.dtype.itemsize < 4 else index
     size = num_rows(table)
     return jnp.where((index < 0) | (index >= size), size, index).astype(jnp.int32)
 

@@ -262,6 +262,13 @@ def test_an_index_too_wide_for_32_bits_is_no_row():
         assert np.isnan(gather(table, index)).tolist() == [True, False]
 
 
+def test_an_index_of_numpy_too_wide_for_32_bits_is_no_row():
+    table, index = train.Table(jnp.zeros(4)), np.array([2**32, 1])
+    new = scatter(table, index, jnp.ones(2), jnp.ones(2, bool))
+    assert new.values.tolist() == [0, 1, 0, 0]
+    assert np.isnan(gather(table, index)).tolist() == [True, False]
+
+
 def test_runs_over_an_explicit_mesh_are_those_over_one_of_data_mesh():
     trainer = train.Trainer(
         lambda setting, _: setting,
