@@ -12,6 +12,8 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 PARTS = ("train", "test")
 # A further column under one of these names would replace something else.
 TAKEN = ("image", "x", "label", "index", "mask")
+# Of grey images and of colours, without and with transparency.
+_CHANNELS = (1, 3, 4)
 
 
 class Splits(NamedTuple):
@@ -122,6 +124,11 @@ def _inputs(key: str, values: np.ndarray) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{key} holds images of {values.dtype}; they must be uint8 from 0 to 255. Images from "
             "0 to 1 are stored right by np.rint(255 * images).astype(np.uint8)."
+        )
+    if values.ndim == 4 and values.shape[1] in _CHANNELS and values.shape[3] not in _CHANNELS:
+        raise ValueError(
+            f"{key} must hold images [N, H, W, C], got {values.shape}, which looks like "
+            f"[N, C, H, W]; put the channels last: {key}.transpose(0, 2, 3, 1)."
         )
     return {"image": values if values.ndim == 4 else values[..., None]}
 

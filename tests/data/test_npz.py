@@ -144,6 +144,10 @@ NOT_FINITE[4, 1] = np.nan
             {"x_train": images(N) / 255, "x_test": images(M) / 255},
             r"x_train holds images of float64; they must be uint8 .*np.rint\(255 \* images\)",
         ),
+        (
+            {"x_train": images(N, 0, (3, 8, 8)), "x_test": images(M, 0, (3, 8, 8))},
+            r"x_train must hold images .* put the channels last: x_train.transpose\(0, 2, 3, 1\)",
+        ),
         ({"x_train": NOT_FINITE, "x_test": np.zeros((M, 2))}, r"x_train must be finite.*row 4"),
         ({"x_train": np.full((N, 2), 1e39), "x_test": np.zeros((M, 2))}, r"finite.*row 0"),
         ({"x_train": np.zeros(N), "x_test": np.zeros(M)}, r"x_train must hold numbers: a table"),
