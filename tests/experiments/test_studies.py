@@ -128,7 +128,7 @@ REFUSED = [
     ("isogclr_cifar", {"dataset": tiny, "projector_width": 60_000, "batch_size": 2}, "parameters"),
     ("isogclr_cc3m", {}, "give --data_dir DIR"),
     ("isogclr_cc3m", {"data_dir": "nowhere"}, "nowhere"),
-    ("ldr_cifar", {"dataset": table}, r"must be images .* x \(4, 3\); ldr_letter and"),
+    ("ldr_cifar", {"dataset": table}, r"must be images .* x \(4, 3\); other studies take"),
     ("ldr_cifar", {"data_dir": "nowhere"}, "data_dir must be a folder that exists"),
     ("ldr_cifar", {"dataset": choices.npz}, "give --data_dir DIR"),
     ("ldr_cifar", {"folds": 3, "first_folds": 4}, "first_folds must be from 1 to folds = 3"),
