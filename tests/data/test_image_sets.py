@@ -504,7 +504,8 @@ def test_a_folder_that_does_not_exist_is_named(server, folder, name):
     ("load", "shape", "expected"),
     [
         (cifar10, (28, 28), r"\[N, 32, 32, 3\] of uint8, got \(2, 28, 28, 1\)"),
-        (cifar100, (3, 32, 32), r"\[N, 32, 32, 3\]"),
+        (cifar100, (32, 32, 4), r"\[N, 32, 32, 3\]"),
+        (cifar100, (3, 32, 32), r"\[N, H, W, C\], got \(2, 3, 32, 32\).*transpose\(0, 2, 3, 1\)"),
         (cifar10, (3072,), r"\[N, 32, 32, 3\] of uint8, got \(2, 3072\)"),
         (mnist, (32, 32), r"\[N, 28, 28, 1\]"),
         (fashion_mnist, (28, 28, 3), r"\[N, 28, 28, 1\]"),
