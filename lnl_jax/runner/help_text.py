@@ -22,6 +22,15 @@ from lnl_jax.runner.signatures import (
 from lnl_jax.runner.usage import as_text
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks lines after commas too: a default with many values has no blanks."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        wrapper = textwrap.TextWrapper(width, break_on_hyphens=False)
+        wrapper.wordsep_simple_re = re.compile(r"(\s+|(?<=,)(?=\S))")
+        return wrapper.wrap(" ".join(text.split()))
+
+
 def describe(name: str, experiment: Callable, program: str = "python run.py") -> str:
     """The help of one experiment: its docstring, then every argument and choice."""
     text, described = _section(inspect.getdoc(experiment) or "", "Args")
@@ -36,9 +45,7 @@ def describe(name: str, experiment: Callable, program: str = "python run.py") ->
         usage="%(prog)s [--argument VALUE ...]",
         description=_filled(text, width),
         epilog="\n\n".join(_described(option, kind, width) for option, kind in chosen.items()),
-        formatter_class=functools.partial(
-            argparse.RawDescriptionHelpFormatter, max_help_position=30, width=width
-        ),
+        formatter_class=functools.partial(_Formatter, max_help_position=30, width=width),
         add_help=False,
     )
     group = parser.add_argument_group("arguments")

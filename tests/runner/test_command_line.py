@@ -285,6 +285,18 @@ def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
     assert "--data_dir" not in text
 
 
+def test_help_breaks_a_long_default_after_commas_not_inside_its_values(monkeypatch):
+    names = tuple(f"student_number_{index}" for index in range(9))
+
+    def crowded(*, rows: tuple[str, ...] = names):
+        """A study."""
+
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_text.describe("crowded", crowded).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(name in line for line in lines) for name in names)
+
+
 def test_the_frame_leaves_the_words_of_the_experiment_alone():
     line = "--exp toy --noise_rate -1e-3 --force --rates=-1,2 --loss.margin 3 --results_dir out"
     options, words, _ = frame.parse_frame(line.split())
