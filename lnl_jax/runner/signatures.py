@@ -136,7 +136,11 @@ def _kind(name: str, annotation: Any) -> Kind:
     base, *rest = typing.get_args(members[0]) or (None,)
     if typing.get_origin(members[0]) is tuple and base in (float, int, str) and rest == [...]:
         return Kind(base, is_tuple=True, optional=optional)
-    raise TypeError(f"argument {name}: {annotation} cannot be given on the command line")
+    found = "none" if annotation is None else annotation
+    raise TypeError(
+        f"argument {name} needs a type that a command line can give, got {found}: annotate it as "
+        "int, float, bool or str, or a tuple such as tuple[int, ...]; each may be None as well."
+    )
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -252,6 +252,9 @@ def test_a_signature_that_no_command_line_can_express_is_a_bug_of_the_experiment
     def typed(*, settings: dict[str, int] = {}):  # noqa: B006
         pass
 
+    def untyped(*, rate=0.1):
+        pass
+
     def without_default(*, students: Students):
         pass
 
@@ -261,6 +264,8 @@ def test_a_signature_that_no_command_line_can_express_is_a_bug_of_the_experiment
     for experiment in (typed, without_default, choosing):
         with pytest.raises(TypeError):
             command_line.bind(experiment, {})
+    with pytest.raises(TypeError, match="argument rate needs a type .*got none: annotate it as"):
+        command_line.bind(untyped, {})
 
 
 def test_help_shows_docstring_types_defaults_and_choices(monkeypatch):
