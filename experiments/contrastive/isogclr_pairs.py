@@ -39,8 +39,6 @@ from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 SIDE, EPOCHS_PER_ROW = 8, 10
 SIDES = ("first", "second")
 PyTree = Any
-# (key, images [B, H, W, C]) -> images of another crop and contrast
-View = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def _tower() -> models.MLP:

@@ -77,7 +77,7 @@ def hello_cifar(
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
         python experiments/run.py --exp hello_cifar --data_dir DIR --clip PATH
 
-    Time: an accelerator; 16 minutes of a CPU core, cut down as below.
+    Time: an accelerator; 16 minutes of a CPU core, cut down as above.
 
     Args:
         dataset: which images.

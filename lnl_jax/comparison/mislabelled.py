@@ -207,7 +207,10 @@ def suspicious_images(
     false = part["label"] != part["clean_label"]
     for panel, position in zip(panels, np.argsort(-scored.suspicion), strict=False):
         image = splits.train["image"][scored.index[position]]
-        panel.imshow(image.squeeze(), cmap="gray")
+        # Of other channels than gray or colours only the first can be shown.
+        whole = image.ndim == 2 or image.shape[-1] in (3, 4)
+        shown = image if whole else image[..., 0]
+        panel.imshow(shown, cmap="gray")
         given, predicted = part["label"][position], scored.predicted[position]
         text = f"given {name(given)}\npredicted {name(predicted)}"
         panel.set_title(text, fontsize=8, color="tab:green" if false[position] else "black")

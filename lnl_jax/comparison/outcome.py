@@ -129,11 +129,13 @@ def curves_figure(outcome: Outcome, title: str, panels: Mapping[str, str] = PANE
         ):
             runs = 100 * values[at[name], :, :, best]
             mean, epochs = runs.mean(1), np.arange(1, len(runs) + 1)
-            axis.plot(epochs, mean, label=method.name)
+            # A single epoch is no line.
+            axis.plot(epochs, mean, label=method.name, marker="o" if len(epochs) == 1 else None)
             if runs.shape[1] > 1:
                 width = runs.std(1, ddof=1)
                 axis.fill_between(epochs, mean - width, mean + width, alpha=0.2, linewidth=0)
         axis.set(xlabel="epoch", ylabel="%", title=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     for axis in axes[:1]:
         axis.legend(frameon=False)

@@ -18,8 +18,6 @@ from lnl_jax.runner.saved_runs import Run, find_runs
 from lnl_jax.runner.side_by_side import headlines
 from lnl_jax.runner.usage import UsageError, as_text
 
-_OWN_FILES = ("config.json", "metrics.jsonl", "summary.json")
-
 
 def carry_out(argv: Sequence[str]) -> int:
     """Carries out the command of `report.py`; returns the exit code."""

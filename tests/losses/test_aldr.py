@@ -449,6 +449,7 @@ def test_gradient_of_a_step_holds_the_new_row(float64, example):
     np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
+# Ten classes share the compiled program of the other tests; the claim is the same for three.
 @pytest.mark.parametrize(
     "num_classes", [10, *(pytest.param(k, marks=pytest.mark.slow) for k in (3, 100))]
 )

@@ -109,6 +109,16 @@ def test_the_grid_shows_the_least_believed_labels_first_as_given_and_predicted(i
     assert len(panels) == 32
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_of_images_that_are_no_colours_the_first_channel_is_shown(channels):
+    images = np.random.default_rng(0).integers(0, 255, (4, 6, 6, channels), np.uint8)
+    splits = data.Splits({"image": images}, {}, 2)
+    part = {"label": np.zeros(4, int), "clean_label": np.zeros(4, int)}
+    scored = Scored(np.arange(4), np.arange(4.0), np.ones(4, int), None)
+    first, *_ = suspicious_images(scored, part, splits, "a loss").axes
+    np.testing.assert_array_equal(first.images[0].get_array(), images[3, ..., 0])
+
+
 def test_what_given_labels_cannot_tell_is_left_out():
     nothing = [np.zeros(4, bool)]
     of = {"aldr_kl": [Scored(np.arange(4), np.ones(4), np.zeros(4, int), np.arange(4.0))]}
