@@ -55,7 +55,7 @@ def dro_groups(
     batch_size: Count = 128,
     learning_rates: tuple[Positive, ...] = (0.1, 0.03),
     fractions: tuple[PositiveShare, ...] = (0.02, 0.05, 0.1, 0.2),
-    radii: tuple[Positive, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
+    radii: tuple[NotNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0),
     temperatures: tuple[Positive, ...] = (0.1, 0.3, 1.0),
     step_sizes: tuple[NotNegative, ...] = (0.01, 0.03, 0.1, 0.3),
     weight_decay: NotNegative = 5e-3,

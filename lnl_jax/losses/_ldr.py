@@ -91,10 +91,10 @@ def ldr_kl(
     temperature = read_hyperparameter("temperature", temperature, scores, above=0, below=math.inf)
     gaps = label_gaps(scores, margin)
     top, below = gaps.from_the_top()
-    losses = top + tempered_mean(below, temperature, scores.included, scores.count, scores.axis)
+    losses = tempered_mean(below, temperature, scores.included, scores.count, scores.axis)
     if top_k > 1:
-        losses = _saturated(gaps, temperature, top_k, losses)
-    return finish(losses + gaps.shift, scores)
+        losses = _saturated(scores, below, temperature, top_k, losses)
+    return finish(top + losses + gaps.shift, scores)
 
 
 class LabelGaps(NamedTuple):
@@ -146,26 +146,30 @@ def label_gaps(scores: Scores, margin: ArrayLike) -> LabelGaps:
     return LabelGaps(scores, constant, along_classes(margin, scores.axis), shift)
 
 
-def _saturated(gaps: LabelGaps, temperature: Array, top_k: int, unsaturated: Array) -> Array:
+def _saturated(
+    scores: Scores, below: Array, temperature: Array, top_k: int, unsaturated: Array
+) -> Array:
     r"""The maximum over :math:`p_j \le 1/k`, given its value where no bound binds.
+
+    The violations are counted from the largest, as the value is.
 
     With s classes saturated the rest of the mass, :math:`r = 1 - s/k`, is a softmax over the other
     classes. Which ones saturate is piecewise constant, so the gradient holds it.
     """
-    scores, values, axis = gaps.scores, gaps.values, gaps.scores.axis
-    full = _saturated_classes(*jax.lax.stop_gradient((values, temperature)), top_k, axis)
-    saturated = full.sum(axis).astype(values.dtype)
-    held = jnp.where(full, values, 0).sum(axis) / top_k
-    others = jnp.where(full, -jnp.inf, values)
+    axis = scores.axis
+    full = _saturated_classes(*jax.lax.stop_gradient((below, temperature)), top_k, axis)
+    saturated = full.sum(axis).astype(below.dtype)
+    held = jnp.where(full, below, 0).sum(axis) / top_k
+    others = jnp.where(full, -jnp.inf, below)
     top = jax.lax.stop_gradient(others.max(axis))
     rest = 1 - saturated / top_k
     entropy = saturated / top_k * math.log(top_k) - rest * jnp.log(rest) - scores.log_count
-    below = others - along_classes(top, axis)
-    log_sum = jnp.log(tempered_mass(below, along_classes(temperature, axis)).sum(axis))
+    others = others - along_classes(top, axis)
+    log_sum = jnp.log(tempered_mass(others, along_classes(temperature, axis)).sum(axis))
     losses = held + rest * top + temperature * (rest * log_sum + entropy)
     losses = jnp.where(saturated == 0, unsaturated, losses)
     # With no more classes than k nothing is left to choose.
-    losses = jnp.where(scores.count == top_k, values.mean(axis, where=scores.included), losses)
+    losses = jnp.where(scores.count == top_k, below.mean(axis, where=scores.included), losses)
     return jnp.where(scores.count < top_k, jnp.nan, losses)
 
 

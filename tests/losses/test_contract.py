@@ -326,7 +326,8 @@ def test_value_under_differentiation_is_the_value(case, rng):
     logits, labels = draw(rng)
     for scale in np.float32([0, 1, 1e4]):
         value, _ = jax.vjp(lambda logits: case(logits, labels), scale * logits)
-        np.testing.assert_array_equal(value, case(scale * logits, labels), err_msg=f"{scale}")
+        # The same operations; a sum beside its derivative may add up in another order.
+        np.testing.assert_array_max_ulp(value, case(scale * logits, labels), maxulp=2)
 
 
 def test_labels_outside_the_classes_give_nan(case, rng):
