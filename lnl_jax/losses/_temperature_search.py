@@ -141,7 +141,7 @@ def _best_maxima(knots: _Knots, slope: Array) -> tuple[Array, Array]:
     climb = climb.reshape(climb.shape[0] * _PARTS, *slope.shape)
     objective = per_cubic.objective(t, slope[None, None]).reshape(climb.shape)
     # T maps the whole interval into itself, which rounding must not hide.
-    rises = (climb > 0).at[0].set(True)
+    rises = jnp.concatenate([jnp.ones_like(climb[:1], bool), climb[1:] > 0])
     falls = jnp.concatenate([~rises[1:], jnp.ones_like(rises[:1])])
     objective = jnp.where(rises & falls, objective, -jnp.inf)
     best = objective.argmax(0)[None]
@@ -150,7 +150,8 @@ def _best_maxima(knots: _Knots, slope: Array) -> tuple[Array, Array]:
     both = jnp.concatenate([best, others.argmax(0)[None]])
     u, objective = _polished(cubics, both, slope[None])
     # Close to the best, any other place rounds to the same objective.
-    return u, objective.at[1].set(jnp.where(others.max(0) > -jnp.inf, objective[1], -jnp.inf))
+    second = jnp.where(others.max(0)[None] > -jnp.inf, objective[1:], -jnp.inf)
+    return u, jnp.concatenate([objective[:1], second])
 
 
 def _neighbours(knots: _Knots) -> tuple[_Knots, _Knots]:

@@ -223,7 +223,8 @@ def test_one_class_has_no_loss_and_no_gradient():
     settings = {"temperature": INITIAL, "margin": 0.5}
     _, loss, slope = temperature_loss_and_gradient(logits, labels, INITIAL, 2.0, 0.5)
     assert loss == 0
-    assert slope == 0
+    # The 1 of the only class less the label's: T / T, in whatever order a compiler rounds it.
+    assert abs(slope) <= jnp.finfo(jnp.float32).eps
     losses, rows = compiled(aldr_kl_step, logits, labels, jnp.asarray([0.2]), **settings)
     assert losses == 0
     assert rows == jnp.float32(INITIAL)
