@@ -326,8 +326,9 @@ def test_value_under_differentiation_is_the_value(case, rng):
     logits, labels = draw(rng)
     for scale in np.float32([0, 1, 1e4]):
         value, _ = jax.vjp(lambda logits: case(logits, labels), scale * logits)
-        # The same operations; a sum beside its derivative may add up in another order.
-        np.testing.assert_array_max_ulp(value, case(scale * logits, labels), maxulp=2)
+        # At a high temperature a sum that adds up in another order beside its derivative shows.
+        units = 2 if case.function is losses.aldr_kl else 0
+        np.testing.assert_array_max_ulp(value, case(scale * logits, labels), maxulp=units)
 
 
 def test_labels_outside_the_classes_give_nan(case, rng):
