@@ -115,6 +115,35 @@ def read_class_numbers(
     return labels.astype(np.int32)
 
 
+def host_classes(
+    labels: ArrayLike, size: int, num_classes: int | None = None, name: str = "labels"
+) -> np.ndarray:
+    """The classes of the examples on the host, int32, ``[N]``.
+
+    Raises:
+        ValueError: unless they are N integers from 0 to K - 1.
+    """
+    labels = read_class_numbers(labels, num_classes, name)
+    if len(labels) != size:
+        raise ValueError(f"{name} must have one entry per example, {size}, got {len(labels)}.")
+    return labels
+
+
+def read_records(name: str, values: np.ndarray) -> np.ndarray:
+    """The values at each record of a training, float64, ``[T, N, K]``.
+
+    Raises:
+        ValueError: unless they have three axes and a record.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 3 or not len(values):
+        raise ValueError(
+            f"{name} must have the shape [T, N, K], a record of the training first; got "
+            f"{values.shape}."
+        )
+    return values
+
+
 def count_classes(labels: ArrayLike, name: str = "labels") -> int:
     """K, one more than the largest label, if every class up to it has an example.
 

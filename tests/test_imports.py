@@ -17,7 +17,7 @@ import lnl_jax
 
 ROOT = pathlib.Path(lnl_jax.__file__).parents[1]
 PACKAGES = sorted(module.name for module in pkgutil.iter_modules(lnl_jax.__path__) if module.ispkg)
-METHODS = ("losses", "contrastive", "reweighting", "semi_supervised")
+METHODS = ("losses", "contrastive", "reweighting", "semi_supervised", "label_models")
 # What every room may import: readers of arguments that several need, and what names an extra.
 SHARED = {f"lnl_jax.{file.stem}" for file in (ROOT / "lnl_jax").glob("_*.py")}
 # Imports go one way, down these lines; `experiments/` stands above them, `SHARED` below.
@@ -41,6 +41,8 @@ EXCEPTIONS = {
 # A room -> what it imports from elsewhere.
 PACKAGES_OF = {
     **dict.fromkeys(METHODS, {"jax", "numpy", "optax"}),
+    # SciPy comes with JAX.
+    "label_models": {"jax", "numpy", "optax", "scipy"},
     "metrics": {"jax", "numpy", "optax"},
     "noise": {"numpy"},
     "data": {"jax", "numpy", "sklearn", "tensorflow_datasets", "tqdm", "grain", "PIL"},

@@ -14,7 +14,7 @@ from lnl_jax._arguments import (
     read_labels,
     read_logits,
 )
-from lnl_jax._host_arguments import check_integer, read_class_numbers
+from lnl_jax._host_arguments import check_integer
 
 
 def read_logits_and_targets(logits: Array, targets: Array) -> tuple[Array, Array, np.dtype]:
@@ -99,20 +99,6 @@ def class_distributions(
     outside = (labels < 0) | (labels >= num_classes)
     index = jnp.where(outside, 0, labels).astype(jnp.int32)
     return jnp.where(outside[..., None], jnp.nan, jax.nn.one_hot(index, num_classes))
-
-
-def host_classes(
-    labels: ArrayLike, size: int, num_classes: int | None = None, name: str = "labels"
-) -> np.ndarray:
-    """The classes of the examples on the host, int32, ``[N]``.
-
-    Raises:
-        ValueError: unless they are N integers from 0 to K - 1.
-    """
-    labels = read_class_numbers(labels, num_classes, name)
-    if len(labels) != size:
-        raise ValueError(f"{name} must have one entry per example, {size}, got {len(labels)}.")
-    return labels
 
 
 def check_seed(seed: int | Array) -> None:

@@ -247,25 +247,9 @@ REFUSED = {
         lambda: distill.selection.el2n(RECORDS, np.zeros((3, 1), int)),
         r"labels must be integers of shape \[N\]",
     ),
-    "one hot classes": (
-        lambda: distill.selection.area_under_margin(RECORDS, np.eye(3, 4, dtype=int)),
-        "labels must be integers.*argmax",
-    ),
-    "a class too many": (
-        lambda: distill.selection.area_under_margin(RECORDS, np.array([4, 0, 1])),
-        "labels must be from 0 to 3",
-    ),
-    "margins of one class": (
-        lambda: distill.selection.area_under_margin(RECORDS[..., :1], np.zeros(3, int)),
-        "at least two classes",
-    ),
     "probabilities of nan": (
         lambda: distill.selection.el2n(RECORDS + NAN, LABELS[:3]),
         "probabilities must be finite",
-    ),
-    "hits of integers": (
-        lambda: distill.selection.forgetting(np.ones((2, 3), int)),
-        r"correct must be boolean of shape \[T, N\], got int64",
     ),
     "all are hardest": (
         lambda: distill.selection.coverage_sample(np.ones(4), 1, RNG, hardest=1.0),
@@ -356,14 +340,12 @@ def test_labels_on_an_explicit_mesh_name_the_mesh_to_make():
 # What the docstrings cite, by title: who wrote it.
 AUTHORS = {
     "A Fast Knowledge Distillation Framework for Visual Recognition": "Shen and Xing",
-    "An Empirical Study of Example Forgetting during Deep Neural Network Learning": "Toneva et al.",
     "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?": "Xiao and He",
     "Coverage-centric Coreset Selection for High Pruning Rates": "Zheng et al.",
     "DD-Ranking: Rethinking the Evaluation of Dataset Distillation": "Li et al.",
     "Deep Learning on a Data Diet": "Paul et al.",
     "Distilling the Knowledge in a Neural Network": "Hinton et al.",
     "FerKD: Surgical Label Adaptation for Efficient Distillation": "Shen",
-    "Identifying Mislabeled Data using the Area Under the Margin Ranking": "Pleiss et al.",
     "LoRA: Low-Rank Adaptation of Large Language Models": "Hu et al.",
     "Robust Active Distillation": "Baykal et al.",
 }

@@ -60,11 +60,6 @@ def test_scores_of_difficulty_by_hand():
     labels = np.array([0, 0])
     expected = [0, (0.5**0.5 + 2**0.5) / 2]
     np.testing.assert_allclose(distill.selection.el2n(probabilities, labels), expected)
-    logits = np.array([[[3.0, 1, 0], [0, 2, 5]], [[1, 1, 0], [0, 2, 4]]])
-    found = distill.selection.area_under_margin(logits, np.array([0, 1]))
-    np.testing.assert_allclose(found, [1, -2.5])
-    correct = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
-    np.testing.assert_array_equal(distill.selection.forgetting(correct), [2, 1, 4])
 
 
 def test_coverage_leaves_out_the_hardest_and_takes_from_every_stratum(rng):

@@ -8,9 +8,8 @@ import numpy as np
 from jax import Array
 
 from lnl_jax._arguments import check_range
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._host_arguments import check_integer, host_classes
 from lnl_jax.data.resampling import crop_and_resize
-from lnl_jax.distill._checks import host_classes
 
 
 def random_images(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from lnl_jax._arguments import check_range
-from lnl_jax._host_arguments import check_integer
-from lnl_jax.distill._checks import host_classes, read_numbers
+from lnl_jax._host_arguments import check_integer, host_classes, read_records
+from lnl_jax.distill._checks import read_numbers
 
 
 def el2n(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -27,76 +27,12 @@ def el2n(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     References:
         Paul et al., "Deep Learning on a Data Diet" (NeurIPS 2021), Definition 2.
     """
-    probabilities = _read_records("probabilities", probabilities)
+    probabilities = read_records("probabilities", probabilities)
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities must be finite; a softmax of finite scores is.")
     labels = host_classes(labels, *probabilities.shape[1:])
     truth = np.eye(probabilities.shape[-1])[labels]
     return np.linalg.norm(probabilities - truth, axis=-1).mean(0)
-
-
-def area_under_margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Logit of the label less the largest other one, averaged over the training (AUM).
-
-    Args:
-        logits: ``[T, N, K]``, K at least 2; minus infinity for a class that cannot be.
-        labels: integers from 0 to K - 1, ``[N]``.
-
-    Returns:
-        float64, ``[N]``; smaller is harder, or mislabelled. Minus infinity where the label scores
-        so once, infinity where all others do.
-
-    Raises:
-        ValueError: if the logits are NaN or of one class, or the labels are no classes.
-
-    References:
-        Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking"
-        (NeurIPS 2020), Eq. 1 and 2.
-    """
-    logits = _read_records("logits", logits)
-    if np.isnan(logits).any() or logits.shape[-1] < 2:
-        raise ValueError(
-            f"logits must be numbers of at least two classes, got the shape {logits.shape} with "
-            f"{np.isnan(logits).sum()} NaN."
-        )
-    labels = host_classes(labels, *logits.shape[1:])
-    own = np.take_along_axis(logits, np.broadcast_to(labels[:, None], (*logits.shape[:2], 1)), -1)
-    is_own = np.arange(logits.shape[-1]) == labels[:, None]
-    others = np.where(is_own, -np.inf, logits).max(-1)
-    if (np.isinf(own[..., 0]) & np.isinf(others)).any():
-        raise ValueError("logits must be finite for the label or another class, in every record.")
-    return (own[..., 0] - others).mean(0)
-
-
-def forgetting(correct: np.ndarray) -> np.ndarray:
-    """How often an example went from right to wrong; one more than possible if never right.
-
-    Args:
-        correct: boolean, ``[T, N]``, in the order of the training.
-
-    Returns:
-        Integers, ``[N]``; larger is harder.
-
-    Raises:
-        ValueError: if `correct` is not boolean of two axes.
-
-    Example:
-        >>> forgetting(np.array([[True, False], [False, False], [True, False]])).tolist()
-        [1, 3]
-
-    References:
-        Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
-        Learning" (ICLR 2019), Definition 1.
-    """
-    correct = np.asarray(correct)
-    # Of integers, the complement below would count other things.
-    if correct.dtype != bool or correct.ndim != 2:
-        raise ValueError(
-            f"correct must be boolean of shape [T, N], got {correct.dtype} of shape "
-            f"{correct.shape}; compare predictions with labels."
-        )
-    events = (correct[:-1] & ~correct[1:]).sum(0)
-    return np.where(correct.any(0), events, len(correct))
 
 
 def coverage_sample(
@@ -144,13 +80,3 @@ def coverage_sample(
         share = min(len(group), (budget - len(chosen)) // (len(groups) - index))
         chosen.extend(rng.choice(group, share, replace=False))
     return np.sort(np.array(chosen))
-
-
-def _read_records(name: str, values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if values.ndim != 3 or not len(values):
-        raise ValueError(
-            f"{name} must have the shape [T, N, K], a record of the training first; got "
-            f"{values.shape}."
-        )
-    return values
