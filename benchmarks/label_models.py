@@ -1,0 +1,130 @@
+"""Label models beside the packages that people use for them, one process for each.
+
+python benchmarks/label_models.py [--sections confident ...] [--json FILE]
+
+Each section makes its input by a seed, has it computed by this library and by its peer, each alone
+in a process of its own (the fastest of a few calls; the largest memory of the process, and how much
+of it the calls added), and compares the outputs. A peer that is not installed is skipped with a
+word; `--peer_python FILE` names the Python where the peers are, if it is another one.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Section(NamedTuple):
+    """A task, and who does it; imports are within the functions, so that each loads its own.
+
+    `make(rng, size)` returns the arguments; `ours` and `peer` return a dict of arrays that are
+    compared key by key; `peer_package` is what has to be installed.
+    """
+
+    make: Callable
+    ours: Callable
+    peer: Callable
+    peer_package: str
+    size: int
+    calls: int = 3
+    tolerance: float = 1e-6
+
+
+SECTIONS: dict[str, Section] = {}
+
+
+def measure(section, function, size):
+    """In this process: the fastest call, memory before and after, and the result."""
+    arguments = section.make(np.random.default_rng(0), size)
+    before = peak()
+    fastest = float("inf")
+    for _ in range(section.calls):
+        start = time.perf_counter()
+        result = function(*arguments)
+        fastest = min(fastest, time.perf_counter() - start)
+    return {"seconds": fastest, "before": before, "peak": peak(), "result": result}
+
+
+def peak():
+    """The largest memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_process(python, name, who, size):
+    """`measure` in a process of its own; None if the package is not installed there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "result"
+        command = [python, __file__, "--alone", name, who, str(size), str(file)]
+        paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        subprocess.run(command, check=True, env=environment)
+        return pickle.loads(file.read_bytes())
+
+
+def alone(name, who, size, file):
+    """What a process does that was started for one measurement."""
+    section = SECTIONS[name]
+    try:
+        found = measure(section, getattr(section, who), int(size))
+    except ModuleNotFoundError as error:
+        if error.name != section.peer_package:
+            raise
+        found = None
+    pathlib.Path(file).write_bytes(pickle.dumps(found))
+
+
+def compare(name, size, peer_python):
+    """One section, printed and returned without the arrays."""
+    section = SECTIONS[name]
+    size = size or section.size
+    found = {"ours": in_process(sys.executable, name, "ours", size)}
+    peer = in_process(peer_python, name, "peer", size)
+    if peer is None:
+        print(f"{name}: {section.peer_package} is not installed, so only ours was measured")
+    else:
+        found[section.peer_package] = peer
+        for key, wanted in peer["result"].items():
+            np.testing.assert_allclose(
+                found["ours"]["result"][key], wanted, rtol=section.tolerance, atol=1e-12
+            )
+    for who, numbers in found.items():
+        del numbers["result"]
+        print(
+            f"{name}, {size} examples, {who}: {numbers['seconds']:.3f} s, "
+            f"{numbers['peak']:.0f} MiB ({numbers['peak'] - numbers['before']:.0f} more than "
+            "before the calls)"
+        )
+    return found | {"size": size, "equal": peer is not None}
+
+
+def main():
+    """Command line."""
+    if sys.argv[1:2] == ["--alone"]:
+        alone(*sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--size", type=int, help="other than each section's own")
+    parser.add_argument("--peer_python", default=sys.executable)
+    parser.add_argument("--json", type=pathlib.Path)
+    arguments = parser.parse_args()
+    found = {
+        name: compare(name, arguments.size, arguments.peer_python) for name in arguments.sections
+    }
+    if arguments.json:
+        machine = {"cores": len(os.sched_getaffinity(0)), "numpy": np.__version__}
+        arguments.json.write_text(json.dumps(machine | found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
