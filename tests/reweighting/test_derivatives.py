@@ -66,9 +66,11 @@ def test_gradient_and_curvature_are_those_of_differences(float64, name):
 
 def test_the_hessian_at_a_kl_price_is_that_of_a_log_sum_of_exponentials(float64):
     losses = jnp.asarray(ROWS["ordinary"])
-    found = jax.hessian(functools.partial(reweighting.kl_dro_value, temperature=0.7))(losses)
+    hessian = jax.hessian(functools.partial(reweighting.kl_dro_value, temperature=0.7))
     w = np.asarray(jax.nn.softmax(losses / 0.7))
-    np.testing.assert_allclose(found, (np.diag(w) - np.outer(w, w)) / 0.7, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        jax.jit(hessian)(losses), (np.diag(w) - np.outer(w, w)) / 0.7, rtol=1e-12, atol=1e-15
+    )
 
 
 def test_third_derivatives_in_a_ball_are_those_of_differences(float64):
@@ -79,7 +81,7 @@ def test_third_derivatives_in_a_ball_are_those_of_differences(float64):
             return function(losses + t * direction, radius=radius)
 
         second = jax.jit(jax.grad(jax.grad(slope)))
-        third = jax.grad(second)(0.0)
+        third = jax.jit(jax.grad(second))(0.0)
         np.testing.assert_allclose(third, (second(STEP) - second(-STEP)) / (2 * STEP), rtol=1e-5)
 
 
@@ -90,22 +92,12 @@ def test_equal_losses_at_a_kink_are_treated_alike(float64, function):
     for zeros in (np.zeros(4), -np.zeros(4)):
         np.testing.assert_allclose(slope(jnp.asarray(zeros)), 0.25, rtol=1e-15)
     # So large a radius leaves only the largest two.
-    top = jax.grad(functools.partial(function, radius=3.0))(jnp.asarray([1.0, 2.0, 2.0, 0.0]))
+    top = jax.jit(jax.grad(functools.partial(function, radius=3.0)))(
+        jnp.asarray([1.0, 2.0, 2.0, 0.0])
+    )
     np.testing.assert_allclose(top, [0, 0.5, 0.5, 0], atol=1e-15)
 
 
 def test_losses_that_tie_at_the_boundary_share_what_remains(float64):
     slope = jax.grad(functools.partial(reweighting.cvar_value, fraction=0.5))
     np.testing.assert_allclose(slope(jnp.asarray([1.0, 2.0, 1.0, 0.0])), [0.25, 0.5, 0.25, 0])
-
-
-def test_weights_are_held(float64):
-    losses = jnp.asarray(ROWS["ordinary"])
-    for function, settings in (
-        (reweighting.kl_dro_weights, {"temperature": 0.7}),
-        (reweighting.kl_ball_weights, {"radius": 0.2}),
-        (reweighting.chi2_ball_weights, {"radius": 0.05}),
-        (reweighting.cvar_weights, {"fraction": 0.45}),
-    ):
-        jacobian = jax.jacobian(functools.partial(function, **settings))(losses)
-        np.testing.assert_array_equal(jacobian, 0, err_msg=function.__name__)

@@ -13,47 +13,18 @@ from scipy import optimize, special
 from lnl_jax import train
 from lnl_jax.reweighting import (
     chi2_ball_value,
-    chi2_ball_weights,
     cvar_value,
     cvar_weights,
     group_dro_value,
     group_dro_weights,
-    kl_ball_value,
-    kl_ball_weights,
     kl_dro_value,
     kl_dro_weights,
 )
+from tests.reweighting.cases import CASES, EXAMPLES, GROUPS, Q
 
-EXAMPLES = 12
-GROUPS = np.arange(EXAMPLES, dtype=np.int32) % 3
-Q = np.array([0.2, 0.3, 0.5])
-
-
-def for_groups(function):
-    def of(losses, step_size, where=None):
-        rows = jnp.log(jnp.asarray(Q, jnp.float32))
-        return function(losses, GROUPS[: np.size(losses)], rows, step_size=step_size, where=where)[
-            0
-        ]
-
-    return of
-
-
-def of_one(function, name):
-    return lambda losses, number, where=None: function(losses, **{name: number}, where=where)
-
-
-# Weights and value as functions of (losses, hyperparameter, where), and a hyperparameter.
-EAGER = {
-    "kl": (of_one(kl_dro_weights, "temperature"), of_one(kl_dro_value, "temperature"), 0.7),
-    "kl_ball": (of_one(kl_ball_weights, "radius"), of_one(kl_ball_value, "radius"), 0.3),
-    "chi2_ball": (of_one(chi2_ball_weights, "radius"), of_one(chi2_ball_value, "radius"), 0.6),
-    "cvar": (of_one(cvar_weights, "fraction"), of_one(cvar_value, "fraction"), 0.35),
-    "group": (for_groups(group_dro_weights), for_groups(group_dro_value), 0.4),
-}
 # Evaluated eagerly, a loop is compiled again at every call.
 RULES = {
-    name: (jax.jit(weigh), jax.jit(value), number) for name, (weigh, value, number) in EAGER.items()
+    name: (jax.jit(case.weigh), jax.jit(case.value), case.number) for name, case in CASES.items()
 }
 BALLS = ("kl_ball", "chi2_ball")
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -63,13 +34,6 @@ every_ball = pytest.mark.parametrize("rule", BALLS)
 def fast(values, all_values):
     """All values, those that are not among the first ones for the slow tests."""
     return [pytest.param(v, marks=() if v in values else pytest.mark.slow) for v in all_values]
-
-
-# Where the rules share what is tested, two unlike ones; the others are slow.
-unlike_rules = pytest.mark.parametrize(
-    "rule",
-    [pytest.param(r, marks=() if r in ("chi2_ball", "group") else pytest.mark.slow) for r in RULES],
-)
 
 
 def divergence(rule, weights):
@@ -236,17 +200,6 @@ def test_the_limits_of_the_temperature_are_the_largest_loss_and_the_mean(tempera
     np.testing.assert_allclose(slope, weights, rtol=1e-6)
 
 
-@unlike_rules
-def test_equal_losses_have_equal_weights(rule):
-    weigh, value, number = RULES[rule]
-    losses = jnp.full(EXAMPLES, 3.5, jnp.float32)
-    if rule == "group":
-        np.testing.assert_allclose(weigh(losses, number), Q[GROUPS] / 4, rtol=1e-6)
-    else:
-        assert (weigh(losses, number) == np.float32(1 / EXAMPLES)).all()
-    np.testing.assert_allclose(value(losses, number), 3.5, rtol=1e-6)
-
-
 @every_rule
 def test_ties_weigh_the_same_and_the_order_does_not_matter(rule, rng):
     weigh, _, number = RULES[rule]
@@ -257,7 +210,7 @@ def test_ties_weigh_the_same_and_the_order_does_not_matter(rule, rng):
         weights = np.asarray(weigh(jnp.asarray(losses), number, where))
         moved = weigh(jnp.asarray(losses[order]), number, where[order])
         np.testing.assert_allclose(moved, weights[order], rtol=1e-5, atol=1e-8)
-        group = GROUPS if rule == "group" else np.zeros(EXAMPLES)
+        group = GROUPS if rule == "group_dro" else np.zeros(EXAMPLES)
         for i, j in zip(*np.nonzero(losses[:, None] == losses), strict=True):
             if where[i] and where[j] and group[i] == group[j]:
                 assert weights[i] == weights[j]
@@ -306,126 +259,12 @@ def test_weights_do_not_change_with_shift_and_scale(float64, rule):
 
 def test_a_temperature_scales_with_the_losses(float64):
     losses = jnp.asarray(next(draws())[0])
-    weights, value = RULES["kl"][:2]
+    weights, value = RULES["kl_dro"][:2]
     np.testing.assert_allclose(weights(40 * losses - 7, 28.0), weights(losses, 0.7), rtol=1e-12)
     np.testing.assert_allclose(value(40 * losses - 7, 28.0), 40 * value(losses, 0.7) - 7)
 
 
-# Gradients.
-
-
-@unlike_rules
-def test_the_gradient_of_a_value_is_its_weights(float64, rule):
-    weigh, value, number = RULES[rule]
-    losses, where = next(draws())
-    losses = jnp.asarray(losses)
-    plain = value(losses, number, where)
-    found, gradient = jax.jit(jax.value_and_grad(value))(losses, number, where)
-    np.testing.assert_allclose(found, plain, rtol=1e-14)
-    np.testing.assert_allclose(gradient, weigh(losses, number, where), rtol=1e-13)
-    along = jax.jvp(lambda losses: value(losses, number, where), (losses,), (losses,))[1]
-    np.testing.assert_allclose(along, gradient @ losses, rtol=1e-12)
-    if rule == "group":
-        return  # The weights of groups move with the losses, and are held.
-    step = 1e-5
-    differences = [
-        (value(losses + step * e, number, where) - value(losses - step * e, number, where))
-        / (2 * step)
-        for e in np.eye(EXAMPLES)
-    ]
-    np.testing.assert_allclose(gradient, differences, atol=1e-8)
-
-
-@unlike_rules
-def test_weights_are_data(rule):
-    weigh, _, number = RULES[rule]
-    losses = jnp.asarray(next(draws())[0], jnp.float32)
-    along = (jnp.ones_like(losses), jnp.ones(()))
-    weights, moved = jax.jvp(weigh, (losses, jnp.float32(number)), along)
-    np.testing.assert_allclose(weights, weigh(losses, number), rtol=1e-5)
-    assert (moved == 0).all()
-
-
-@pytest.mark.parametrize("rule", [*BALLS, "cvar", "group"])
-def test_no_gradient_flows_to_the_hyperparameter(rule):
-    _, value, number = RULES[rule]
-    losses = jnp.asarray(next(draws())[0], jnp.float32)
-    assert jax.grad(value, argnums=1)(losses, number) == 0
-
-
-def test_the_gradient_of_the_temperature_is_minus_the_divergence(float64):
-    losses, where = next(draws())
-
-    def value(temperature):
-        return kl_dro_value(jnp.asarray(losses), temperature=temperature, where=where)
-
-    for temperature in (0.2, 0.7, 20.0):
-        weights = kl_dro_weights(losses, temperature=temperature, where=where)
-        found = jax.grad(value)(temperature)
-        np.testing.assert_allclose(found, -divergence("kl_ball", weights[where]), rtol=1e-9)
-        step = 1e-4 * temperature
-        difference = (value(temperature + step) - value(temperature - step)) / (2 * step)
-        np.testing.assert_allclose(found, difference, rtol=1e-6)
-
-
-# Masks and what cannot be weighed.
-
-
-@unlike_rules
-def test_a_masked_example_is_as_if_removed_whatever_it_holds(rule):
-    weigh, value, number = RULES[rule]
-    # The last four, so that the groups of the others stay.
-    where = np.arange(EXAMPLES) < 8
-    losses = np.float32(next(draws())[0])
-    expected, slope = jax.jit(jax.value_and_grad(value))(jnp.asarray(losses[:8]), number)
-    for rubbish in (0.0, 1e30, np.nan, np.inf, -np.inf):
-        losses[8:] = rubbish
-        weights = weigh(jnp.asarray(losses), number, where)
-        found, gradient = jax.value_and_grad(value)(jnp.asarray(losses), number, where)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-        np.testing.assert_allclose(weights, np.append(slope, np.zeros(4)), rtol=1e-5)
-        np.testing.assert_allclose(gradient, weights, rtol=1e-5)
-        assert (weights[8:] == 0).all()
-        assert (gradient[8:] == 0).all()
-
-
-@unlike_rules
-def test_with_all_masked_there_is_no_weight_and_no_loss(rule):
-    weigh, value, number = RULES[rule]
-    losses = jnp.full(EXAMPLES, jnp.nan)
-    where = np.zeros(EXAMPLES, bool)
-    assert (weigh(losses, number, where) == 0).all()
-    found, gradient = jax.value_and_grad(value)(losses, number, where)
-    assert found == 0
-    assert (gradient == 0).all()
-
-
-@unlike_rules
-@pytest.mark.parametrize("broken", fast([np.inf], [np.nan, np.inf, -np.inf]))
-def test_an_included_loss_that_is_not_finite_shows(rule, broken):
-    weigh, value, number = RULES[rule]
-    losses = np.float32(next(draws())[0])
-    losses[3] = broken
-    where = np.arange(EXAMPLES) > 0
-    weights = weigh(jnp.asarray(losses), number, where)
-    assert np.isnan(weights[1:]).all()
-    assert weights[0] == 0
-    assert np.isnan(value(jnp.asarray(losses), number, where))
-
-
 # Numbers.
-
-
-@every_rule
-@pytest.mark.parametrize("size", fast([1e30], [0.0, 1e4, 1e30]))
-def test_large_losses_have_finite_values_and_weights_that_sum_to_one(rule, size):
-    _, value, number = RULES[rule]
-    losses = np.float32(size * np.linspace(-1, 1, EXAMPLES))
-    losses[5] = 1.0
-    found, weights = jax.value_and_grad(value)(jnp.asarray(losses), number)
-    assert np.isfinite(found)
-    assert np.isfinite(weights).all()
-    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
 
 
 @every_ball
@@ -460,75 +299,6 @@ def test_a_large_batch_keeps_the_constraint_in_float32(rule):
             weights = weigh(jnp.asarray(losses, jnp.float32), radius)
             np.testing.assert_allclose(divergence(rule, weights), radius, rtol=1e-5)
             np.testing.assert_allclose(np.asarray(weights, np.float64).sum(), 1, rtol=1e-6)
-
-
-@unlike_rules
-@pytest.mark.parametrize("dtype", [pytest.param(jnp.float16, marks=pytest.mark.slow), jnp.bfloat16])
-def test_half_precision_is_computed_in_float32_and_rounded(rule, dtype):
-    weigh, value, number = RULES[rule]
-    losses = jnp.asarray(next(draws())[0], dtype)
-    wide = losses.astype(jnp.float32)
-    for function in (weigh, value):
-        found = function(losses, number)
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, function(wide, number).astype(dtype))
-    gradient = jax.grad(value)(losses, number)
-    assert gradient.dtype == dtype
-    expected = weigh(losses, number).astype(jnp.float32)
-    bound = float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(gradient.astype(jnp.float32), expected, rtol=bound, atol=1e-7)
-
-
-# Transformations and arguments.
-
-
-@unlike_rules
-def test_runs_and_hyperparameters_can_be_mapped_over(rule):
-    numbers = jnp.float32([0.1, 0.3, 0.6])
-    losses = jnp.stack([jnp.asarray(losses, jnp.float32) for losses, _ in draws(3)])
-    value = RULES[rule][1]
-    mapped = jax.jit(jax.vmap(jax.value_and_grad(value)))(losses, numbers)
-    for i in range(3):
-        expected = jax.value_and_grad(value)(losses[i], numbers[i])
-        for found, alone in zip(mapped, expected, strict=True):
-            np.testing.assert_allclose(found[i], alone, rtol=2e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("rule", "bad", "message"),
-    [
-        ("kl", 0.0, "temperature must be above 0 and finite, got 0.0"),
-        ("kl_ball", -1.0, "radius must be at least 0, got -1.0"),
-        ("chi2_ball", np.float32(-1), "radius must be at least 0, got -1.0"),
-        ("cvar", 0, "fraction must be above 0 and at most 1, got 0"),
-        ("cvar", 1.5, "fraction must be above 0 and at most 1, got 1.5"),
-        ("group", -0.1, "step_size must be at least 0 and finite, got -0.1"),
-        ("kl_ball", float("nan"), "radius must be at least 0, got nan"),
-    ],
-)
-def test_a_number_out_of_range_raises_and_a_traced_one_gives_nan(rule, bad, message):
-    losses = jnp.arange(4, dtype=jnp.float32)
-    for function in EAGER[rule][:2]:
-        with pytest.raises(ValueError, match=message):
-            function(losses, bad)
-    assert np.isnan(jax.jit(function)(losses, jnp.float32(bad)))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_arguments_that_do_not_fit_raise_with_their_names(rule):
-    losses, number = jnp.zeros(4), EAGER[rule][2]
-    for function in EAGER[rule][:2]:
-        with pytest.raises(ValueError, match=r"losses must be .*got int32 of shape \(4,\)"):
-            function(jnp.zeros(4, jnp.int32), number)
-        for shape in ((), (2, 2), (0,)):
-            with pytest.raises(ValueError, match="losses must be floating with one value per ex"):
-                function(jnp.zeros(shape), number)
-        with pytest.raises(ValueError, match=r"where must be boolean of shape \(4,\).*int32"):
-            function(losses, number, jnp.ones(4, jnp.int32))
-        with pytest.raises(ValueError, match=r"where must be boolean .* got bool of shape \(1,\)"):
-            function(losses, number, jnp.ones(1, bool))
-        with pytest.raises(ValueError, match=r"must be a scalar, got shape \(4,\)"):
-            function(losses, jnp.full(4, number))
 
 
 # Group DRO.
@@ -660,7 +430,7 @@ def batches(rng):
 
 def rule_of(rule, kind, losses, batch, rows):
     """The rule's weights (0) or value (1), and the new rows, for a batch with groups."""
-    if rule == "group":
+    if rule == "group_dro":
         function = (group_dro_weights, group_dro_value)[kind]
         return function(losses, batch["group"], rows, step_size=0.4, where=batch["mask"])
     return RULES[rule][kind](losses, RULES[rule][2], batch["mask"]), rows
@@ -687,7 +457,7 @@ def robust_step(axis_name=None, gathered=True):
     def loss_fn(params, extra, rows, batch, key):
         of_rules = {rule: weighted(rule, params[rule], extra, batch) for rule in params}
         total = sum(losses for losses, _ in of_rules.values())
-        return total, (of_rules["group"][1], rows, {})
+        return total, (of_rules["group_dro"][1], rows, {})
 
     return train.make_train_step(loss_fn, optax.sgd(0.1), axis_name=axis_name)
 
@@ -729,7 +499,7 @@ def descended():
             rule: rule_of(rule, 1, squared_errors(params[rule], batch), batch, rows)
             for rule in RULES
         }
-        return sum(value for value, _ in of_rules.values()), of_rules["group"][1]
+        return sum(value for value, _ in of_rules.values()), of_rules["group_dro"][1]
 
     gradient = jax.jit(jax.grad(values, has_aux=True))
     params, rows = {rule: jnp.zeros(2) for rule in RULES}, jnp.zeros(3)
@@ -753,7 +523,7 @@ def test_a_step_descends_the_robust_value_however_the_batch_is_split(way, descen
 @pytest.mark.slow
 def test_weights_of_a_devices_own_examples_have_another_objective(descended):
     visits, expected, _ = descended
-    rules = ("kl_ball", "cvar", "group")
+    rules = ("kl_ball", "cvar", "group_dro")
     local, _ = after_two_steps(on_shards(gathered=False), visits, rules)
     for rule in rules:
         difference = np.abs(local[rule] - expected[rule]).max()
