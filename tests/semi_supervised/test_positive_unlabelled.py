@@ -1,4 +1,4 @@
-"""Positive-unlabelled losses: the risks they average to, golden values, special points, messages."""
+"""Positive-unlabelled losses: the risks they average to, golden values, messages."""
 
 import functools
 import itertools
