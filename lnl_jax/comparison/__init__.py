@@ -29,6 +29,7 @@ Example:
 
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
+from lnl_jax.comparison.cross_validation import cross_validated_probabilities
 from lnl_jax.comparison.images import NoisyImages, compare_on_images
 from lnl_jax.comparison.methods import measure, robust_loss
 from lnl_jax.comparison.mislabelled import score_training_parts
@@ -47,6 +48,7 @@ __all__ = [
     "NoisyImages",
     "Outcome",
     "compare_on_images",
+    "cross_validated_probabilities",
     "curves_figure",
     "finish",
     "grid",

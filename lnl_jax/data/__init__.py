@@ -19,7 +19,7 @@ from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
 from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
-from lnl_jax.data.splits import hold_out, k_fold, long_tailed, subset
+from lnl_jax.data.splits import fold_numbers, hold_out, k_fold, long_tailed, subset
 from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
@@ -39,6 +39,7 @@ __all__ = [
     "epoch_plans",
     "fashion_mnist",
     "fits_on_device",
+    "fold_numbers",
     "hold_out",
     "image_folder",
     "image_text",

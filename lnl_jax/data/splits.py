@@ -97,6 +97,37 @@ def k_fold(
     return parts
 
 
+def fold_numbers(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """The fold that holds each example out, shuffled, classes in proportion, none left over.
+
+    As `k_fold` deals them, but the folds differ in size by one where N is no multiple of them: for
+    scores of all examples by models that have not seen them.
+
+    Args:
+        labels: integers, ``[N]``.
+        folds: how many, at least 2.
+        rng: deals the examples, class by class.
+
+    Returns:
+        int32, ``[N]``, from 0 to ``folds - 1``; the counts of a class in two folds differ by one at
+        most, and so do their sizes.
+
+    Raises:
+        ValueError: if `folds` is less than 2, or a class has fewer examples; names the class.
+
+    Example:
+        >>> fold_numbers(np.array([0, 0, 0, 1, 1]), 2, np.random.default_rng(0)).tolist()
+        [0, 1, 0, 0, 1]
+    """
+    check_integer("folds", folds, at_least=2)
+    check_generator("rng", rng)
+    names, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _check_counts(names, counts, folds, "labels")
+    found = np.empty(len(numbers), np.int32)
+    found[_by_class(numbers, rng)] = np.arange(len(numbers)) % folds
+    return found
+
+
 def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "label") -> Dataset:
     """Some examples at random, classes in proportion.
 
@@ -139,12 +170,7 @@ def subset(dataset: Dataset, size: int, rng: np.random.Generator, *, by: str = "
 def _dealt(classes: np.ndarray, by: str, folds: int, rng: np.random.Generator) -> np.ndarray:
     """The rows that each fold holds out, ``[folds, N // folds]``: dealt in turn, class by class."""
     names, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    if counts.min() < folds:
-        few = counts.argmin()
-        raise ValueError(
-            f"{by}: class {names[few]} has {counts[few]} of {len(classes)} examples, so that a "
-            f"fold of {folds} would have none of it; use fewer folds or leave the class out."
-        )
+    _check_counts(names, counts, folds, by)
     order = _by_class(numbers, rng)
     # What is left over comes from the largest classes, so that no fold loses the last of a class.
     dealt = np.ones(len(order), bool)
@@ -153,6 +179,15 @@ def _dealt(classes: np.ndarray, by: str, folds: int, rng: np.random.Generator) -
         dealt[np.flatnonzero(dealt & (numbers[order] == largest))[-1]] = False
         counts[largest] -= 1
     return order[dealt].reshape(-1, folds).T
+
+
+def _check_counts(names: np.ndarray, counts: np.ndarray, folds: int, by: str) -> None:
+    if counts.min() < folds:
+        few = counts.argmin()
+        raise ValueError(
+            f"{by}: class {names[few]} has {counts[few]} of {counts.sum()} examples, so that a "
+            f"fold of {folds} would have none of it; use fewer folds or leave the class out."
+        )
 
 
 def _by_class(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

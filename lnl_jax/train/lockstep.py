@@ -9,6 +9,7 @@ at a time, for more runs than the memory holds.
 
 import functools
 import itertools
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -69,7 +70,12 @@ class Runs(NamedTuple):
 
 
 def in_lanes(
-    trainer: Trainer, settings: PyTree, data_sets: PyTree, *, mesh: Mesh | None = None
+    trainer: Trainer,
+    settings: PyTree,
+    data_sets: PyTree,
+    *,
+    shared: Mapping[str, PyTree] = types.MappingProxyType({}),
+    mesh: Mesh | None = None,
 ) -> Runs:
     """All runs at once, as one program with two leading axes.
 
@@ -82,6 +88,7 @@ def in_lanes(
         settings: a pytree of arrays with a leading axis of settings.
         data_sets: a dict of pytrees of arrays with a leading axis of data sets. Batches are taken
             from ``train``, whose arrays have the examples next; the functions see the whole.
+        shared: what every data set holds besides, by name, without the axis: it is in memory once.
         mesh: over whose devices the data sets are split, as many on each; None takes one device.
             One over the devices of several processes is given to all of them, with the same
             arguments; each gets all that is measured.
@@ -117,37 +124,48 @@ def in_lanes(
     size = num_examples(data_sets["train"], axis=1)
     settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
     data_sets = jax.device_put(data_sets, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    shared = jax.device_put(dict(shared), NamedSharding(mesh, PartitionSpec()))
     of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
         check_rows(rows, size)
-        return run(settings, data_sets, states, jax.device_put(dict(rows), of_rows))
+        return run(settings, data_sets, shared, states, jax.device_put(dict(rows), of_rows))
 
     return Runs(
-        start(settings, data_sets),
+        start(settings, data_sets, shared),
         run_rows,
-        lambda states: on_host(measure(settings, data_sets, states)),
+        lambda states: on_host(measure(settings, data_sets, shared, states)),
     )
 
 
 @functools.lru_cache(maxsize=8)
 def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
-    start = jax.vmap(jax.vmap(trainer.start, (0, None)), (None, 0))
-    measure = jax.vmap(jax.vmap(trainer.measure, (0, None, 0)), (None, 0, 0))
+    def start(settings, data_sets, shared):
+        def on_one(data_set):
+            return jax.vmap(trainer.start, (0, None))(settings, {**data_set, **shared})
 
-    def step_all(settings, data_sets, states, rows):
+        return jax.vmap(on_one)(data_sets)
+
+    def measure(settings, data_sets, shared, states):
+        def on_one(data_set, states):
+            return jax.vmap(trainer.measure, (0, None, 0))(settings, {**data_set, **shared}, states)
+
+        return jax.vmap(on_one)(data_sets, states)
+
+    def step_all(settings, data_sets, shared, states, rows):
         def on_one(data_set, states, rows):
             batch = gathered(data_set["train"], rows)
-            return jax.vmap(trainer.step, (0, None, 0, None))(settings, data_set, states, batch)
+            step = jax.vmap(trainer.step, (0, None, 0, None))
+            return step(settings, {**data_set, **shared}, states, batch)
 
         return jax.vmap(on_one)(data_sets, states, rows)
 
-    def run(settings, data_sets, states, rows):
+    def run(settings, data_sets, shared, states, rows):
         return jax.lax.scan(
-            lambda states, rows: step_all(settings, data_sets, states, rows), states, rows
+            lambda states, rows: step_all(settings, data_sets, shared, states, rows), states, rows
         )
 
-    shared, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    everywhere, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
     steps_first = PartitionSpec(None, DATA_AXIS)
 
     def compiled(function, inputs, outputs, **options):
@@ -158,11 +176,13 @@ def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callabl
 
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"compiler_options": WIDE_VECTORS} if on_cpu else {}
-    inputs = (shared, split, split, steps_first)
+    inputs = (everywhere, split, everywhere)
     return (
-        compiled(start, (shared, split), split),
-        compiled(run, inputs, (split, steps_first), donate_argnums=2, **options),
-        compiled(measure, (shared, split, split), split),
+        compiled(start, inputs, split),
+        compiled(
+            run, (*inputs, split, steps_first), (split, steps_first), donate_argnums=3, **options
+        ),
+        compiled(measure, (*inputs, split), split),
     )
 
 
