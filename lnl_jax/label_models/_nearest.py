@@ -114,11 +114,11 @@ def nearest_neighbours(
     return Neighbours(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def read_features(features: np.ndarray, name: str = "features") -> np.ndarray:
+def read_features(features: np.ndarray, name: str = "features", *, at_least: int = 2) -> np.ndarray:
     """Float32 as it is, other numbers as float64, ``[N, D]``.
 
     Raises:
-        ValueError: unless they are finite numbers of two examples at least.
+        ValueError: unless they are finite numbers of `at_least` examples.
     """
     features = np.asarray(features)
     if features.ndim != 2 or features.dtype.kind not in "fiub" or 0 in features.shape:
@@ -126,8 +126,8 @@ def read_features(features: np.ndarray, name: str = "features") -> np.ndarray:
             f"{name} must be numbers of shape [N, D], got {features.dtype} of shape "
             f"{features.shape}; flatten images, {name}.reshape(len({name}), -1)."
         )
-    if len(features) < 2:
-        raise ValueError(f"{name} must be of at least two examples, got one.")
+    if len(features) < at_least:
+        raise ValueError(f"{name} must be of at least {at_least} examples, got {len(features)}.")
     broken = np.flatnonzero(~np.isfinite(features).all(-1))
     if broken.size:
         raise ValueError(

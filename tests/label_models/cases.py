@@ -6,9 +6,12 @@ the reason.
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy import optimize
 
 from lnl_jax import label_models
 
@@ -81,8 +84,206 @@ def nearest(features, count, *, metric):
     return distances, positions.astype(int)
 
 
+# --- votes and consensus of neighbours ---
+
+
+def nearest_by_angle(features, i, count):
+    others = sorted((angle(features[i], x), j) for j, x in enumerate(features) if j != i)
+    return others[:count]
+
+
+def knn_label_scores(features, labels, *, num_neighbours, min_similarity):
+    votes, scores = [], []
+    for i, label in enumerate(labels):
+        others = nearest_by_angle(features, i, num_neighbours - 1)
+        own = 2 * others[0][0] - others[1][0]
+        q = np.zeros(max(labels) + 1)
+        for distance, j in [(own, i), *others]:
+            q[labels[j]] += 1 - min_similarity - distance
+        q /= np.sqrt(q @ q)
+        votes.append(q)
+        scores.append(-np.log(max(q[label], 0) + 1e-8))
+    return votes, scores, np.argmax(votes, 1) != labels
+
+
+def flag_by_rank(scores, labels, transition, prior):
+    flags = []
+    for score, label in zip(scores, labels, strict=True):
+        of_class = scores[labels == label]
+        right = transition[label, label] * prior[label] / np.mean(labels == label)
+        if not 0 <= right <= 1:
+            right = min(max(right, 0.05), 0.95)
+        flags.append(score >= np.percentile(of_class, 100 - 100 * (1 - right)))
+    return flags
+
+
+def consensus_moments(features, labels):
+    size = max(labels) + 1
+    first, second, third = np.zeros(size), np.zeros((size, size)), np.zeros((size, size, size))
+    for i, label in enumerate(labels):
+        near, next_near = (labels[j] for _, j in nearest_by_angle(features, i, 2))
+        first[label] += 1 / len(labels)
+        second[label, near] += 1 / len(labels)
+        third[label, near, next_near] += 1 / len(labels)
+    return first, second, third
+
+
+def moments_of(matrix, prior):
+    """What consensus there is in expectation."""
+    return label_models.ConsensusMoments(
+        prior @ matrix,
+        sum(p * np.multiply.outer(t, t) for p, t in zip(prior, matrix, strict=True)),
+        sum(
+            p * np.multiply.outer(np.multiply.outer(t, t), t)
+            for p, t in zip(prior, matrix, strict=True)
+        ),
+    )
+
+
+# --- values of examples ---
+
+
+def worth(members, distances, matches, k):
+    return sum(matches[j] for j in sorted(members, key=lambda j: distances[j])[:k]) / k
+
+
+def shapley(players, worth):
+    """Over all subsets of the others."""
+    values = {}
+    for i in players:
+        others, value = [j for j in players if j != i], 0.0
+        for size in range(len(others) + 1):
+            for members in itertools.combinations(others, size):
+                gain = worth((*members, i)) - worth(members)
+                value += gain / math.comb(len(others), size) / len(players)
+        values[i] = value
+    return values
+
+
+def knn_shapley(features, labels, test_features, test_labels, *, num_neighbours):
+    values = np.zeros(len(labels))
+    for z, y in zip(test_features, test_labels, strict=True):
+        known = [length(z, x) for x in features], labels == y, num_neighbours
+        for i, value in shapley(range(len(labels)), lambda s, known=known: worth(s, *known)).items():
+            values[i] += value / len(test_labels)
+    return values
+
+
+def knn_shapley_of_others(features, labels, *, num_neighbours):
+    values = np.zeros(len(labels))
+    for t, y in enumerate(labels):
+        others = [j for j in range(len(labels)) if j != t]
+        known = [length(features[t], x) for x in features], labels == y, num_neighbours
+        for i, value in shapley(others, lambda s, known=known: worth(s, *known)).items():
+            values[i] += value / len(labels)
+    return values
+
+
+def mean(values):
+    return np.mean(values) if len(values) else np.nan
+
+
+def out_of_bag_values(scores, in_bag):
+    return [mean(s[~m]) for s, m in zip(scores.T, in_bag.T, strict=True)]
+
+
+def memorization_estimates(correct, in_subset):
+    return [mean(c[m]) - mean(c[~m]) for c, m in zip(correct.T, in_subset.T, strict=True)]
+
+
+def influence_estimates(test_correct, in_subset):
+    return [[mean(c[m]) - mean(c[~m]) for c in test_correct.T] for m in in_subset.T]
+
+
+def long_tail_tau(frequencies, num_examples, occurrences, *, weights):
+    seen = weights * frequencies**occurrences * (1 - frequencies) ** (num_examples - occurrences)
+    return sum(seen * frequencies) / sum(seen)
+
+
+def ridge(features, targets, penalty):
+    matrix = features.T @ features + penalty * np.eye(features.shape[1])
+    return np.linalg.solve(matrix, features.T @ targets)
+
+
+def ridge_leave_one_out(features, targets, *, penalty):
+    """Refitted without each."""
+    found = []
+    for i, (x, t) in enumerate(zip(features, targets, strict=True)):
+        rest = np.arange(len(features)) != i
+        found.append(t - x @ ridge(features[rest], targets[rest], penalty))
+    return found
+
+
+def ridge_removal_effects(features, targets, queries, *, penalty):
+    whole, found = queries @ ridge(features, targets, penalty), []
+    for i in range(len(features)):
+        rest = np.arange(len(features)) != i
+        found.append(queries @ ridge(features[rest], targets[rest], penalty) - whole)
+    return found
+
+
+def fit_head(features, labels, weights, penalty):
+    """The head that minimises the weighted losses, found by its slope."""
+    shape = (features.shape[1], max(labels) + 1)
+
+    def slope(flat):
+        errors = softmax(features @ flat.reshape(shape)) - np.eye(shape[1])[labels]
+        return (features.T @ (weights[:, None] * errors)).ravel() + penalty * flat
+
+    return optimize.root(slope, np.zeros(math.prod(shape)), tol=1e-13).x.reshape(shape)
+
+
+def softmax_removal_effects(features, labels, test_features, test_labels, *, penalty):
+    """The slope of the test losses in the weight of each example, by refitting."""
+    size, step, found = len(labels), 1e-4, []
+    for i in range(size):
+        losses = []
+        for sign in (1, -1):
+            weights = np.full(size, 1 / size)
+            weights[i] += sign * step
+            scores = test_features @ fit_head(features, labels, weights, penalty)
+            losses.append(-np.log(softmax(scores)[np.arange(len(test_labels)), test_labels]))
+        found.append(-(losses[0] - losses[1]) / (2 * step) / size)
+    return found
+
+
+# --- proportions ---
+
+
+def similarity_edges(features, *, num_neighbours):
+    pairs = {
+        (min(i, j), max(i, j))
+        for i in range(len(features))
+        for _, j in nearest_by_angle(features, i, num_neighbours)
+    }
+    pairs = sorted(pairs)
+    return pairs, [np.exp(-length(features[i], features[j])) for i, j in pairs]
+
+
+def bag_marginals(bags, counts, edges, *, bag_weight, similarity_weight):
+    """Over all labellings."""
+    size, total = len(bags), 0.0
+    marginals = np.zeros(size)
+    for labels in itertools.product((0, 1), repeat=size):
+        y = np.array(labels)
+        energy = bag_weight * sum((y[bags == b].sum() - n) ** 2 for b, n in enumerate(counts))
+        energy += similarity_weight * sum(
+            k * (y[i] - y[j]) ** 2 for (i, j), k in zip(*edges, strict=True)
+        )
+        total += np.exp(-energy)
+        marginals += np.exp(-energy) * y
+    return marginals / total
+
+
 RECORDS = np.stack([waves(5, 3, t, 2.0) for t in range(4)])
 FEATURES = waves(12, 5, 0.3) + 0.3 * waves(12, 5, 2.1) ** 2
+CLASSES = np.array([0, 1, 0, 1, 0, 1, 2, 0, 0, 1, 0, 2])
+TRANSITION = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.05, 0.05, 0.9]])
+PRIOR = np.array([0.5, 0.3, 0.2])
+# Examples that all and that none of the models were trained on are among them.
+IN_SUBSET = (waves(6, 5, 0.2) > 0) & (np.arange(5) != 0) | (np.arange(5) == 1)
+# A tree, in which messages are exact: bags of two, each joined to the next by one edge.
+TREE = label_models.SimilarityEdges(np.array([[1, 2], [3, 5]]), np.array([0.7, 0.4]))
 
 CASES = {
     "area_under_margin": Case(
@@ -101,9 +302,90 @@ CASES = {
         (FEATURES, 3),
         {"metric": label_models.cosine_distance},
     ),
+    "knn_label_scores": Case(
+        label_models.knn_label_scores,
+        knn_label_scores,
+        (FEATURES, CLASSES),
+        {"num_neighbours": 5, "min_similarity": 0.1},
+    ),
+    "flag_by_rank": Case(
+        label_models.flag_by_rank,
+        flag_by_rank,
+        (waves(12, 1, 0.4)[:, 0], CLASSES, TRANSITION, PRIOR),
+    ),
+    "consensus_moments": Case(
+        label_models.consensus_moments, consensus_moments, (FEATURES, CLASSES)
+    ),
+    "fit_transition": Case(
+        label_models.fit_transition,
+        lambda *moments: (TRANSITION, PRIOR, 0.0),
+        (moments_of(TRANSITION, PRIOR),),
+        tolerance=2e-3,
+    ),
+    "knn_shapley": Case(
+        label_models.knn_shapley,
+        knn_shapley,
+        (FEATURES[:7], CLASSES[:7], FEATURES[7:], CLASSES[7:]),
+        {"num_neighbours": 3},
+    ),
+    "knn_shapley_of_others": Case(
+        label_models.knn_shapley_of_others,
+        knn_shapley_of_others,
+        (FEATURES[:7], CLASSES[:7]),
+        {"num_neighbours": 3},
+    ),
+    "out_of_bag_values": Case(
+        label_models.out_of_bag_values, out_of_bag_values, (waves(6, 5, 0.9) > 0, IN_SUBSET)
+    ),
+    "memorization_estimates": Case(
+        label_models.memorization_estimates,
+        memorization_estimates,
+        (waves(6, 5, 0.9) > 0, IN_SUBSET),
+    ),
+    "influence_estimates": Case(
+        label_models.influence_estimates, influence_estimates, (waves(6, 4, 0.5) > 0, IN_SUBSET)
+    ),
+    "long_tail_tau": Case(
+        label_models.long_tail_tau,
+        long_tail_tau,
+        (np.array([0.5, 0.2, 0.05, 0.0]), 12, 2),
+        {"weights": np.array([1.0, 2.0, 5.0, 1.0])},
+    ),
+    "ridge_leave_one_out": Case(
+        label_models.ridge_leave_one_out,
+        ridge_leave_one_out,
+        (FEATURES, waves(12, 2, 1.3)),
+        {"penalty": 0.1},
+    ),
+    "ridge_removal_effects": Case(
+        label_models.ridge_removal_effects,
+        ridge_removal_effects,
+        (FEATURES, waves(12, 2, 1.3), waves(3, 5, 2.7)),
+        {"penalty": 0.1},
+    ),
+    "softmax_removal_effects": Case(
+        label_models.softmax_removal_effects,
+        softmax_removal_effects,
+        (FEATURES[:, :2], CLASSES, waves(2, 2, 1.9), np.array([1, 2])),
+        {"penalty": 0.05},
+        tolerance=1e-6,
+    ),
+    "similarity_edges": Case(
+        label_models.similarity_edges, similarity_edges, (FEATURES,), {"num_neighbours": 3}
+    ),
+    "bag_marginals": Case(
+        label_models.bag_marginals,
+        bag_marginals,
+        (np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0]), TREE),
+        {"bag_weight": 1.0, "similarity_weight": 2.0},
+    ),
 }
 
 # A name -> why it has no case.
 WITHOUT_CASE = {
+    "ConsensusMoments": "what consensus_moments returns",
+    "NeighbourLabels": "what knn_label_scores returns",
     "Neighbours": "what nearest_neighbours returns",
+    "SimilarityEdges": "what similarity_edges returns",
+    "TransitionEstimate": "what fit_transition returns",
 }
