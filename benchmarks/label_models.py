@@ -40,7 +40,40 @@ class Section(NamedTuple):
     tolerance: float = 1e-6
 
 
-SECTIONS: dict[str, Section] = {}
+def make_valued(rng, size):
+    """Training examples and a fifth as many test examples, of ten classes."""
+    parts = []
+    for count in (size, size // 5):
+        parts += [rng.normal(size=(count, 64)), rng.integers(0, 10, count)]
+    return tuple(parts)
+
+
+def our_knn_shapley(*arguments):
+    """All test examples of a block together."""
+    from lnl_jax import label_models
+
+    return {"values": label_models.knn_shapley(*arguments, num_neighbours=10)}
+
+
+def looped_knn_shapley(features, labels, test_features, test_labels):
+    """The recursion as the paper states it, a test example at a time, in NumPy."""
+    k, size, total = 10, len(labels), np.zeros(len(labels))
+    for x, y in zip(test_features, test_labels, strict=True):
+        nearest_first = np.argsort(((features - x) ** 2).sum(1), kind="stable")
+        matches = (labels[nearest_first] == y).astype(float)
+        value = matches[-1] / size
+        total[nearest_first[-1]] += value
+        for j in range(size - 1, 0, -1):
+            value += (matches[j - 1] - matches[j]) / k * min(k, j) / j
+            total[nearest_first[j - 1]] += value
+    return {"values": total / len(test_labels)}
+
+
+SECTIONS: dict[str, Section] = {
+    "knn_shapley": Section(
+        make_valued, our_knn_shapley, looped_knn_shapley, "numpy", 10_000, calls=1
+    ),
+}
 
 
 def measure(section, function, size):

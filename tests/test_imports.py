@@ -56,11 +56,15 @@ PACKAGES_OF = {
 }
 # Parts of methods, which need not name a paper.
 HELPERS = {
+    "ConsensusMoments",
     "ContrastiveRows",
     "ContrastiveStatistics",
     "InnerEstimate",
+    "NeighbourLabels",
     "Neighbours",
+    "SimilarityEdges",
     "Temperatures",
+    "TransitionEstimate",
     "aldr_temperature",
     "cached_contrastive_grads",
     "class_balanced_weights",

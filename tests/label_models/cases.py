@@ -164,7 +164,9 @@ def knn_shapley(features, labels, test_features, test_labels, *, num_neighbours)
     values = np.zeros(len(labels))
     for z, y in zip(test_features, test_labels, strict=True):
         known = [length(z, x) for x in features], labels == y, num_neighbours
-        for i, value in shapley(range(len(labels)), lambda s, known=known: worth(s, *known)).items():
+        for i, value in shapley(
+            range(len(labels)), lambda s, known=known: worth(s, *known)
+        ).items():
             values[i] += value / len(test_labels)
     return values
 

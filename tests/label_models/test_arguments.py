@@ -6,6 +6,10 @@ import pytest
 from lnl_jax import label_models
 
 RECORDS = np.ones((2, 3, 4)) / 4
+ROWS = np.arange(8.0).reshape(4, 2) + 1
+HOLES = np.where(ROWS == 3, np.nan, ROWS)
+TWO = np.array([0, 1, 0, 1])
+MASKS = np.eye(2, 3, dtype=bool)
 
 REFUSED = {
     "one hot classes": (
@@ -24,6 +28,147 @@ REFUSED = {
         lambda: label_models.forgetting(np.ones((2, 3), int)),
         r"correct must be boolean of shape \[T, N\], got int64",
     ),
+    "features with holes": (
+        lambda: label_models.knn_label_scores(HOLES, TWO),
+        "features must be finite; 1 of 4 rows are not, the first is row 1",
+    ),
+    "as many neighbours as examples and one": (
+        lambda: label_models.knn_label_scores(ROWS, TWO, num_neighbours=5),
+        "num_neighbours must be an integer from 2 to 4, got 5",
+    ),
+    "a label outside": (
+        lambda: label_models.knn_label_scores(ROWS, TWO - 1, num_neighbours=2),
+        "labels must be at least 0; 2 of 4 are not.*-1 commonly marks rows without a label",
+    ),
+    "a label beyond the classes": (
+        lambda: label_models.consensus_moments(ROWS, TWO + 1, num_classes=2),
+        "labels must be from 0 to 1.*numbered from 1",
+    ),
+    "votes of one class": (
+        lambda: label_models.knn_label_scores(ROWS, 0 * TWO, num_neighbours=2),
+        "labels must be of at least two classes, all are 0",
+    ),
+    "consensus of two": (
+        lambda: label_models.consensus_moments(ROWS[:2], TWO[:2]),
+        "features must hold at least three rows",
+    ),
+    "moments that are none": (
+        lambda: label_models.fit_transition((np.ones(2), np.ones((2, 2)), np.ones((2, 2)))),
+        "moments must be those of consensus_moments",
+    ),
+    "ranks of other classes": (
+        lambda: label_models.flag_by_rank(np.ones(4), TWO, np.eye(3), np.ones(2)),
+        "transition and prior must have the shapes",
+    ),
+    "ranks of no numbers": (
+        lambda: label_models.flag_by_rank(HOLES[:, 0], TWO, np.eye(2), np.ones(2)),
+        "scores must be finite; 1 are not",
+    ),
+    "as many Shapley neighbours as examples": (
+        lambda: label_models.knn_shapley_of_others(ROWS, TWO, num_neighbours=4),
+        "num_neighbours must be an integer from 1 to 3, got 4",
+    ),
+    "more Shapley neighbours than examples": (
+        lambda: label_models.knn_shapley(ROWS, TWO, ROWS, TWO, num_neighbours=5),
+        "num_neighbours must be an integer from 1 to 4, got 5",
+    ),
+    "tests with holes": (
+        lambda: label_models.knn_shapley(ROWS, TWO, HOLES, TWO),
+        "test_features must be finite",
+    ),
+    "tests of other columns": (
+        lambda: label_models.knn_shapley(ROWS, TWO, ROWS[:, :1], TWO),
+        "test_features must have the 2 columns of features, got 1",
+    ),
+    "a bag without a mask": (
+        lambda: label_models.out_of_bag_values(MASKS, MASKS.astype(int)),
+        "in_bag boolean; got .* int64",
+    ),
+    "scores with holes": (
+        lambda: label_models.out_of_bag_values(np.full((2, 3), np.nan), MASKS),
+        "scores must be numbers out of the bag; 3 examples have NaN there",
+    ),
+    "subsets of other trainings": (
+        lambda: label_models.influence_estimates(np.ones((3, 4)), MASKS),
+        "test_correct must have a row for each of the 2 trainings, got 3",
+    ),
+    "hits of other examples": (
+        lambda: label_models.memorization_estimates(np.ones((2, 4)), MASKS),
+        "correct and in_subset must have one shape",
+    ),
+    "counts of subsets": (
+        lambda: label_models.memorization_estimates(MASKS, MASKS.astype(int)),
+        "in_subset must be boolean",
+    ),
+    "frequencies that are counts": (
+        lambda: label_models.long_tail_tau(np.array([3.0, 1.0]), 4, 1),
+        "frequencies must be numbers from 0 to 1",
+    ),
+    "a prior that rules out what was seen": (
+        lambda: label_models.long_tail_tau(np.array([0.0, 1.0]), 4, 1),
+        "frequencies give 1 of 4 no chance",
+    ),
+    "weights of other frequencies": (
+        lambda: label_models.long_tail_tau(np.array([0.5]), 4, 1, weights=np.ones(2)),
+        "weights must be finite, not negative and of the shape",
+    ),
+    "ridge without a penalty on the same column twice": (
+        lambda: label_models.ridge_leave_one_out(np.ones((4, 2)), TWO, penalty=0.0),
+        "features depend on each other.*penalty above 0",
+    ),
+    "ridge with a column of one row": (
+        lambda: label_models.ridge_leave_one_out(np.eye(2), TWO[:2], penalty=0.0),
+        "features leave no fit without row 0.*penalty above 0",
+    ),
+    "targets with holes": (
+        lambda: label_models.ridge_removal_effects(ROWS, HOLES[:, 0], ROWS, penalty=0.1),
+        "targets must be finite; 1 are not",
+    ),
+    "targets of other rows": (
+        lambda: label_models.ridge_leave_one_out(ROWS, TWO[:3], penalty=0.1),
+        r"targets must have the shape \[N\] or \[N, M\] with N = 4",
+    ),
+    "queries of other columns": (
+        lambda: label_models.ridge_removal_effects(ROWS, TWO, ROWS[:, :1], penalty=0.1),
+        "queries must have the 2 columns",
+    ),
+    "a head of one class": (
+        lambda: label_models.softmax_removal_effects(ROWS, 0 * TWO, ROWS, TWO, penalty=0.1),
+        "labels must be of at least two classes",
+    ),
+    "a head without a penalty": (
+        lambda: label_models.softmax_removal_effects(ROWS, TWO, ROWS, TWO, penalty=0.0),
+        "penalty must be a finite number above 0",
+    ),
+    "more positives than examples": (
+        lambda: label_models.bag_marginals([0, 0, 1, 1], [1, 3]),
+        "counts must be from 0 to the size of the bag; 1 of 2 bags do not add up, the first is "
+        "bag 1: 3 positives, 2 examples",
+    ),
+    "a bag without examples": (
+        lambda: label_models.bag_marginals([0, 0, 2, 2], [1, 1, 1]),
+        "bags must have an example for every count; 1 of 3",
+    ),
+    "a bag without a count": (
+        lambda: label_models.bag_marginals([0, 0, 1, 2], [1, 1]),
+        "bags must be from 0 to 1",
+    ),
+    "shares for counts": (
+        lambda: label_models.bag_marginals([0, 0], [0.3]),
+        "counts must be whole numbers.*multiply by the sizes",
+    ),
+    "an edge to nowhere": (
+        lambda: label_models.bag_marginals([0, 0], [1], (np.array([[0, 2]]), np.ones(1))),
+        "edges must join two different rows from 0 to 1",
+    ),
+    "an edge without a similarity": (
+        lambda: label_models.bag_marginals([0, 0], [1], (np.array([[0, 1]]), np.ones(2))),
+        "edges must be pairs of rows",
+    ),
+    "messages that never change": (
+        lambda: label_models.bag_marginals([0, 0], [1], damping=1.0),
+        "damping must be a finite number at least 0 and below 1",
+    ),
 }
 
 
@@ -36,6 +181,20 @@ def test_an_argument_that_does_not_fit_is_named(case):
 
 # What the docstrings cite, by title: who wrote it.
 AUTHORS = {
+    "Clusterability as an Alternative to Anchor Points When Learning with Noisy Labels": (
+        "Zhu et al."
+    ),
+    "Data-OOB: Out-of-bag Estimate as a Simple and Efficient Data Value": "Kwon and Zou",
+    "Detecting Corrupted Labels Without Training a Model to Predict": "Zhu et al.",
+    "Does Learning Require Memorization? A Short Tale about a Long Tail": "Feldman",
+    "Efficient Task-Specific Data Valuation for Nearest Neighbor Algorithms": "Jia et al.",
+    "Learning from Label Proportions: Bootstrapping Supervised Learners via Belief Propagation": (
+        "Havaldar et al."
+    ),
+    "Understanding Black-box Predictions via Influence Functions": "Koh and Liang",
+    "What Neural Networks Memorize and Why: Discovering the Long Tail via Influence Estimation": (
+        "Feldman and Zhang"
+    ),
     "An Empirical Study of Example Forgetting during Deep Neural Network Learning": "Toneva et al.",
     "Identifying Mislabeled Data using the Area Under the Margin Ranking": "Pleiss et al.",
 }
