@@ -11,6 +11,7 @@ from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
+from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.robust_losses.dro_groups import dro_groups
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
 from experiments.robust_losses.ldr_cifar import ldr_cifar
@@ -37,6 +38,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "ldr_digits": ldr_digits,
     "ldr_letter": ldr_letter,
     "loss_leaderboard": loss_leaderboard,
+    "memorization_digits": memorization_digits,
 }
 
 # name on the command line -> (name of the experiment, function that yields override dicts).

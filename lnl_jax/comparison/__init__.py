@@ -39,6 +39,7 @@ from lnl_jax.comparison.outcome import Outcome, curves_figure, results_table
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.search import finish, search, search_in_lanes
 from lnl_jax.comparison.statistics import grid, paired_gain
+from lnl_jax.comparison.subset_trainings import SubsetTrainings, train_on_subsets
 
 __all__ = [
     "CATALOGUE",
@@ -47,6 +48,7 @@ __all__ = [
     "Network",
     "NoisyImages",
     "Outcome",
+    "SubsetTrainings",
     "compare_on_images",
     "cross_validated_probabilities",
     "curves_figure",
@@ -65,4 +67,5 @@ __all__ = [
     "stack_settings",
     "tabular",
     "tabular_in_lanes",
+    "train_on_subsets",
 ]

@@ -112,8 +112,8 @@ def cross_validated_probabilities(
     params = initial_variables(model, jnp.zeros((features.shape[1], 1)), streams)
     counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     steps = -(-size // batch_size) * epochs
-    network = _of_shared_rows(tabular_in_lanes(model))
-    method = _method(loss, learning_rates, network, steps)
+    network = of_shared_rows(tabular_in_lanes(model))
+    method = method_of(loss, learning_rates, network, steps)
     runs = train.in_lanes(
         make_trainer(
             method,
@@ -136,11 +136,13 @@ def cross_validated_probabilities(
     return _best(found, labels, learning_rates)
 
 
-def read_inputs(inputs: ArrayLike) -> np.ndarray:
+def read_inputs(inputs: ArrayLike, *, like: ArrayLike | None = None) -> np.ndarray:
     """Features or images as columns of comparable size, float32, ``[N, D]``.
 
     Args:
         inputs: ``[N, D]``, or images of uint8, ``[N, H, W]`` or ``[N, H, W, C]``.
+        like: features whose mean and deviation are taken, as those of a training part; None takes
+            their own.
 
     Returns:
         Columns of mean 0 and deviation 1, cut beyond 5; of images the pixels from 0 to 1.
@@ -165,8 +167,9 @@ def read_inputs(inputs: ArrayLike) -> np.ndarray:
             f"column {column}: {inputs[row, column]}; fill in or drop them."
         )
     inputs = inputs.astype(np.float64)
-    spread = inputs.std(0)
-    scaled = (inputs - inputs.mean(0)) / np.where(spread > 0, spread, 1)
+    like = inputs if like is None else np.asarray(like, np.float64)
+    spread = like.std(0)
+    scaled = (inputs - like.mean(0)) / np.where(spread > 0, spread, 1)
     return np.float32(np.clip(scaled, -LARGEST_FEATURE, LARGEST_FEATURE))
 
 
@@ -188,7 +191,7 @@ def _folds(labels: np.ndarray, folds: int, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def _of_shared_rows(network: Network) -> Network:
+def of_shared_rows(network: Network) -> Network:
     """A network of rows of numbers that all data sets share, ``known["x"]``."""
 
     def looked_up(known, part):
@@ -203,7 +206,7 @@ def _of_shared_rows(network: Network) -> Network:
     return network._replace(training_scores=training_scores, scores=scores)
 
 
-def _method(
+def method_of(
     loss: Callable | LossEntry, learning_rates: Sequence[float], network: Network, steps: int
 ) -> Method:
     """The loss with each setting; one that the catalogue does not have is taken as it is."""

@@ -25,6 +25,10 @@ class NeighbourLabels(NamedTuple):
         votes: the soft label of the neighbourhood, float64, ``[N, K]``, of unit Euclidean norm.
         scores: suspicion, ``[N]``: larger where the neighbours believe the label less.
         flags: boolean, ``[N]``: another class has more votes than the label.
+
+    Example:
+        >>> knn_label_scores(np.eye(3), [0, 1, 1], num_neighbours=2)._fields
+        ('votes', 'scores', 'flags')
     """
 
     votes: np.ndarray
@@ -163,6 +167,10 @@ class ConsensusMoments(NamedTuple):
         first: shares of the labels, float64, ``[K]``.
         second: of the label and that of the nearest neighbour, ``[K, K]``.
         third: of the label and those of the nearest two, ``[K, K, K]``.
+
+    Example:
+        >>> [moment.shape for moment in consensus_moments(np.eye(3), [0, 1, 1])]
+        [(2,), (2, 2), (2, 2, 2)]
     """
 
     first: np.ndarray
@@ -222,6 +230,10 @@ class TransitionEstimate(NamedTuple):
         matrix: :math:`T_{ij} = P(\tilde Y = j \mid Y = i)`, ``[K, K]``.
         prior: the shares of the true classes, ``[K]``.
         loss: what is left of the moments that they do not explain.
+
+    Example:
+        >>> fit_transition(consensus_moments(np.eye(3), [0, 1, 1]), steps=1).matrix.shape
+        (2, 2)
     """
 
     matrix: np.ndarray

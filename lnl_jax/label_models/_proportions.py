@@ -15,6 +15,10 @@ class SimilarityEdges(NamedTuple):
     Attributes:
         pairs: rows of two examples each, integers, ``[E, 2]``, each pair once, the smaller first.
         similarities: of each pair, ``[E]``.
+
+    Example:
+        >>> similarity_edges(np.eye(2), num_neighbours=1).pairs.tolist()
+        [[0, 1]]
     """
 
     pairs: np.ndarray
