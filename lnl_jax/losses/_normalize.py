@@ -109,6 +109,48 @@ def logit_normalize(logits: Array, *, temperature: ArrayLike, axis: int = -1) ->
     return (scores / norm / temperature).astype(logits.dtype)
 
 
+def logit_clip(logits: Array, *, threshold: ArrayLike, axis: int = -1) -> Array:
+    r"""Scores of a Euclidean norm of at most :math:`\tau`, longer ones shortened to it.
+
+    .. math::
+        g = f \min\left(1, \frac{\tau}{\|f\|_2}\right)
+
+    It bounds every loss of the scores; the gradient of a longer vector has no part along it.
+
+    Args:
+        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
+        threshold: :math:`\tau > 0`, a scalar. The paper takes about 0.5 to 2.5.
+        axis: the axis of the classes.
+
+    Returns:
+        :math:`g`, in the shape and dtype of `logits`.
+
+    Raises:
+        ValueError: if `logits` is not floating or has no such axis, or `threshold` is not a
+            positive scalar.
+
+    Example:
+        >>> logit_clip(jnp.array([[3.0, 0.0, -4.0], [0.3, 0.0, -0.4]]), threshold=1.0).tolist()
+        [[0.60, 0.00, -0.80], [0.30, 0.00, -0.40]]
+
+    References:
+        Wei et al., "Mitigating Memorization of Noisy Labels by Clipping the Model Prediction"
+        (ICML 2023), LogitClip with p = 2. The official code divides longer vectors by their norm
+        times its temperature, which jumps at the threshold; this is the paper's form.
+    """
+    scores = _widened(logits, axis)
+    if jnp.shape(threshold):
+        raise ValueError(f"threshold must be a scalar, got shape {jnp.shape(threshold)}.")
+    threshold = in_range("threshold", threshold, scores.dtype, above=0, below=math.inf)
+    relative, zero = _largest_one(scores, axis)
+    largest = jax.lax.stop_gradient(jnp.abs(scores).max(axis, keepdims=True))
+    norm = jnp.sqrt(jnp.where(zero, 1, (relative**2).sum(axis, keepdims=True)))
+    # Compared as quotients, so that the norm of large scores does not overflow.
+    longer = norm > threshold / jnp.where(zero, 1, largest)
+    clipped = jnp.where(longer, relative / norm * threshold, scores)
+    return clipped.astype(logits.dtype)
+
+
 def _widened(logits: Array, axis: int) -> Array:
     logits = read_logits(logits, axis)
     return logits.astype(computation_dtype(logits.dtype))

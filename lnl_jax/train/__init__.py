@@ -12,7 +12,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
-from lnl_jax.train.schedules import staircase_schedule
+from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
 from lnl_jax.train.table_rows import (
@@ -23,9 +23,10 @@ from lnl_jax.train.table_rows import (
     remap,
     shard_tables,
 )
-from lnl_jax.train.tables import Table, segment_last, segment_log_mean_exp, segment_mean
+from lnl_jax.train.tables import OfUpdates, Table, segment_last, segment_log_mean_exp, segment_mean
 
 __all__ = [
+    "OfUpdates",
     "Runs",
     "Table",
     "TrainState",
@@ -63,5 +64,6 @@ __all__ = [
     "segment_mean",
     "shard_batch",
     "shard_tables",
+    "sigmoid_ramp_up",
     "staircase_schedule",
 ]

@@ -37,3 +37,33 @@ def staircase_schedule(
         return jnp.where(passed < 1, 1.0, jnp.where(passed < 2, 0.1, 0.01))
 
     return factor
+
+
+def sigmoid_ramp_up(steps: int) -> Callable[[jax.Array], jax.Array]:
+    r"""Makes a weight that grows to 1: :math:`\exp(-5 (1 - t / T)^2)` up to step T, then 1.
+
+    Args:
+        steps: T, of the growth; 0 gives 1 from the start.
+
+    Returns:
+        ``step -> weight``, for steps numbered from 0.
+
+    Raises:
+        ValueError: if `steps` is not an integer of at least 0.
+
+    Example:
+        >>> weight = sigmoid_ramp_up(10)
+        >>> [round(float(weight(step)), 3) for step in (0, 5, 10, 20)]
+        [0.007, 0.287, 1.0, 1.0]
+
+    References:
+        Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning" (ICLR 2017), the ramp of
+        the unsupervised weight.
+    """
+    check_integer("steps", steps, at_least=0)
+
+    def weight(step: jax.Array) -> jax.Array:
+        left = 1 - jnp.clip(jnp.asarray(step) / max(steps, 1), 0, 1)
+        return jnp.exp(-5 * left**2) if steps else jnp.ones(jnp.shape(step))
+
+    return weight

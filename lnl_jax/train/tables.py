@@ -82,6 +82,25 @@ def segment_log_mean_exp(rows: Array, segments: Array, num_segments: int) -> Arr
     return jnp.log(segment_mean(jnp.exp(rows - shift[segments]), segments, num_segments)) + shift
 
 
+@dataclasses.dataclass(frozen=True)
+class OfUpdates:
+    """A rule for examples drawn twice that is about how far their rows moved, not where to.
+
+    Attributes:
+        rule: ``(updates, segments, num_segments) -> updates``; `jax.ops.segment_sum` gives an
+            example both of its steps of gradient descent.
+
+    Example:
+        >>> table = Table(jnp.full(4, 10.0), OfUpdates(jax.ops.segment_sum))
+        >>> rows, mask = jnp.array([11.0, 12.0]), jnp.array([True, True])
+        >>> new = scatter(table, jnp.array([1, 1]), rows, mask)
+        >>> new.values.tolist()
+        [10.0, 13.0, 10.0, 10.0]
+    """
+
+    rule: Combine
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -90,7 +109,8 @@ class Table:
     Attributes:
         values: a pytree of arrays ``[N, ...]``, row i for the example whose ``index`` is i.
         combine: the rule for duplicates, ``(rows, segments, num_segments) -> rows`` like
-            `jax.ops.segment_max`; rows of one example share a segment. One for all arrays, or one
+            `jax.ops.segment_max`; rows of one example share a segment. `OfUpdates` of such a rule
+            is about the changes of the rows. One for all arrays, or one
             for each in the structure of `values`, which must be hashable then: a named tuple. None
             where no batch holds an example twice, which nobody checks: it saves the sorting of the
             indices.
@@ -167,12 +187,17 @@ def scatter(tables: PyTree, index: Array, rows: PyTree, mask: Array) -> PyTree:
             return dataclasses.replace(table, values=replaced)
         unique, segments = jnp.unique(kept, size=len(index), fill_value=size, return_inverse=True)
 
-        def put(combine: Combine, values: Array, rows: Array) -> Array:
-            combined = combine(rows.astype(values.dtype), segments, len(index))
+        def put(combine: Combine | OfUpdates, values: Array, rows: Array) -> Array:
+            rows = rows.astype(values.dtype)
+            if isinstance(combine, OfUpdates):
+                before = values.at[kept].get(mode="fill", fill_value=0)
+                moved = combine.rule(rows - before, segments, len(index))
+                return values.at[unique].add(moved.astype(values.dtype), mode="drop")
+            combined = combine(rows, segments, len(index))
             return values.at[unique].set(combined.astype(values.dtype), mode="drop")
 
         rules = table.combine
-        if callable(rules):
+        if callable(rules) or isinstance(rules, OfUpdates):
             rules = jax.tree.map(lambda _: table.combine, table.values)
         return dataclasses.replace(table, values=jax.tree.map(put, rules, table.values, new))
 

@@ -134,6 +134,96 @@ def first_visit(logits, labels, *, axis=-1, **hyperparameters):
     return losses.aldr_kl_step(logits, labels, rows, axis=axis, **hyperparameters)[0]
 
 
+def clipped(f, floor):
+    return np.clip(special.softmax(f), floor, 1 - floor)
+
+
+# What is stored of every example, and of every class of it.
+TARGET, U, V, LOG_NORMALIZER = 0.1, 0.3, 0.1, 0.5
+
+
+def stored(value, logits, axis):
+    """Rows of a value per class, the classes last; split over devices as the logits are."""
+    return jnp.zeros_like(jnp.moveaxis(logits, axis, -1), jnp.float32) + value
+
+
+def visit_elr(logits, labels, *, axis=-1, **arguments):
+    """`elr_step` as a loss."""
+    rows = stored(TARGET, logits, axis)
+    return losses.elr_step(logits, labels, rows, axis=axis, **arguments)[0]
+
+
+def visit_sop(logits, labels, *, axis=-1, **arguments):
+    """`sop_step` as a loss."""
+    v = stored(V, logits, axis)
+    rows = losses.SopRows(v.max(-1) - V + U, v)
+    return losses.sop_step(logits, labels, rows, axis=axis, **arguments)[0]
+
+
+def visit_scent(logits, labels, *, axis=-1, **arguments):
+    """`scent_step` as a loss."""
+    rows = stored(LOG_NORMALIZER, logits, axis).max(-1)
+    return losses.scent_step(logits, labels, rows, axis=axis, **arguments)[0]
+
+
+def elr_step(f, y, *, momentum, weight, floor):
+    p = clipped(f, floor)
+    new = momentum * TARGET + (1 - momentum) * p / p.sum()
+    return cross_entropy(f, y) + weight * np.log(1 - new @ p)
+
+
+def early_learning_regularization(f, y, *, floor):
+    return np.log(1 - y @ clipped(f, floor))
+
+
+def sop_step(f, y, *, rate_u, rate_v):
+    del rate_u, rate_v  # of the next rows
+    on_label, on_others = np.clip(U**2 * y, 0, 1), np.clip(V**2 * (1 - y), 0, 1)
+    q = np.maximum(special.softmax(f) + on_label - on_others, 1e-4)
+    q = np.clip(q / q.sum(), 1e-4, 1)
+    predicted = np.eye(len(f))[f.argmax()]
+    return -y @ np.log(q) + ((predicted + on_label - on_others - y) ** 2).sum()
+
+
+def scent_step(f, y, *, log_step):
+    mean = (1 - y) @ np.exp(f - y @ f) / (len(f) - 1)
+    share = special.expit(log_step + LOG_NORMALIZER)
+    return mean / ((1 - share) * np.exp(LOG_NORMALIZER) + share * mean)
+
+
+def epsilon_softmax_cross_entropy(f, y, *, m, floor):
+    q = (special.softmax(f) + m * np.eye(len(f))[f.argmax()]) / (m + 1)
+    return -y @ np.log(np.maximum(q, floor))
+
+
+def negative(terms, y):
+    return 1 - y @ terms / terms.sum()
+
+
+def normalized_negative_cross_entropy(f, y, *, floor):
+    return negative(np.log(np.maximum(special.softmax(f), floor)) - np.log(floor), y)
+
+
+def normalized_negative_focal(f, y, *, gamma, floor):
+    def focal(u):
+        return -((1 - u) ** gamma) * np.log(u)
+
+    return negative(focal(floor) - focal(np.maximum(special.softmax(f), floor)), y)
+
+
+def confidence_regularized_cross_entropy(f, y, *, weight):
+    return cross_entropy(f, y) + weight * np.log(special.softmax(f) + 1e-8).mean()
+
+
+def log_confidence(f, y, *, weight, thresholds):
+    hardened = np.eye(len(f))[(special.softmax(f) / thresholds).argmax()]
+    return cross_entropy(f, (1 - weight) * y + weight * hardened)
+
+
+def class_thresholds(num_classes):
+    return np.linspace(0.2, 0.6, num_classes)
+
+
 def generalized_cross_entropy(f, y, *, q):
     return (1 - (y @ special.softmax(f)) ** q) / q
 
@@ -310,6 +400,52 @@ CASES = {
         {"temperature": 1.0, "alpha": 2.0, "margin": 0.1},
         detached=True,
     ),
+    "elr_step": Case(
+        visit_elr,
+        elr_step,
+        {"momentum": 0.7, "weight": 3.0, "floor": 1e-4},
+        outside={"momentum": 1.0},
+        detached=True,
+    ),
+    "sop_step": Case(
+        visit_sop, sop_step, {"rate_u": 0.1, "rate_v": 0.1}, detached=True, kinks="equal maxima"
+    ),
+    "scent_step": Case(
+        visit_scent, scent_step, {"log_step": 0.3}, outside={"log_step": np.inf}, detached=True
+    ),
+    "early_learning_regularization": Case(
+        losses.early_learning_regularization,
+        early_learning_regularization,
+        {"floor": 1e-4},
+        outside={"floor": 0.5},
+    ),
+    "epsilon_softmax_cross_entropy": Case(
+        losses.epsilon_softmax_cross_entropy,
+        epsilon_softmax_cross_entropy,
+        {"m": 10.0, "floor": 1e-8},
+        kinks="equal maxima",
+    ),
+    "normalized_negative_cross_entropy": Case(
+        losses.normalized_negative_cross_entropy, normalized_negative_cross_entropy, {"floor": 1e-7}
+    ),
+    "normalized_negative_focal": Case(
+        losses.normalized_negative_focal,
+        normalized_negative_focal,
+        {"gamma": 0.5, "floor": 1e-7},
+        detached=True,
+    ),
+    "confidence_regularized_cross_entropy": Case(
+        losses.confidence_regularized_cross_entropy,
+        confidence_regularized_cross_entropy,
+        {"weight": 0.7},
+    ),
+    "log_confidence": Case(
+        losses.log_confidence,
+        log_confidence,
+        {"weight": 0.3},
+        arrays={"thresholds": class_thresholds},
+        kinks="equal maxima",
+    ),
     "generalized_cross_entropy": Case(
         losses.generalized_cross_entropy, generalized_cross_entropy, {"q": 0.7}
     ),
@@ -384,10 +520,17 @@ CASES = {
 }
 # Public names that are not losses of (logits, labels).
 HELPERS = {
+    "SopRows",
     "aldr_temperature",
     "class_balanced_weights",
+    "confidence_thresholds",
     "confident",
+    "elr_table",
     "l1_mean_normalize",
+    "log_normalizer_step",
+    "logit_clip",
     "logit_normalize",
+    "scent_table",
     "softplus_mean_normalize",
+    "sop_table",
 }

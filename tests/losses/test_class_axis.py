@@ -11,6 +11,8 @@ from tests.losses.cases import CASES
 
 # They multiply with matrices of classes or search along them, and have the classes last for that.
 LAST = ("aldr_kl", "backward_correction", "bi_tempered", "forward_correction", "generalized_jensen")
+# Their rows have the classes last, as tables have.
+LAST += ("elr_step", "sop_step", "scent_step")
 IN_PLACE = [name for name in CASES if not name.startswith(LAST) or name.startswith("aldr_kl_step")]
 FAST = ("ldr_kl", "ldam")
 

@@ -15,6 +15,10 @@ LEVELS = np.repeat([1e2, 1e3, 1e4, 1e5], 6)
 SPREADS = np.tile([0, 0.1, 1, 1, 5, 10], 4)
 
 
+# What subtracts a stored number from a probability has the rounding of both where they are near.
+ROUNDED_ONCE = {name: case for name, case in CASES.items() if name != "sop_step"}
+
+
 def rows(case):
     """Near one another on a high level; and two or one of them far above the others."""
     rng = np.random.default_rng(0)
@@ -30,7 +34,7 @@ def with_gradient(case, logits, labels):
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
-@pytest.mark.parametrize("case", parameters(CASES))
+@pytest.mark.parametrize("case", parameters(ROUNDED_ONCE))
 def test_value_and_gradient_in_float32_are_rounded_once(case, soft):
     logits = rows(case)
     rng = np.random.default_rng(1)
