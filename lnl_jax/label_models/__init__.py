@@ -1,14 +1,50 @@
 """Who is right: from probabilities, annotations, features and records of a training."""
 
+from lnl_jax.label_models._confident_learning import (
+    ConfidentJoint,
+    LabelIssues,
+    calibrate_joint,
+    class_prior,
+    confident_issues,
+    confident_joint,
+    confident_thresholds,
+    differing_issues,
+    find_label_issues,
+    inverse_noise_matrix,
+    lowest_scores,
+    noise_matrix,
+    prune_by_both,
+    prune_by_class,
+    prune_by_noise_rate,
+)
 from lnl_jax.label_models._influence import (
     ridge_leave_one_out,
     ridge_removal_effects,
     softmax_removal_effects,
 )
+from lnl_jax.label_models._label_scores import (
+    adjusted_probabilities,
+    confidence_weighted_entropy,
+    moving_minimum,
+    normalized_margin,
+    self_confidence,
+    soft_minimum,
+)
+from lnl_jax.label_models._loss_mixture import (
+    BetaLossMixture,
+    LossMixture,
+    beta_loss_mixture,
+    loss_mixture,
+)
 from lnl_jax.label_models._memorization import (
     influence_estimates,
     long_tail_tau,
     memorization_estimates,
+)
+from lnl_jax.label_models._multilabel_issues import (
+    MultilabelIssues,
+    find_multilabel_issues,
+    multilabel_scores,
 )
 from lnl_jax.label_models._nearest import (
     Neighbours,
@@ -25,34 +61,78 @@ from lnl_jax.label_models._neighbour_votes import (
     flag_by_rank,
     knn_label_scores,
 )
+from lnl_jax.label_models._outliers import (
+    NearDuplicates,
+    near_duplicates,
+    outlier_flags,
+    outlier_scores,
+)
 from lnl_jax.label_models._proportions import SimilarityEdges, bag_marginals, similarity_edges
+from lnl_jax.label_models._regression_scores import outlying_residual_scores, residual_scores
+from lnl_jax.label_models._token_issues import TokenIssues, find_token_issues
 from lnl_jax.label_models._training_records import area_under_margin, forgetting
 from lnl_jax.label_models._valuation import knn_shapley, knn_shapley_of_others, out_of_bag_values
 
 __all__ = [
+    "BetaLossMixture",
+    "ConfidentJoint",
     "ConsensusMoments",
+    "LabelIssues",
+    "LossMixture",
+    "MultilabelIssues",
+    "NearDuplicates",
     "NeighbourLabels",
     "Neighbours",
     "SimilarityEdges",
+    "TokenIssues",
     "TransitionEstimate",
+    "adjusted_probabilities",
     "area_under_margin",
     "bag_marginals",
+    "beta_loss_mixture",
+    "calibrate_joint",
+    "class_prior",
+    "confidence_weighted_entropy",
+    "confident_issues",
+    "confident_joint",
+    "confident_thresholds",
     "consensus_moments",
     "cosine_distance",
+    "differing_issues",
     "euclidean_distance",
+    "find_label_issues",
+    "find_multilabel_issues",
+    "find_token_issues",
     "fit_transition",
     "flag_by_rank",
     "forgetting",
     "influence_estimates",
+    "inverse_noise_matrix",
     "knn_label_scores",
     "knn_shapley",
     "knn_shapley_of_others",
     "long_tail_tau",
+    "loss_mixture",
+    "lowest_scores",
     "memorization_estimates",
+    "moving_minimum",
+    "multilabel_scores",
+    "near_duplicates",
     "nearest_neighbours",
+    "noise_matrix",
+    "normalized_margin",
     "out_of_bag_values",
+    "outlier_flags",
+    "outlier_scores",
+    "outlying_residual_scores",
+    "prune_by_both",
+    "prune_by_class",
+    "prune_by_noise_rate",
+    "residual_scores",
     "ridge_leave_one_out",
     "ridge_removal_effects",
+    "self_confidence",
     "similarity_edges",
+    "soft_minimum",
     "softmax_removal_effects",
 ]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, stats
 
 from lnl_jax import label_models
 
@@ -277,6 +277,262 @@ def bag_marginals(bags, counts, edges, *, bag_weight, similarity_weight):
     return marginals / total
 
 
+# --- confident learning ---
+
+
+def thresholds(p, y):
+    return [np.mean(p[y == k, k]) if (y == k).any() else 2.0 for k in range(p.shape[1])]
+
+
+def guess(row, t):
+    confident = np.flatnonzero(row >= np.asarray(t) - 1e-6)
+    if len(confident) == 1:
+        return confident[0]
+    return np.argmax(row) if len(confident) else -1
+
+
+def joint(p, y):
+    t = thresholds(p, y)
+    guesses = np.array([guess(row, t) for row in p])
+    counts = np.zeros((len(t), len(t)))
+    for given, g in zip(y, guesses, strict=True):
+        if g >= 0:
+            counts[given, g] += 1
+    counts[np.diag_indices(len(t))] = np.maximum(np.diag(counts), 1)
+    return (
+        counts,
+        t,
+        guesses,
+        [np.argmax(row + 1e-6 * (np.arange(len(t)) == k)) for row, k in zip(p, y, strict=True)],
+    )
+
+
+def calibrate(counts, y):
+    """Row sums are label counts, whole numbers: those furthest off are moved by one."""
+    rows = []
+    for k, row in enumerate(counts):
+        exact = row / sum(row) * np.sum(y == k)
+        whole = np.round(exact)
+        while (gap := round(sum(exact) - sum(whole))) != 0:
+            whole[np.argmax((exact - whole) * np.sign(gap))] += np.sign(gap)
+        rows.append(whole)
+    return np.array(rows)
+
+
+def by_column(counts):
+    return (counts / counts.sum(0)).T
+
+
+def by_row(counts):
+    return counts / counts.sum(1, keepdims=True)
+
+
+def prior(counts, y):
+    shares = [
+        by_row(counts)[k, k] / by_column(counts)[k, k] * np.mean(y == k) for k in range(len(counts))
+    ]
+    return np.clip(shares, 1e-6, 1) / np.sum(np.clip(shares, 1e-6, 1))
+
+
+def unless_most_probable(flags, p, y):
+    return flags & (np.array(joint(p, y)[3]) != y)
+
+
+def off_diagonal(p, y):
+    guesses = joint(p, y)[2]
+    return unless_most_probable((guesses >= 0) & (guesses != y), p, y)
+
+
+def differing(p, y):
+    return unless_most_probable(np.ones(len(y), bool), p, y)
+
+
+def pruned_by_class(p, y):
+    counts = calibrate(joint(p, y)[0], y)
+    flags = np.zeros(len(y), bool)
+    for k in range(len(counts)):
+        rows = np.flatnonzero(y == k)
+        worst = sorted(rows, key=lambda i: p[i, k])
+        flags[worst[: int(len(rows) - counts[k, k])]] = True
+    return unless_most_probable(flags, p, y)
+
+
+def pruned_by_noise_rate(p, y):
+    counts = calibrate(joint(p, y)[0], y)
+    flags = np.zeros(len(y), bool)
+    for k, j in np.ndindex(counts.shape):
+        if j != k:
+            worst = sorted(np.flatnonzero(y == k), key=lambda i: p[i, k] - p[i, j])
+            flags[worst[: int(counts[k, j])]] = True
+    return unless_most_probable(flags, p, y)
+
+
+def pruned_by_both(p, y):
+    return pruned_by_class(p, y) & pruned_by_noise_rate(p, y)
+
+
+def lowest(p, y):
+    flags = np.zeros(len(y), bool)
+    flags[np.argsort(own(p, y))[: sum(off_diagonal(p, y))]] = True
+    return flags
+
+
+def in_order(scores, flags):
+    rows = range(len(scores))
+    return sorted(rows, key=lambda i: (not np.any(flags[i]), scores[i]))
+
+
+def label_issues(p, y):
+    flags, scores = pruned_by_noise_rate(p, y), np.array(own(p, y))
+    matrix = by_column(calibrate(joint(p, y)[0], y))
+    return in_order(scores, flags), scores, flags, joint(p, y)[3], matrix
+
+
+# --- scores of labels ---
+
+
+def own(p, y):
+    return [row[k] for row, k in zip(p, y, strict=True)]
+
+
+def margin(p, y):
+    return [(row[k] - max(np.delete(row, k)) + 1) / 2 for row, k in zip(p, y, strict=True)]
+
+
+def weighted_entropy(p, y):
+    ratios = [-(row @ np.log(row)) / np.log(len(row)) / row[k] for row, k in zip(p, y, strict=True)]
+    return [np.log(1 + r) / r for r in ratios]
+
+
+def adjusted(p, t):
+    return [(row - t + max(t)) / sum(row - t + max(t)) for row in p]
+
+
+def soft_minimum(scores, *, temperature):
+    return [row @ softmax((1 - row) / temperature) for row in scores]
+
+
+def moving_minimum(scores, *, decay=0.8):
+    found = []
+    for row in scores:
+        first, *rest = sorted(row, reverse=True)
+        for score in rest:
+            first = decay * score + (1 - decay) * first
+        found.append(first)
+    return found
+
+
+def bits(p, given):
+    return [
+        [p_l if bit else 1 - p_l for p_l, bit in zip(*pair, strict=True)]
+        for pair in zip(p, given, strict=True)
+    ]
+
+
+def multilabel_issues(p, given):
+    scores = moving_minimum(np.array(bits(p, given)))
+    flags = [
+        pruned_by_noise_rate(np.stack([1 - column, column], -1), y)
+        for column, y in zip(p.T, given.T, strict=True)
+    ]
+    flags = np.transpose(flags)
+    return in_order(scores, flags), scores, flags, bits(p, given)
+
+
+def token_issues(p, y):
+    places = [(s, t) for s, tokens in enumerate(y) for t in range(len(tokens))]
+    order, scores, flags, suggested, matrix = label_issues(np.concatenate(p), np.concatenate(y))
+    smallest = [min(own(*pair)) for pair in zip(p, y, strict=True)]
+    return [places[i] for i in order], scores, flags, suggested, matrix, smallest
+
+
+def closeness(predictions, targets):
+    return [np.exp(-abs(f - y)) for f, y in zip(predictions, targets, strict=True)]
+
+
+def outlying(predictions, targets):
+    def unit(x):
+        return (x - np.mean(x)) / np.std(x)
+
+    points = np.stack([unit(targets), 5 * unit(predictions - targets)], -1)
+    half = -(-len(points) // 2)
+    # The point itself is the nearest.
+    means = np.array([np.mean(sorted(length(a, b) for b in points)[:half]) for a in points])
+    return np.exp(-means / np.median(means))
+
+
+# --- outliers, near duplicates, losses ---
+
+
+def outlier_scores(distances):
+    means = np.array([np.mean(row) for row in distances])
+    return np.exp(-means / np.median(means))
+
+
+def outlier_flags(distances):
+    means = [np.mean(row) for row in distances]
+    first, third = np.quantile(means, [0.25, 0.75])
+    return means > third + 1.7 * (third - first)
+
+
+def near_duplicates(neighbours, *, fraction):
+    distances, positions = neighbours
+    usual = np.median([row[0] for row in distances])
+    near = {
+        tuple(sorted((i, positions[i, n])))
+        for i, n in np.ndindex(distances.shape)
+        if distances[i, n] < fraction * usual
+    }
+    scores = [1 - np.exp(-row[0] / usual) for row in distances]
+    return scores, [any(i in pair for pair in near) for i in range(len(distances))], sorted(near)
+
+
+def scaled(losses):
+    return (losses - min(losses)) / (max(losses) - min(losses))
+
+
+def two_normals(losses):
+    x = scaled(losses)
+    means, variances, weights = [0, 1], [np.var(x)] * 2, [0.5, 0.5]
+
+    def responsibilities():
+        density = [
+            w * np.exp(-((x - m) ** 2) / (2 * v)) / np.sqrt(v)
+            for m, v, w in zip(means, variances, weights, strict=True)
+        ]
+        return density / np.sum(density, axis=0)
+
+    for _ in range(10):
+        shares = responsibilities()
+        weights = [np.mean(r) for r in shares]
+        means = [np.average(x, weights=r) for r in shares]
+        variances = [
+            np.average((x - m) ** 2, weights=r) + 5e-4 for m, r in zip(means, shares, strict=True)
+        ]
+    return responsibilities()[0], means, variances, weights
+
+
+def two_betas(losses):
+    x = np.clip(scaled(losses), 1e-4, 1 - 1e-4)
+    shapes, weights = [(1, 2), (2, 1)], [0.5, 0.5]
+
+    def responsibilities():
+        density = [w * stats.beta(*s).pdf(x) for s, w in zip(shapes, weights, strict=True)]
+        return np.maximum(density / np.sum(density, axis=0), 1e-12)
+
+    for _ in range(10):
+        shares, shapes, weights = responsibilities(), [], []
+        for r in shares:
+            m = np.average(x, weights=r)
+            alpha = m * (m * (1 - m) / np.average((x - m) ** 2, weights=r) - 1)
+            shapes.append((alpha, alpha * (1 - m) / m))
+            weights.append(np.mean(r))
+    noisy = responsibilities()[1]
+    beyond = x >= x[np.argmax(noisy)]
+    clean = 1 - np.where(beyond, max(noisy), noisy)
+    return clean, [s[0] for s in shapes], [s[1] for s in shapes], weights
+
+
 RECORDS = np.stack([waves(5, 3, t, 2.0) for t in range(4)])
 FEATURES = waves(12, 5, 0.3) + 0.3 * waves(12, 5, 2.1) ** 2
 CLASSES = np.array([0, 1, 0, 1, 0, 1, 2, 0, 0, 1, 0, 2])
@@ -286,6 +542,27 @@ PRIOR = np.array([0.5, 0.3, 0.2])
 IN_SUBSET = (waves(6, 5, 0.2) > 0) & (np.arange(5) != 0) | (np.arange(5) == 1)
 # A tree, in which messages are exact: bags of two, each joined to the next by one edge.
 TREE = label_models.SimilarityEdges(np.array([[1, 2], [3, 5]]), np.array([0.7, 0.4]))
+
+# Of each class one label in four is wrong.
+PROBABILITIES = softmax(waves(40, 3, 0.4, 1.5) + 2 * np.eye(3)[np.arange(40) % 3])
+LABELS = np.where(np.arange(40) % 4 == 1, (np.arange(40) * 7 // 3) % 3, np.arange(40) % 3)
+COUNTS = np.array([[7, 1, 2], [0, 9, 1], [3, 2, 5]])
+TRUE_BITS = waves(40, 3, 1.3) > 0.1
+GIVEN_BITS = (TRUE_BITS ^ (np.arange(40) % 5 == 2)[:, None]).astype(int)
+BITS = 1 / (1 + np.exp(-waves(40, 3, 0.6) - np.where(TRUE_BITS, 2, -2)))
+SENTENCES = np.split(PROBABILITIES, [7, 12, 30])
+TOKENS = np.split(LABELS, [7, 12, 30])
+NUMBERS = waves(1, 12, 0.3, 2.0)[0]
+PREDICTED = NUMBERS + 0.3 * waves(1, 12, 1.7)[0] + 2 * (np.arange(12) == 4)
+NEIGHBOURS = label_models.Neighbours(*nearest(FEATURES, 3, metric=label_models.cosine_distance))
+LOSSES = np.concatenate(
+    [0.25 + 0.2 * np.sin(np.arange(12)), 0.6 + 0.25 * np.sin(1.3 * np.arange(8))]
+)
+
+
+def labelled(function, definition, **settings):
+    return Case(function, definition, (PROBABILITIES, LABELS), settings)
+
 
 CASES = {
     "area_under_margin": Case(
@@ -381,13 +658,61 @@ CASES = {
         (np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0]), TREE),
         {"bag_weight": 1.0, "similarity_weight": 2.0},
     ),
+    "confident_thresholds": labelled(label_models.confident_thresholds, thresholds),
+    "confident_joint": labelled(label_models.confident_joint, joint),
+    "calibrate_joint": Case(label_models.calibrate_joint, calibrate, (COUNTS, LABELS)),
+    "noise_matrix": Case(label_models.noise_matrix, by_column, (COUNTS,)),
+    "inverse_noise_matrix": Case(label_models.inverse_noise_matrix, by_row, (COUNTS,)),
+    "class_prior": Case(label_models.class_prior, prior, (COUNTS, LABELS)),
+    "confident_issues": labelled(label_models.confident_issues, off_diagonal),
+    "differing_issues": labelled(label_models.differing_issues, differing),
+    "prune_by_class": labelled(label_models.prune_by_class, pruned_by_class),
+    "prune_by_noise_rate": labelled(label_models.prune_by_noise_rate, pruned_by_noise_rate),
+    "prune_by_both": labelled(label_models.prune_by_both, pruned_by_both),
+    "lowest_scores": labelled(label_models.lowest_scores, lowest),
+    "find_label_issues": labelled(label_models.find_label_issues, label_issues),
+    "self_confidence": labelled(label_models.self_confidence, own),
+    "normalized_margin": labelled(label_models.normalized_margin, margin),
+    "confidence_weighted_entropy": labelled(
+        label_models.confidence_weighted_entropy, weighted_entropy
+    ),
+    "adjusted_probabilities": Case(
+        label_models.adjusted_probabilities, adjusted, (PROBABILITIES, np.array([0.4, 0.9, 0.6]))
+    ),
+    "soft_minimum": Case(
+        label_models.soft_minimum, soft_minimum, (PROBABILITIES,), {"temperature": 0.1}
+    ),
+    "moving_minimum": Case(label_models.moving_minimum, moving_minimum, (PROBABILITIES,)),
+    "multilabel_scores": Case(label_models.multilabel_scores, bits, (BITS, GIVEN_BITS)),
+    "find_multilabel_issues": Case(
+        label_models.find_multilabel_issues, multilabel_issues, (BITS, GIVEN_BITS)
+    ),
+    "find_token_issues": Case(label_models.find_token_issues, token_issues, (SENTENCES, TOKENS)),
+    "residual_scores": Case(label_models.residual_scores, closeness, (PREDICTED, NUMBERS)),
+    "outlying_residual_scores": Case(
+        label_models.outlying_residual_scores, outlying, (PREDICTED, NUMBERS)
+    ),
+    "outlier_scores": Case(label_models.outlier_scores, outlier_scores, (NEIGHBOURS.distances,)),
+    "outlier_flags": Case(label_models.outlier_flags, outlier_flags, (NEIGHBOURS.distances**3,)),
+    "near_duplicates": Case(
+        label_models.near_duplicates, near_duplicates, (NEIGHBOURS,), {"fraction": 0.5}
+    ),
+    "loss_mixture": Case(label_models.loss_mixture, two_normals, (LOSSES,)),
+    "beta_loss_mixture": Case(label_models.beta_loss_mixture, two_betas, (LOSSES,)),
 }
 
 # A name -> why it has no case.
 WITHOUT_CASE = {
+    "BetaLossMixture": "what beta_loss_mixture returns",
+    "ConfidentJoint": "what confident_joint returns",
     "ConsensusMoments": "what consensus_moments returns",
+    "LabelIssues": "what find_label_issues returns",
+    "LossMixture": "what loss_mixture returns",
+    "MultilabelIssues": "what find_multilabel_issues returns",
+    "NearDuplicates": "what near_duplicates returns",
     "NeighbourLabels": "what knn_label_scores returns",
     "Neighbours": "what nearest_neighbours returns",
     "SimilarityEdges": "what similarity_edges returns",
+    "TokenIssues": "what find_token_issues returns",
     "TransitionEstimate": "what fit_transition returns",
 }

@@ -10,8 +10,188 @@ ROWS = np.arange(8.0).reshape(4, 2) + 1
 HOLES = np.where(ROWS == 3, np.nan, ROWS)
 TWO = np.array([0, 1, 0, 1])
 MASKS = np.eye(2, 3, dtype=bool)
+SHARES = np.array([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]])
+BROKEN = SHARES + np.array([[0.0, 0.0], [0.3, 0.0], [0.0, np.nan]])
+LABELS = np.array([0, 1, 0])
+POINTS = np.arange(12.0).reshape(4, 3)
+# What reads probabilities and labels, by each of its functions.
+LABELLED = [
+    label_models.adjusted_probabilities,
+    label_models.confidence_weighted_entropy,
+    label_models.confident_issues,
+    label_models.confident_joint,
+    label_models.confident_thresholds,
+    label_models.differing_issues,
+    label_models.find_label_issues,
+    label_models.lowest_scores,
+    label_models.normalized_margin,
+    label_models.prune_by_both,
+    label_models.prune_by_class,
+    label_models.prune_by_noise_rate,
+    label_models.self_confidence,
+]
+
+
+@pytest.mark.parametrize("function", LABELLED)
+def test_rows_that_are_no_distributions_are_named(function):
+    with pytest.raises(ValueError, match=r"2 of 3 rows do not \(1, 2\), the first sums to 1.3"):
+        function(BROKEN, LABELS)
+    with pytest.raises(ValueError, match=r"1 of 2 rows do not \(1\), the first has NaN"):
+        function(BROKEN[::2], LABELS[:2])
+    with pytest.raises(ValueError, match=r"1 of 1 rows do not \(0\), the first holds -0.5"):
+        function(np.array([[-0.5, 1.5]]), LABELS[:1])
+    with pytest.raises(ValueError, match=r"at least two classes, got 1;.*np.stack"):
+        function(np.ones((3, 1)), np.zeros(3, int))
+    with pytest.raises(
+        ValueError, match=r"floating of shape \[N, K\].*got float64 of shape \(0, 2"
+    ):
+        function(SHARES[:0], LABELS[:0])
+    with pytest.raises(ValueError, match=r"floating of shape \[N, K\].*got float64 of shape \(2,"):
+        function(SHARES[0], LABELS)
+    with pytest.raises(ValueError, match="floating of shape.*got int64"):
+        function(np.eye(3, 2, dtype=np.int64), LABELS)
+    if function is not label_models.adjusted_probabilities:
+        with pytest.raises(
+            ValueError, match="labels must be from 0 to 1; 1 of 3 are not.*row 2: 2"
+        ):
+            function(SHARES, np.array([0, 1, 2]))
+        with pytest.raises(ValueError, match="labels must have one entry per example, 3, got 2"):
+            function(SHARES, LABELS[:2])
+        with pytest.raises(ValueError, match="labels must be integers.*np.unique"):
+            function(SHARES, np.array(["a", "b", "a"]))
+
 
 REFUSED = {
+    "thresholds of other classes": (
+        lambda: label_models.confident_joint(SHARES, LABELS, thresholds=np.ones(3)),
+        r"thresholds must be a number for each class, shape \(2,\)",
+    ),
+    "shifts of other classes": (
+        lambda: label_models.adjusted_probabilities(SHARES, np.ones(3)),
+        "thresholds must be a finite number for each class",
+    ),
+    "the joint of other examples": (
+        lambda: label_models.prune_by_class(
+            SHARES, LABELS, joint=label_models.confident_joint(SHARES[:2], LABELS[:2])
+        ),
+        "joint must be of these examples: it is of 2 and 2 classes",
+    ),
+    "more than all wrong ones": (
+        lambda: label_models.prune_by_noise_rate(SHARES, LABELS, fraction=1.5),
+        "fraction must be a finite number at least 0 and at most 1, got 1.5",
+    ),
+    "half an example": (
+        lambda: label_models.prune_by_class(SHARES, LABELS, min_examples=0.5),
+        "min_examples must be an integer from 1 on, got 0.5",
+    ),
+    "counts that are no square": (
+        lambda: label_models.noise_matrix(np.ones((2, 3))),
+        r"counts must be numbers of shape \[K, K\].*got float64 of shape \(2, 3\)",
+    ),
+    "counts below 0": (
+        lambda: label_models.inverse_noise_matrix(np.array([[1, -1], [0, 1]])),
+        "counts must be finite and at least 0, got -1",
+    ),
+    "the prior of other labels": (
+        lambda: label_models.class_prior(np.eye(2), np.array([0, 2])),
+        "labels must be from 0 to 1",
+    ),
+    "calibration by no labels": (
+        lambda: label_models.calibrate_joint(np.eye(2), np.zeros(0, int)),
+        "labels must hold at least one label",
+    ),
+    "bits beyond 1": (
+        lambda: label_models.multilabel_scores(SHARES, np.array([[0, 1], [1, 2], [0, 0]])),
+        r"targets must be 0 or 1; 1 of 3 rows are not, the first is row 1: \[1 2\]",
+    ),
+    "bits of other examples": (
+        lambda: label_models.find_multilabel_issues(SHARES, LABELS),
+        r"targets must be 0 or 1 for each class, integers of shape \(3, 2\)",
+    ),
+    "NaN of a class": (
+        lambda: label_models.find_multilabel_issues(BROKEN, np.ones((3, 2), int)),
+        "probabilities must be from 0 to 1; 1 of 3 rows are not, the first is row 2",
+    ),
+    "no example of several labels": (
+        lambda: label_models.multilabel_scores(SHARES[:0], np.zeros((0, 2), int)),
+        r"probabilities must have the shape \[N, L\]",
+    ),
+    "a sentence too few": (
+        lambda: label_models.find_token_issues([SHARES], [LABELS, LABELS]),
+        "of the same sentences, at least one; got 1 and 2",
+    ),
+    "a sentence without a token": (
+        lambda: label_models.find_token_issues([SHARES, SHARES[:0]], [LABELS, LABELS[:0]]),
+        r"with a token; sentence 1 has \(0, 2\) and \(0,\)",
+    ),
+    "a token of no class": (
+        lambda: label_models.find_token_issues([SHARES, SHARES], [LABELS, LABELS + 1]),
+        "labels must be from 0 to 1",
+    ),
+    "predictions of other examples": (
+        lambda: label_models.residual_scores(np.ones(3), np.ones(2)),
+        r"one shape \[N\], got \(3,\) and \(2,\)",
+    ),
+    "an unknown target": (
+        lambda: label_models.outlying_residual_scores(np.ones(3), np.array([1.0, np.nan, 2.0])),
+        "targets must be finite; 1 of 3 are not, the first in row 1: nan",
+    ),
+    "two targets": (
+        lambda: label_models.outlying_residual_scores(np.ones(2), np.ones(2)),
+        "targets must be at least 3",
+    ),
+    "scores that are NaN": (
+        lambda: label_models.soft_minimum(np.array([np.nan]), temperature=1.0),
+        "scores must be numbers.*1 NaN",
+    ),
+    "no temperature": (
+        lambda: label_models.soft_minimum(np.ones(2), temperature=0.0),
+        "temperature must be a finite number above 0",
+    ),
+    "a decay beyond 1": (
+        lambda: label_models.moving_minimum(np.ones(2), decay=1.1),
+        "decay must be a finite number at least 0 and at most 1",
+    ),
+    "features of pictures": (
+        lambda: label_models.nearest_neighbours(np.ones((4, 2, 2)), 1),
+        r"features must be numbers of shape \[N, D\].*flatten images",
+    ),
+    "features that are NaN": (
+        lambda: label_models.nearest_neighbours(POINTS * np.array([1, np.nan, 1]), 1),
+        "features must be finite; 4 of 4 rows are not, the first is row 0",
+    ),
+    "one example": (
+        lambda: label_models.nearest_neighbours(POINTS[:1], 1),
+        "features must be of at least 2 examples, got 1",
+    ),
+    "as many neighbours as examples": (
+        lambda: label_models.nearest_neighbours(POINTS, 4),
+        "num_neighbours must be an integer from 1 to 3, got 4",
+    ),
+    "distances below 0": (
+        lambda: label_models.outlier_scores(np.array([[0.1], [-0.1]])),
+        "distances must be finite and at least 0; 1 of 2 rows are not, the first is row 1",
+    ),
+    "distances to no neighbour": (
+        lambda: label_models.outlier_flags(np.ones((3, 0))),
+        r"distances must have the shape \[N, k\]",
+    ),
+    "positions of other neighbours": (
+        lambda: label_models.near_duplicates(label_models.Neighbours(np.ones((2, 1)), np.ones(2))),
+        "neighbours must have integer positions in the shape of their distances",
+    ),
+    "a loss that is infinite": (
+        lambda: label_models.loss_mixture(np.array([1.0, np.inf])),
+        "losses must be finite; 1 of 2 are not, the first in row 1: inf",
+    ),
+    "no losses": (
+        lambda: label_models.beta_loss_mixture(np.zeros(0)),
+        r"losses must have the shape \[N\], got \(0,\)",
+    ),
+    "no step": (
+        lambda: label_models.loss_mixture(np.arange(3.0), num_steps=0),
+        "num_steps must be an integer from 1 on, got 0",
+    ),
     "one hot classes": (
         lambda: label_models.area_under_margin(RECORDS, np.eye(3, 4, dtype=int)),
         "labels must be integers.*argmax",
@@ -195,6 +375,24 @@ AUTHORS = {
     "What Neural Networks Memorize and Why: Discovering the Long Tail via Influence Estimation": (
         "Feldman and Zhang"
     ),
+    "Back to the Basics: Revisiting Out-of-Distribution Detection Baselines": "Kuan and Mueller",
+    "Confident Learning: Estimating Uncertainty in Dataset Labels": "Northcutt, Jiang and Chuang",
+    "Detecting Errors in Numerical Data via any Regression Model": (
+        "Zhou, Mueller, Kumar, Wang and Lei"
+    ),
+    "Detecting Label Errors in Token Classification Data": "Wang and Mueller",
+    "DivideMix: Learning with Noisy Labels as Semi-supervised Learning": "Li, Socher and Hoi",
+    "Identifying Incorrect Annotations in Multi-Label Classification Data": (
+        "Thyagarajan, Snorrason, Northcutt and Mueller"
+    ),
+    "Learning with Confident Examples: Rank Pruning for Robust Classification with Noisy Labels": (
+        "Northcutt, Wu and Chuang"
+    ),
+    "Model-agnostic label quality scoring to detect real-world label errors": "Kuan and Mueller",
+    "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks": (
+        "Northcutt, Athalye and Mueller"
+    ),
+    "Unsupervised Label Noise Modeling and Loss Correction": "Arazo et al.",
     "An Empirical Study of Example Forgetting during Deep Neural Network Learning": "Toneva et al.",
     "Identifying Mislabeled Data using the Area Under the Margin Ranking": "Pleiss et al.",
 }
