@@ -69,7 +69,46 @@ def looped_knn_shapley(features, labels, test_features, test_labels):
     return {"values": total / len(test_labels)}
 
 
+def crowd(rng, labels):
+    """Triples of item, annotator and label: ten labels an item, 1,000 annotators, four classes."""
+    items, annotators, classes = labels // 10, 1000, 4
+    truth = rng.integers(0, classes, items)
+    # Ten of a hundred teams of ten, no one twice.
+    who = 10 * rng.permuted(np.arange(10) + np.zeros((items, 1), int), axis=1)
+    who += rng.integers(0, annotators // 100, (items, 10)) + 100 * rng.integers(0, 10, (items, 1))
+    skill = rng.uniform(0.4, 0.9, annotators)[who]
+    guess = rng.integers(0, classes, (items, 10))
+    label = np.where(rng.random((items, 10)) < skill, truth[:, None], guess)
+    item = np.repeat(np.arange(items), 10)
+    return (np.stack([item, who.ravel(), label.ravel()], 1),)
+
+
+def dawid_skene(triples):
+    """Ours."""
+    from lnl_jax import label_models
+
+    found = label_models.dawid_skene(triples)
+    return {"probabilities": found.probabilities, "iterations": np.array(found.iterations)}
+
+
+def dawid_skene_of_crowd_kit(triples):
+    """Crowd-Kit's, from the same triples."""
+    import pandas
+    from crowdkit.aggregation import DawidSkene
+
+    model = DawidSkene()
+    frame = pandas.DataFrame(triples, columns=["task", "worker", "label"])
+    found = model.fit_predict_proba(frame).sort_index().sort_index(axis=1)
+    return {
+        "probabilities": found.to_numpy(),
+        "iterations": np.array(len(model.loss_history_)),
+    }
+
+
 SECTIONS: dict[str, Section] = {
+    "dawid_skene": Section(
+        crowd, dawid_skene, dawid_skene_of_crowd_kit, "crowdkit", 1_000_000, calls=2
+    ),
     "knn_shapley": Section(
         make_valued, our_knn_shapley, looped_knn_shapley, "numpy", 10_000, calls=1
     ),

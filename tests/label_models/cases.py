@@ -14,6 +14,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from lnl_jax import label_models
+from tests.label_models import annotators
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -564,7 +565,76 @@ def labelled(function, definition, **settings):
     return Case(function, definition, (PROBABILITIES, LABELS), settings)
 
 
+TRIPLES = annotators.TRIPLES
+STARTS = label_models.MaceStarts(
+    0.5 + waves(3, 4, 0.2, 0.3), softmax(waves(12, 3, 1.3)).reshape(3, 4, 3)
+)
+# A classifier that is right more often than not.
+BELIEFS = softmax(waves(10, 3, 0.4, 1.5) + 1.2 * np.eye(3)[[0, 1, 2, 1, 2, 1, 0, 2, 1, 0]])
+POOL = softmax(waves(4, 3, 2.2, 1.5))
+VOTES = np.array([[0, 1, 0], [0, 2, 1], [2, 0, 2], [0, 1, 0], [2, 0, 1], [0, 0, 2], [2, 2, 0]])
+WINS = np.array([[0, 3, 4], [1, 0, 2], [0, 2, 0]])
+NO_STOP = {"max_iterations": 7, "tolerance": 0.0}
+
 CASES = {
+    "read_annotations": Case(
+        label_models.read_annotations, annotators.read_annotations, (TRIPLES,)
+    ),
+    "majority_vote": Case(label_models.majority_vote, annotators.majority_vote, (TRIPLES,)),
+    "normalized_votes": Case(
+        label_models.normalized_votes, annotators.normalized_votes, (TRIPLES,)
+    ),
+    "softmax_votes": Case(label_models.softmax_votes, annotators.softmax_votes, (TRIPLES,)),
+    "wawa": Case(label_models.wawa, annotators.wawa, (TRIPLES,)),
+    "zero_based_skill": Case(
+        label_models.zero_based_skill,
+        annotators.zero_based_skill,
+        (TRIPLES,),
+        {"iterations": 9, "learning_rate": 0.8, "halved_every": 4},
+    ),
+    "average_distribution": Case(
+        label_models.average_distribution,
+        annotators.average_distribution,
+        ([BELIEFS, POOL[[0] * 10]],),
+    ),
+    "dawid_skene": Case(
+        label_models.dawid_skene, annotators.dawid_skene, (TRIPLES,), NO_STOP, 1e-8
+    ),
+    "glad": Case(
+        label_models.glad,
+        annotators.glad,
+        (TRIPLES,),
+        {"max_iterations": 2, "tolerance": 0.0},
+        1e-7,
+    ),
+    "mace": Case(
+        label_models.mace,
+        annotators.mace,
+        (TRIPLES, STARTS),
+        {"iterations": 6, "competence_prior": 0.7, "strategy_prior": 3.0},
+    ),
+    "crowdlab": Case(label_models.crowdlab, annotators.crowdlab, (TRIPLES, BELIEFS)),
+    "active_lab": Case(
+        label_models.active_lab,
+        annotators.active_lab,
+        (TRIPLES, BELIEFS, POOL),
+        {"temperature": 1.7},
+    ),
+    "annotator_temperature": Case(
+        label_models.annotator_temperature,
+        annotators.annotator_temperature,
+        (TRIPLES, softmax(waves(10, 3, 0.4, 3.0))),
+    ),
+    "pairwise_wins": Case(label_models.pairwise_wins, annotators.pairwise_wins, (VOTES, 3)),
+    "bradley_terry": Case(
+        label_models.bradley_terry,
+        annotators.bradley_terry,
+        (WINS,),
+        {"pseudo_votes": 0.3, "max_iterations": 20, "tolerance": 0.0},
+    ),
+    "accept_or_review": Case(
+        label_models.accept_or_review, annotators.accept_or_review, (BELIEFS, 0.65)
+    ),
     "area_under_margin": Case(
         label_models.area_under_margin, area_under_margin, (RECORDS, np.array([1, 2, 0, 2, 1]))
     ),
@@ -711,6 +781,17 @@ WITHOUT_CASE = {
     "MultilabelIssues": "what find_multilabel_issues returns",
     "NearDuplicates": "what near_duplicates returns",
     "NeighbourLabels": "what knn_label_scores returns",
+    "ActiveLab": "what active_lab returns",
+    "Annotations": "what read_annotations returns",
+    "BradleyTerry": "what bradley_terry returns",
+    "Choice": "what accept_or_review returns",
+    "Consensus": "what votes return",
+    "Crowdlab": "what crowdlab returns",
+    "DawidSkene": "what dawid_skene returns",
+    "Glad": "what glad returns",
+    "Mace": "what mace returns",
+    "MaceStarts": "what mace_starts returns",
+    "mace_starts": "random numbers; test_annotators.py",
     "Neighbours": "what nearest_neighbours returns",
     "SimilarityEdges": "what similarity_edges returns",
     "TokenIssues": "what find_token_issues returns",

@@ -61,6 +61,16 @@ def test_rows_that_are_no_distributions_are_named(function):
             function(SHARES, np.array(["a", "b", "a"]))
 
 
+# Of two items by two annotators.
+TRIPLES = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 1]])
+EVEN = np.full((2, 2), 0.5)
+RNG = np.random.default_rng(0)
+
+
+def with_row(*row):
+    return np.concatenate([TRIPLES, [row]])
+
+
 REFUSED = {
     "thresholds of other classes": (
         lambda: label_models.confident_joint(SHARES, LABELS, thresholds=np.ones(3)),
@@ -349,6 +359,133 @@ REFUSED = {
         lambda: label_models.bag_marginals([0, 0], [1], damping=1.0),
         "damping must be a finite number at least 0 and below 1",
     ),
+    "annotations as a table": (
+        lambda: label_models.majority_vote(np.zeros((5, 4), int)),
+        r"annotations must be integers of shape \[M, 3\].*item, annotator, label; got int64 of",
+    ),
+    "annotators by name": (
+        lambda: label_models.dawid_skene(np.array([["a", "b", "1"]])),
+        "annotations must be integers.*np.unique",
+    ),
+    "no annotations": (
+        lambda: label_models.glad(np.zeros((0, 3), int)),
+        "annotations must hold at least one label",
+    ),
+    "a negative item": (
+        lambda: label_models.wawa(with_row(-1, 0, 0)),
+        "annotations' item must be at least 0; 1 of 5 are not, the first in row 4",
+    ),
+    "an item without a label": (
+        lambda: label_models.wawa(with_row(4, 0, 0)),
+        "annotations have no label of 2 of 5 items: 2, 3. Number those with labels.*np.unique",
+    ),
+    "an annotator without a label": (
+        lambda: label_models.zero_based_skill(with_row(0, 40, 0)),
+        "no label of 38 of 41 annotators: 2, 3, 4, 5, 6, 7, 8, 9 and 30 more",
+    ),
+    "one annotator": (
+        lambda: label_models.dawid_skene([[0, 0, 1], [1, 0, 0]]),
+        "annotations must be of at least two annotators, got one",
+    ),
+    "one class of annotators": (
+        lambda: label_models.dawid_skene(TRIPLES * [1, 1, 0]),
+        "num_classes must be an integer from 2 on, got 1",
+    ),
+    "a label outside the classes": (
+        lambda: label_models.normalized_votes(with_row(0, 2, 2), num_classes=2),
+        "annotations' label must be from 0 to 1; 1 of 5 are not, the first in row 4: 2",
+    ),
+    "a label given twice": (
+        lambda: label_models.majority_vote(with_row(1, 0, 1)),
+        "one label of an annotator for an item; 1 are there again, the first of item 1 by "
+        "annotator 0 in rows 2 and 4",
+    ),
+    "other classes than were read": (
+        lambda: label_models.wawa(label_models.read_annotations(TRIPLES), num_classes=3),
+        "num_classes must be that of the annotations, 2",
+    ),
+    "no iterations": (
+        lambda: label_models.dawid_skene(TRIPLES, max_iterations=0),
+        "max_iterations must be an integer from 1 on",
+    ),
+    "a negative tolerance": (
+        lambda: label_models.glad(TRIPLES, tolerance=-1.0),
+        "tolerance must be a finite number at least 0",
+    ),
+    "starts of other annotators": (
+        lambda: label_models.mace(TRIPLES, label_models.mace_starts(3, 2, RNG)),
+        r"starts.competence must have the shape \[R, 2\], got \(10, 3\)",
+    ),
+    "starts of other classes": (
+        lambda: label_models.mace(TRIPLES, label_models.mace_starts(2, 3, RNG)),
+        r"starts.strategy must have the shape \(10, 2, 2\), got \(10, 2, 3\)",
+    ),
+    "starts that are no probabilities": (
+        lambda: label_models.mace(
+            TRIPLES, label_models.MaceStarts(np.ones((1, 2)), np.full((1, 2, 2), 0.5))
+        ),
+        "starts must be probabilities",
+    ),
+    "a seed for a generator": (
+        lambda: label_models.mace_starts(3, 2, 0),
+        "rng must be a numpy.random.Generator",
+    ),
+    "logits for probabilities": (
+        lambda: label_models.crowdlab(TRIPLES, np.array([[0.5, 0.5], [2.0, -1.0]])),
+        r"probabilities must be at least 0 and sum to 1.*1 of 2 rows do not \(1\)",
+    ),
+    "votes for distributions": (
+        lambda: label_models.average_distribution([EVEN, 3 * EVEN]),
+        r"distributions\[1\] must be at least 0 and sum to 1",
+    ),
+    "probabilities of other items": (
+        lambda: label_models.crowdlab(TRIPLES, np.full((3, 2), 0.5)),
+        "probabilities must have a row for each of the 2 items, got 3",
+    ),
+    "one label of each item": (
+        lambda: label_models.crowdlab([[0, 0, 1], [1, 1, 0]], EVEN),
+        "annotations must hold several labels of some items, got one of each",
+    ),
+    "a pool of other classes": (
+        lambda: label_models.active_lab(TRIPLES, EVEN, np.full((1, 4), 0.25)),
+        "pool_probabilities must be of 2 classes",
+    ),
+    "no temperature of a classifier": (
+        lambda: label_models.active_lab(TRIPLES, EVEN, temperature=0.0),
+        "temperature must be a finite number above 0",
+    ),
+    "distributions of other shapes": (
+        lambda: label_models.average_distribution([EVEN, np.full((3, 2), 0.5)]),
+        r"distributions must be at least one, all of one shape \[N, K\]; got \(2, 2\), \(3, 2\)",
+    ),
+    "no distributions": (
+        lambda: label_models.average_distribution([]),
+        "distributions must be at least one.*got none",
+    ),
+    "a candidate against itself": (
+        lambda: label_models.pairwise_wins([[0, 1, 1]], 2),
+        "votes must be between two candidates; 1 are of one with itself, the first in row 0",
+    ),
+    "wins that are not square": (
+        lambda: label_models.bradley_terry(np.zeros((2, 3))),
+        r"wins must have the shape \[..., C, C\]",
+    ),
+    "wins over oneself": (
+        lambda: label_models.bradley_terry(np.ones((2, 2))),
+        "wins must be counts from 0 on, and 0 on the diagonal",
+    ),
+    "a candidate that never lost": (
+        lambda: label_models.bradley_terry(np.array([[[0, 2], [0, 0]]]), pseudo_votes=0.0),
+        r"wins\[0\] must lead from each candidate to each other.*give pseudo_votes",
+    ),
+    "one candidate": (
+        lambda: label_models.accept_or_review(np.ones((2, 1)), 0.6),
+        "at least two candidates",
+    ),
+    "a threshold that accepts what loses": (
+        lambda: label_models.accept_or_review(EVEN, 0.4),
+        "threshold must be a finite number at least 0.5",
+    ),
 }
 
 
@@ -393,8 +530,21 @@ AUTHORS = {
         "Northcutt, Athalye and Mueller"
     ),
     "Unsupervised Label Noise Modeling and Loss Correction": "Arazo et al.",
+    "ActiveLab: Active Learning with Re-Labeling by Multiple Annotators": "Goh & Mueller",
+    "Aggregating Soft Labels from Crowd Annotations Improves Uncertainty Estimation Under "
+    "Distribution Shift": "Wright & Augenstein",
     "An Empirical Study of Example Forgetting during Deep Neural Network Learning": "Toneva et al.",
+    "CROWDLAB: Supervised learning to infer consensus labels and quality scores for data with "
+    "multiple annotators": "Goh et al.",
     "Identifying Mislabeled Data using the Area Under the Margin Ranking": "Pleiss et al.",
+    "Label Critic: Design Data Before Models": "Bassi et al.",
+    "Learning Whom to Trust with MACE": "Hovy et al.",
+    "Learning from Crowds with Crowd-Kit": "Ustalov et al.",
+    "MM Algorithms for Generalized Bradley-Terry Models": "Hunter",
+    "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm": "Dawid & Skene",
+    "Rank Analysis of Incomplete Block Designs": "Bradley & Terry",
+    "Whose Vote Should Count More: Optimal Integration of Labels from Labelers of Unknown "
+    "Expertise": "Whitehill et al.",
 }
 
 
