@@ -1,5 +1,6 @@
 """Every command of the pages runs at a tiny size, so that none rots while its page stays."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from experiments import EXPERIMENTS, SWEEPS
 from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS
 from lnl_jax.runner import command_line
+from lnl_jax.runner.usage import as_text
 from tests.compiled import cache_folder
 from tests.documentation import ROOT, commands, files, pages
 
@@ -168,6 +170,17 @@ def test_commands_in_docstrings_of_studies_are_ones_that_there_are():
         for line in study.__doc__.replace("\\\n", " ").splitlines():
             if "python experiments/" in line:
                 check(line)
+
+
+def test_the_records_of_the_results_name_arguments_that_there_are():
+    records = sorted((ROOT / "docs/results").glob("*/config.json"))
+    assert records
+    for file in records:
+        record = json.loads(file.read_text())
+        given = {name: as_text(value) for name, value in record["arguments"].items()}
+        call = command_line.bind(EXPERIMENTS[record["experiment"]], given)
+        found = {name: as_text(call.config[name]) for name in given}
+        assert found == given, file
 
 
 @pytest.fixture(scope="module")

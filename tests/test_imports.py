@@ -29,7 +29,17 @@ LEVELS = (
 )
 # A room -> rooms that it imports, of lower lines, or with its reason below.
 ROOMS = {
-    "comparison": {*METHODS, "runner", "train", "models", "data", "evaluation", "metrics", "noise"},
+    "comparison": {
+        *METHODS,
+        "runner",
+        "distill",
+        "train",
+        "models",
+        "data",
+        "evaluation",
+        "metrics",
+        "noise",
+    },
     "distill": {"train", "losses", "contrastive", "models", "data", "evaluation"},
     "runner": {"train"},
     "train": {"metrics"},

@@ -8,13 +8,13 @@ from typing import Annotated
 import jax
 
 from experiments.distillation import _shared as shared
+from lnl_jax.comparison.label_plan import StudentLabels, Students
 from lnl_jax.distill import images, labels, ledger, networks, projectors, training
 from lnl_jax.runner.arguments import (
     Count,
     Seed,
     Size,
     StudyError,
-    Threads,
     check_names,
     check_once,
     check_templates,
@@ -26,15 +26,15 @@ from lnl_jax.runner.stages import stage
 
 # name on the command line and in tables -> labels; mse is with a little cross-entropy.
 ROWS = {
-    "hard": shared.Labels(None, None, "hard"),
-    "hard_random": shared.Labels(None, None, "hard", "random"),
-    "teacher_kl": shared.Labels("teacher", None, "kl"),
-    "projector_kl": shared.Labels("projector", None, "kl"),
-    "projector_mse": shared.Labels("projector", None, "mse"),
-    "projector_kl_random": shared.Labels("projector", None, "kl", "random"),
-    "projector_kl_plain": shared.Labels("projector", None, "kl", augmented=False),
-    "projector_kl_random_plain": shared.Labels("projector", None, "kl", "random", False),
-    "zero_shot_kl": shared.Labels("zero-shot", None, "kl"),
+    "hard": StudentLabels(None, None, "hard"),
+    "hard_random": StudentLabels(None, None, "hard", "random"),
+    "teacher_kl": StudentLabels("teacher", None, "kl"),
+    "projector_kl": StudentLabels("projector", None, "kl"),
+    "projector_mse": StudentLabels("projector", None, "mse"),
+    "projector_kl_random": StudentLabels("projector", None, "kl", "random"),
+    "projector_kl_plain": StudentLabels("projector", None, "kl", augmented=False),
+    "projector_kl_random_plain": StudentLabels("projector", None, "kl", "random", False),
+    "zero_shot_kl": StudentLabels("zero-shot", None, "kl"),
 }
 # What the scores of DD-Ranking compare: by labels, and without augmentation.
 BY_LABELS = ("hard", "projector_kl", "projector_kl_random")
@@ -44,22 +44,19 @@ PLAIN = ("projector_kl_plain", "projector_kl_random_plain")
 @study
 def hello_imagenet(
     *,
-    class_names: str | None = None,
     clip: str | None = None,
     templates: tuple[str, ...] = ("a photo of a {}.",),
     image_size: Size = 224,
     per_class: tuple[Count, ...] = (1, 10, 50),
     rows: tuple[str, ...] = tuple(ROWS)[:-1],
+    folder: shared.Folder = shared.Folder(),
     foundation: shared.SmallClip = shared.SmallClip(),
     teacher: shared.Teacher = shared.Teacher(),
     projector: shared.FolderProjector = shared.FolderProjector(),
     patches: shared.Patches = shared.Patches(),
     architecture: Annotated[Callable, labels.SIZED_NETWORKS] = labels.sized_resnet18,
-    students: shared.Students = shared.Students(3, 300, 100, (1e-3,), 20.0, 0.025),
-    validation_per_class: Count = 10,
+    students: Students = Students(3, 300, 100, (1e-3,), 20.0, 0.025),
     batch_size: Count = 256,
-    num_threads: Threads = 4,
-    skip_unreadable: bool = False,
     seed: Seed = 0,
     data_dir: str | None = None,
 ) -> Iterator[Output]:
@@ -77,12 +74,11 @@ def hello_imagenet(
     EDC's students.ce_weight. The rest is ours. The paper's 12.9, 43.7 and 52.2% were not tried.
     Storage is that of ImageNet-1K whatever the folder is:
         python experiments/run.py --exp hello_imagenet --data_dir DIR --clip PATH \
-            --class_names LOC_synset_mapping.txt
+            --folder.class_names LOC_synset_mapping.txt
 
     Time: days of an accelerator; minutes of a CPU core on a small folder.
 
     Args:
-        class_names: a file of lines ``CLASS words, other words``; none takes the folders' names.
         clip: a folder or file that `models.load_clip` reads; none trains a small one in place.
         templates: of the texts that are embedded, each with {} for the class name.
         image_size: rows and columns for teacher and students; CLIP's tower resizes to its own.
@@ -90,16 +86,14 @@ def hello_imagenet(
         rows: labels and images of the students: hard (classes), hard_random (random images),
             teacher_kl, projector_kl, projector_mse, projector_kl_random, zero_shot_kl; and, without
             augmentation, projector_kl_plain, projector_kl_random_plain.
+        folder: how its images are read.
         foundation: how the small CLIP is trained.
         teacher: how the teacher is trained.
         projector: how the projector is trained.
         patches: what distilled images are stitched of.
         architecture: of the students.
         students: how students are trained.
-        validation_per_class: training images of each class that are held out.
         batch_size: of everything but students.
-        num_threads: that decode.
-        skip_unreadable: leaves images that cannot be decoded out; the table `skipped` names them.
         seed: of all but the students.
         data_dir: the folder.
 
@@ -114,15 +108,8 @@ def hello_imagenet(
         raise StudyError("give --data_dir DIR with train/CLASS/*.JPEG and val/CLASS/*.JPEG.")
     with refused("teacher"):
         keep = labels.evenly_spaced(teacher.epochs, teacher.checkpoints)
-    with refused():
-        parts = images.folder_parts(
-            data_dir,
-            class_names=class_names,
-            validation_per_class=validation_per_class,
-            seed=seed,
-            skip_unreadable=skip_unreadable,
-            num_threads=num_threads,
-        )
+    with refused("folder"):
+        parts = images.folder_parts(data_dir, seed=seed, **folder._asdict())
     if parts.skipped:
         yield Artifact("skipped", images.skipped_table(parts.skipped))
     classes, shape = len(parts.names), (image_size, image_size, 3)
@@ -138,7 +125,9 @@ def hello_imagenet(
     model = shared.built("architecture", architecture, classes, image_size, shape=shape)
     make = teacher.architecture
     teacher_model = shared.built("teacher.architecture", make, classes, image_size, shape=shape)
-    reading = images.Reading(image_size, min(batch_size, len(parts.train.files)), num_threads)
+    reading = images.Reading(
+        image_size, min(batch_size, len(parts.train.files)), folder.num_threads
+    )
 
     def passes(name, learn, options, before=0, *, resume):
         """A stage: passes over the folder; returns the variables that are kept."""
@@ -203,7 +192,7 @@ def hello_imagenet(
             num_classes=classes,
             min_area=1 / patches.factor,
             augmented=row.augmented,
-            num_threads=num_threads,
+            num_threads=folder.num_threads,
         )
         return labels.compare_students(
             model,

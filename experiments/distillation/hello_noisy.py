@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.distillation._shared import BATCH
 from lnl_jax import noise
 from lnl_jax.comparison.catalogue import CATALOGUE
+from lnl_jax.comparison.label_plan import BATCH
 from lnl_jax.distill import images, labels, networks, projectors
 from lnl_jax.runner.arguments import Positive, Seed, Seeds, Share, Size, Steps, refused, study
 from lnl_jax.runner.outputs import Artifact, Output

@@ -129,6 +129,7 @@ def ldr_benchmark(
         for m in methods
     }
     done = {m.name: np.zeros((), np.int32) for m in methods}
+    # Not a stage per loss: within one it would go on by this same checkpoint of a chunk.
     results, done = resume.restore((results, done))
     all_runs = len(noisy_folds) * sum(len(method.settings) for method in methods)
     for method in methods:

@@ -12,12 +12,12 @@ import pytest
 
 from experiments import EXPERIMENTS
 from experiments.contrastive._shared import LearntTemperatures
-from experiments.distillation._shared import Projector, Students
 from experiments.robust_losses import _shared as shared
 from lnl_jax import data
 from lnl_jax.comparison import catalogue as choices
 from lnl_jax.comparison import methods as noisy_labels
 from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, MODELS
+from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.distill import labels
 from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
@@ -28,12 +28,13 @@ WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, Tr
 # Arguments that are no numbers, and those whose functions have a look at them.
 NO_NUMBERS = {"only", "losses", "noises", "dataset", "rows", "labels", "clip", "templates"}
 NO_NUMBERS |= {
-    "class_names",
+    "folder.class_names",
     "text.vocabulary",
     "ablation",
     "shuffle",
     "streamed",
     "skip_unreadable",
+    "folder.skip_unreadable",
     "data_dir",
     "resume",
 }

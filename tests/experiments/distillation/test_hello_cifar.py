@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from experiments.distillation._shared import Projector, Students
 from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits
 from lnl_jax import data, models
+from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.distill import images, labels, ledger
 from lnl_jax.runner import command_line
 from lnl_jax.runner.usage import UsageError

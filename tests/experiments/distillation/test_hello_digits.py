@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from experiments.distillation._shared import ROWS, Projector, Students
 from experiments.distillation.hello_digits import hello_digits
+from lnl_jax.comparison.label_plan import ROWS, Projector, Students
 from lnl_jax.distill import labels, ledger
 from tests.experiments.replays import first_stages, play
 

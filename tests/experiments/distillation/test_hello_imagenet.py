@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from experiments.distillation import _shared as shared
-from experiments.distillation._shared import Students
 from experiments.distillation.hello_imagenet import hello_imagenet
+from lnl_jax.comparison.label_plan import Students
 from lnl_jax.distill import labels, ledger
 from tests.distill.test_clip_foundation import folder as clip_folder
 from tests.distill.test_folder_images import CLASSES, folder
@@ -33,8 +33,7 @@ TINY = {
     "architecture": SMALL,
     "students": Students(1, 5, 100, (1e-3,), 20.0, 0.025),
     "batch_size": 8,
-    "validation_per_class": 2,
-    "num_threads": 2,
+    "folder": shared.Folder(validation_per_class=2, num_threads=2),
 }
 
 
@@ -45,14 +44,16 @@ def test_a_broken_picture_is_named_before_any_training_or_left_out(folder, tmp_p
     tiny = TINY | {"data_dir": str(tmp_path)}
     with pytest.raises(ValueError, match=r"train/n02/3.JPEG cannot be decoded .*Of 21 images 1"):
         next(hello_imagenet(**tiny))
-    table = next(hello_imagenet(**tiny, skip_unreadable=True))
+    tiny["folder"] = TINY["folder"]._replace(skip_unreadable=True)
+    table = next(hello_imagenet(**tiny))
     assert table.name == "skipped"
     assert ["n02/3.JPEG" in row["skipped"] for row in table.value] == [True]
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped_and_the_ledger_has_the_bytes_of_the_files(folder):
-    arguments = TINY | {"data_dir": str(folder), "class_names": str(folder / "names.txt")}
+    arguments = TINY | {"data_dir": str(folder)}
+    arguments["folder"] = TINY["folder"]._replace(class_names=str(folder / "names.txt"))
     whole = play(hello_imagenet(**arguments))
     rows, artifacts = whole.rows, whole.artifacts
     trained = ["foundation"] * 2 + ["teacher"] * 3 + ["projector"] * 2 + ["patches"]
@@ -117,9 +118,17 @@ def test_clip_from_a_file_is_not_trained(folder, clip_folder, name):
     [
         ({"data_dir": None}, ValueError, "give --data_dir DIR with train/CLASS"),
         ({"data_dir": "/nowhere"}, ValueError, "there is no folder /nowhere"),
-        ({"class_names": "/nowhere.txt"}, ValueError, "there is no file /nowhere.txt"),
+        (
+            {"folder": shared.Folder(class_names="/nowhere.txt")},
+            ValueError,
+            "folder: class_names: there is no file /nowhere.txt",
+        ),
         ({"per_class": (2,)}, ValueError, "per_class must be from 1 to 1: an image takes 4 patch"),
-        ({"validation_per_class": 7}, ValueError, "validation_per_class must be from 1 to 6"),
+        (
+            {"folder": shared.Folder(validation_per_class=7)},
+            ValueError,
+            "folder: validation_per_class must be from 1 to 6",
+        ),
         ({"rows": ("best",)}, ValueError, "rows cannot be best; there is hard, hard_random"),
         (
             {"teacher": TINY["teacher"]._replace(checkpoints=4)},
