@@ -21,8 +21,8 @@ from experiments.contrastive._shared import (
 from lnl_jax import contrastive, data, evaluation, metrics, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
 from lnl_jax.comparison.encoders import embed_views, features_of, lars
-from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.noisy_images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
     classes_table,

@@ -21,7 +21,7 @@ from experiments.contrastive._shared import (
 )
 from lnl_jax import contrastive, data, evaluation, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS
-from lnl_jax.comparison.images import name_of_choice, read_images, some_examples
+from lnl_jax.comparison.noisy_images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain
 from lnl_jax.comparison.temperatures import histogram_figure
 from lnl_jax.data import augment

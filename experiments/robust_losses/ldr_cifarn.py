@@ -16,11 +16,11 @@ from lnl_jax.comparison.catalogue import (
     Normalization,
 )
 from lnl_jax.comparison.image_networks import crop_and_flip
-from lnl_jax.comparison.images import (
+from lnl_jax.comparison.images import compare_on_images
+from lnl_jax.comparison.noisy_images import (
     NoisyImages,
     check_first_folds,
     class_matrix,
-    compare_on_images,
     name_of_choice,
     read_images,
     some_examples,

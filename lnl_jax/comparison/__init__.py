@@ -30,11 +30,12 @@ Example:
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
 from lnl_jax.comparison.cross_validation import cross_validated_probabilities
-from lnl_jax.comparison.images import NoisyImages, compare_on_images
+from lnl_jax.comparison.images import compare_on_images
 from lnl_jax.comparison.methods import measure, robust_loss
 from lnl_jax.comparison.mislabelled import score_training_parts
 from lnl_jax.comparison.networks import Network, initial_variables, tabular, tabular_in_lanes
 from lnl_jax.comparison.noisy_folds import noisy_folds
+from lnl_jax.comparison.noisy_images import NoisyImages
 from lnl_jax.comparison.outcome import Outcome, curves_figure, results_table
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.search import finish, search, search_in_lanes

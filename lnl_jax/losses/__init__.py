@@ -4,7 +4,8 @@
 distributions; `where` masks classes; a hyperparameter is a scalar or has one value per example.
 """
 
-from lnl_jax.losses._aldr import aldr_kl, aldr_kl_step, aldr_temperature
+from lnl_jax.losses._aldr import aldr_kl, aldr_temperature
+from lnl_jax.losses._aldr_step import aldr_kl_step
 from lnl_jax.losses._asymmetric import (
     asymmetric_exponential,
     asymmetric_generalized_cross_entropy,

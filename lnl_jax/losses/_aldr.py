@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range
 from lnl_jax.losses._checks import Scores, along_classes, finish, read_hyperparameter, read_scores
 from lnl_jax.losses._ldr import label_gaps
 from lnl_jax.losses._temperature_search import adapted_temperature
@@ -77,7 +75,7 @@ def aldr_kl(
     scores = read_scores(logits, labels, axis, where)
     gaps = label_gaps(scores, margin)
     top, below = gaps.from_the_top()
-    price = _read_price(temperature, alpha, scores)
+    price = read_price(temperature, alpha, scores)
     largest = _maximum(below, price, scores.included, scores.axis)
     return finish(top + largest + gaps.shift, scores)
 
@@ -137,91 +135,12 @@ def aldr_temperature(
         Consistency, Robustness and Adaptivity" (ICML 2023), the ALDR-KL loss.
     """
     scores = read_scores(logits, labels, axis, where)
-    price = _read_price(temperature, alpha, scores)
+    price = read_price(temperature, alpha, scores)
     _, below = label_gaps(scores, margin).from_the_top()
     return finish(_maximiser(below, price, scores.axis), scores)
 
 
-def aldr_kl_step(
-    logits: Array,
-    labels: Array,
-    rows: Array,
-    *,
-    temperature: ArrayLike = 1.0,
-    alpha: ArrayLike = 2.0,
-    margin: ArrayLike = 0.0,
-    axis: int = -1,
-    where: Array | None = None,
-) -> tuple[Array, Array]:
-    r"""One visit of Algorithm 1: ALDR-KL with a temperature that is stored per example.
-
-    .. math::
-        p \propto \mathrm{softmax}(f / \lambda) + 10^{-5}, \qquad
-        \lambda' = \lambda_0 \left(1 - \frac{\mathrm{KL}(p \,\|\, 1/K)}{\alpha \log K}\right),
-        \qquad
-        \ell = \lambda' \log \frac{1}{K} \sum_j \exp(\delta_j / \lambda')
-        - \frac{\alpha \log K}{2 \lambda_0} (\lambda' - \lambda_0)^2
-
-    with :math:`\delta` as in :func:`aldr_kl`. This is what the official code does, and it is not
-    quite an iteration of the equation that :func:`aldr_temperature` solves: :math:`p` leaves the
-    margin out, and the :math:`10^{-5}` adds 1% of mass at K = 1000. It costs about one more softmax
-    than LDR-KL.
-
-    Args:
-        logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
-        labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
-            ``[..., K]``.
-        rows: :math:`\lambda` of these examples after their last visit, ``[...]``; the initial
-            temperature before their first.
-        temperature: :math:`\lambda_0 > 0`, a scalar or one per example, ``[...]``.
-        alpha: :math:`\alpha > 1`, a scalar or one per example, ``[...]``.
-        margin: :math:`m \ge 0`, a scalar or one per example, ``[...]``.
-        axis: the axis of the classes.
-        where: boolean, the classes to include; broadcasts to `logits`. K counts these.
-
-    Returns:
-        The losses, ``[...]``, in the dtype of `logits`, marked as in :func:`aldr_kl`, and the new
-        rows, ``[...]``, in the dtype of `rows`; examples whose label is invalid or whose classes
-        are all masked keep their row. No gradient flows through the rows: derivatives of any
-        order, also those in `temperature` and `alpha`, hold :math:`\lambda'`.
-
-    Raises:
-        ValueError: as :func:`aldr_kl`, and for rows that are not one floating number per example.
-
-    Example:
-        >>> logits, labels = jnp.array([[2.0, 1.0, 0.0]]), jnp.array([0])
-        >>> losses, rows = aldr_kl_step(logits, labels, jnp.array([1.0]), temperature=1.0)
-        >>> rows.tolist()
-        [0.879]
-
-    References:
-        Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification:
-        Consistency, Robustness and Adaptivity" (ICML 2023), Algorithm 1.
-    """
-    scores = read_scores(logits, labels, axis, where)
-    rows = _read_rows(rows, scores)
-    price = _read_price(temperature, alpha, scores)
-    adapted = _visit(scores, rows.astype(scores.logits.dtype), price)
-    gaps = label_gaps(scores, margin)
-    top, below = gaps.from_the_top()
-    visited = _objective(below, adapted, price, scores.included, scores.axis)
-    losses = finish(top + visited + gaps.shift, scores)
-    unusable = scores.invalid if scores.empty is None else scores.invalid | scores.empty
-    return losses, jnp.where(unusable, rows, adapted.astype(rows.dtype))
-
-
-def _read_rows(rows: Array, scores: Scores) -> Array:
-    if not isinstance(rows, jax.Array):
-        rows = np.asarray(rows)
-    if rows.shape != scores.batch_shape or not jnp.issubdtype(rows.dtype, jnp.floating):
-        raise ValueError(
-            f"rows must be one floating temperature per example, shape {scores.batch_shape}; got "
-            f"{rows.dtype} of shape {rows.shape}. Gather them from the table by index."
-        )
-    return jax.lax.stop_gradient(in_range("rows", rows, rows.dtype, above=0, below=math.inf))
-
-
-class _Price(NamedTuple):
+class Price(NamedTuple):
     """What a temperature other than the initial one costs: stiffness / 2 times the difference^2."""
 
     initial: Array
@@ -243,16 +162,16 @@ class _Price(NamedTuple):
         return 1 / (self.alpha * jnp.where(self.count > 1, self.log_count, 1))
 
 
-def _read_price(temperature: ArrayLike, alpha: ArrayLike, scores: Scores) -> _Price:
-    return _Price(
+def read_price(temperature: ArrayLike, alpha: ArrayLike, scores: Scores) -> Price:
+    return Price(
         read_hyperparameter("temperature", temperature, scores, above=0, below=math.inf),
         read_hyperparameter("alpha", alpha, scores, above=1, below=math.inf),
         scores.count,
     )
 
 
-def _objective(
-    below: Array, adapted: Array, price: _Price, included: Array | None, axis: int
+def objective(
+    below: Array, adapted: Array, price: Price, included: Array | None, axis: int
 ) -> Array:
     """At a given temperature, with the violations counted from the largest."""
     penalty = price.stiffness / 2 * (adapted - price.initial) ** 2
@@ -260,9 +179,9 @@ def _objective(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _maximum(below: Array, price: _Price, included: Array | None, axis: int) -> Array:
+def _maximum(below: Array, price: Price, included: Array | None, axis: int) -> Array:
     """The objective where it is largest."""
-    return _objective(below, _maximiser(below, price, axis), price, included, axis)
+    return objective(below, _maximiser(below, price, axis), price, included, axis)
 
 
 @_maximum.defjvp
@@ -271,30 +190,14 @@ def _maximum_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, A
     below, price, included = primals
     adapted = _maximiser(below, price, axis)
 
-    def held(below: Array, price: _Price) -> Array:
-        return _objective(below, adapted, price, included, axis)
+    def held(below: Array, price: Price) -> Array:
+        return objective(below, adapted, price, included, axis)
 
     return jax.jvp(held, (below, price), tangents[:2])
 
 
-def _visit(scores: Scores, rows: Array, price: _Price) -> Array:
-    """The temperature after one visit, as the official code computes it."""
-    logits, price = jax.lax.stop_gradient((scores.logits, price))
-    axis, beta = scores.axis, along_classes(1 / rows, scores.axis)
-    top = logits.max(axis, keepdims=True)
-    total = jnp.exp((logits - top) * beta).sum(axis, keepdims=True)
-    mass = jnp.exp((logits - top) * beta) / total + 1e-5
-    # Together the masses are 1 + 1e-5 K.
-    terms = mass * jnp.log(mass)
-    if scores.included is not None:
-        terms = jnp.where(scores.included, terms, 0)
-    whole = 1 + 1e-5 * scores.count
-    divergence = terms.sum(axis) / whole - jnp.log1p(1e-5 * scores.count) + scores.log_count
-    return price.initial * (1 - price.slope * divergence)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _maximiser(below: Array, price: _Price, axis: int) -> Array:
+def _maximiser(below: Array, price: Price, axis: int) -> Array:
     """The temperature at which the objective is largest."""
     # The search has the classes last.
     relative = jnp.moveaxis(below, axis, -1) / along_classes(price.initial, -1)
@@ -308,7 +211,7 @@ def _maximiser_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array,
     """The implicit function theorem at the fixed point of T."""
     adapted = _maximiser(*primals, axis)
 
-    def mapped(below: Array, price: _Price, adapted: Array) -> Array:
+    def mapped(below: Array, price: Price, adapted: Array) -> Array:
         return price.initial * (1 - price.slope * _divergence(below, adapted, price.count, axis))
 
     still = jax.tree.map(jnp.zeros_like, primals)

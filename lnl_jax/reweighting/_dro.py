@@ -11,15 +11,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import not_a_number
+from lnl_jax.reweighting._batch import read_batch, read_scalar, weigh
 from lnl_jax.reweighting._worst_weights import (
     chi2_ball,
     cvar,
     kl_ball,
     kl_penalty,
     kl_penalty_weights,
-    read_batch,
-    read_scalar,
-    weigh,
 )
 
 

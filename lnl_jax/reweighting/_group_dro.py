@@ -13,7 +13,7 @@ from lnl_jax._arguments import (
     read_classes,
     refuse_explicit_mesh,
 )
-from lnl_jax.reweighting._worst_weights import Batch, Weighted, read_batch, read_scalar, weigh
+from lnl_jax.reweighting._batch import Batch, Weighted, read_batch, read_scalar, weigh
 
 
 def group_dro_weights(

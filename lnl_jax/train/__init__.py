@@ -2,7 +2,8 @@
 
 from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
 from lnl_jax.train.chunks import chunk_size, in_chunks, run_bytes
-from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes, in_turn
+from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes
+from lnl_jax.train.lockstep_in_turn import in_turn
 from lnl_jax.train.loop import (
     dispatch_in_turn,
     dispatch_steps,

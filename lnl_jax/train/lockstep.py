@@ -8,9 +8,8 @@ at a time, for more runs than the memory holds.
 """
 
 import functools
-import itertools
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +23,8 @@ from lnl_jax.train.lockstep_checks import (
     Rows,
     check_rows,
     check_runs,
-    leading_axis,
     num_examples,
 )
-from lnl_jax.train.loop import dispatch_steps, run_steps
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
 
 PyTree = Any
@@ -186,82 +183,6 @@ def _programs(trainer: Trainer, mesh: Mesh) -> tuple[Callable, Callable, Callabl
     )
 
 
-def in_turn(
-    trainer: Trainer,
-    settings: PyTree,
-    data_sets: Sequence[Mapping[str, PyTree]],
-    *,
-    batches: Callable[[int, Rows], Iterable[Mapping]] | None = None,
-    measured: Sequence[Mapping[str, PyTree]] | None = None,
-) -> Runs:
-    """One run after the other, all by one program: for networks that fill the machine alone.
-
-    Args:
-        trainer: what a run does.
-        settings: a pytree of arrays with a leading axis of settings.
-        data_sets: dicts as of `in_lanes`, without the axis; what they share, such as images, they
-            share in memory.
-        batches: ``(number of a data set, its rows) -> batches``, dicts of arrays one after the
-            other, for what is streamed from the host; None gathers them from ``train``.
-        measured: the data sets as `measure` sees them, where these hold arrays that stay on the
-            host; it is not compiled as a whole then. None takes `data_sets`.
-
-    Returns:
-        The `Runs`.
-
-    Raises:
-        ValueError: if there is nothing to train, or settings have unlike leading axes; when called,
-            if a position is no training example.
-    """
-    shape = (len(data_sets), leading_axis("settings", settings))
-    if not all(shape):
-        raise ValueError("there must be at least one data set and one setting, got none.")
-    size = None
-    if batches is None:
-        size = min(num_examples(each["train"], axis=0) for each in data_sets)
-    data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
-    measure = jax.jit(trainer.measure) if measured is None else trainer.measure
-    seen = data_sets if measured is None else measured
-    places = list(itertools.product(*map(range, shape)))
-    of_settings = [_pick(settings, index) for index in range(shape[1])]
-
-    # One function for all runs, which get their arrays as arguments: it is compiled once.
-    def step(setting, data_set, state, rows):
-        batch = gathered(data_set["train"], rows) if batches is None else rows
-        return trainer.step(setting, data_set, state, batch)
-
-    make = run_steps if batches is None else dispatch_steps
-    programs = {
-        (one, index): make(jax.tree_util.Partial(step, of_settings[index], data_sets[one]))
-        for one, index in places
-    }
-
-    def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
-        check_rows(rows, size)
-        history = []
-        for one, index in places:
-            own = {name: values[:, one] for name, values in rows.items()}
-            own = own if batches is None else batches(one, own)
-            state, metrics = programs[one, index](_pick(states, (one, index)), own)
-            states = _put(states, (one, index), state)
-            history.append(metrics)
-        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *history)
-        return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
-
-    def measure_all(states: PyTree) -> dict:
-        found = [
-            measure(of_settings[index], seen[one], _pick(states, (one, index)))
-            for one, index in places
-        ]
-        return jax.tree.map(
-            lambda *values: np.stack(values).reshape(*shape, *np.shape(values[0])), *found
-        )
-
-    start = jax.jit(jax.vmap(trainer.start, (0, None)))
-    states = [start(settings, each) for each in data_sets]
-    return Runs(jax.tree.map(lambda *each: jnp.stack(each), *states), run_rows, measure_all)
-
-
 def fit_together(
     all_runs: Sequence[Runs],
     states: Sequence[PyTree],
@@ -320,14 +241,3 @@ def on_host(measured: PyTree) -> PyTree:
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(measured)):
         return jax.tree.map(np.asarray, measured)
     return multihost_utils.process_allgather(measured, tiled=True)
-
-
-@jax.jit
-def _pick(tree: PyTree, at: Any) -> PyTree:
-    """The entry of every array at an index of its leading axes."""
-    return jax.tree.map(lambda array: array[at], tree)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _put(tree: PyTree, at: Any, entry: PyTree) -> PyTree:
-    return jax.tree.map(lambda array, new: array.at[at].set(new), tree, entry)

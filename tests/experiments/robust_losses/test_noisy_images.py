@@ -9,19 +9,14 @@ import pytest
 from experiments.robust_losses.ldr_cifar import NOISES, ldr_cifar
 from experiments.robust_losses.ldr_cifarn import ldr_cifarn
 from lnl_jax import data
-from lnl_jax.comparison import images as noisy_images
+from lnl_jax.comparison import images as images_compared
+from lnl_jax.comparison import noisy_images
 from lnl_jax.comparison.catalogue import IMAGE_SETS, LOSSES, MODELS, is_generated
 from lnl_jax.comparison.image_networks import (
     SCORED_AT_ONCE,
     convolutional,
     image_runs,
     unaugmented,
-)
-from lnl_jax.comparison.images import (
-    NoisyImages,
-    class_matrix,
-    image_folds,
-    some_examples,
 )
 from lnl_jax.comparison.methods import METRICS
 from lnl_jax.comparison.mislabelled import (
@@ -32,6 +27,12 @@ from lnl_jax.comparison.mislabelled import (
     temperatures_table,
 )
 from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.noisy_images import (
+    NoisyImages,
+    class_matrix,
+    image_folds,
+    some_examples,
+)
 from lnl_jax.comparison.outcome import Outcome, curves_figure, without_unknown
 from lnl_jax.comparison.runs import Method
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
@@ -184,7 +185,7 @@ def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device(monkey
     def in_turn(trainer, settings, data_sets, *, batches, measured):
         handed.update(data_sets=data_sets, batches=batches, measured=measured)
 
-    monkeypatch.setattr(noisy_images.train, "in_turn", in_turn)
+    monkeypatch.setattr(images_compared.train, "in_turn", in_turn)
     data_set = {"train": {"index": index, "label": index % 3}, "params": {"w": np.zeros(2)}}
     data_set |= {"known": {"image": images, "mean": 0.5}, "test": {"image": images}}
     image_runs(None, {"learning_rate": np.array([0.1])}, [data_set], streamed=True)
@@ -207,7 +208,7 @@ def test_images_larger_than_half_of_the_free_memory_are_streamed(monkeypatch):
     def reached(*arguments, streamed):
         raise Reached(streamed)
 
-    monkeypatch.setattr(noisy_images, "image_runs", reached)
+    monkeypatch.setattr(images_compared, "image_runs", reached)
     for fits in (True, False):
         monkeypatch.setattr(data, "fits_on_device", lambda images, fits=fits: fits)
         with pytest.raises(Reached, match=str(not fits)):
