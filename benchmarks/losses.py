@@ -9,6 +9,7 @@ adds time.
 import argparse
 import functools
 import json
+import os
 import pathlib
 import time
 
@@ -132,6 +133,7 @@ def main() -> None:
             "classes": options.classes,
             "calls": options.calls,
             "device": device.device_kind,
+            "cores": len(os.sched_getaffinity(0)),
             "jax": jax.__version__,
             "seconds": fastest,
             "ratio": {name: seconds / fastest[BASELINE] for name, seconds in fastest.items()},

@@ -22,6 +22,7 @@ from lnl_jax.contrastive._surrogate import constant_beside
 from lnl_jax.contrastive._temperatures import (
     ContrastiveRows,
     Temperatures,
+    check_temperatures,
     read_rows,
     read_temperatures,
     temperature_step,
@@ -114,6 +115,7 @@ def isogclr(
         official code, each an argument: `estimator`, `first_visit`, `temperatures.clip`.
     """
     rows = rows if hasattr(rows, "_fields") else ContrastiveRows(*rows)
+    check_temperatures(temperatures)
     _warn_of_radius(temperatures.rho, np.shape(queries), np.shape(keys))
     queries, keys, temperature = constant_beside(queries, keys, rows.temperature)
     statistics = contrastive_statistics(

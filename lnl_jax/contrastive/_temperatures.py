@@ -96,12 +96,22 @@ def temperature_step(
     return rows._replace(temperature=temperature, velocity=velocity)
 
 
+def check_temperatures(temperatures: Temperatures) -> None:
+    """Raises ValueError for anything else, such as a dict of the hyperparameters."""
+    if not isinstance(temperatures, Temperatures):
+        given = type(temperatures).__name__
+        repair = "; write Temperatures(**temperatures)" * isinstance(temperatures, dict)
+        raise ValueError(f"temperatures must be contrastive.Temperatures, got {given}{repair}.")
+
+
 def read_temperatures(temperatures: Temperatures, dtype: np.dtype) -> Temperatures:
     """The hyperparameters as arrays of this dtype; traced ones out of range are NaN.
 
     Raises:
-        ValueError: for one that is no scalar, or is not traced and out of range.
+        ValueError: for another type, or a part that is no scalar, or is not traced and out of
+            range.
     """
+    check_temperatures(temperatures)
     bounds = {"at_least": 0, "below": math.inf}
     return Temperatures(
         rho=_scalar("rho", temperatures.rho, dtype, **bounds),

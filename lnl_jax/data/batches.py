@@ -77,8 +77,8 @@ def epoch_plans(
         B]``.
 
     Raises:
-        ValueError: if there is no seed, or a number is no integer from 1 on; when called, as
-            `epoch_plan`.
+        ValueError: if there is no seed, one is no integer from 0 on, or `keep` none from 1 on; when
+            called, as `epoch_plan`.
 
     Example:
         >>> plan = epoch_plans(4, 2, [7, 7, 8])
@@ -91,6 +91,8 @@ def epoch_plans(
     own = sorted(set(seeds))
     if not own:
         raise ValueError("seeds must hold one for each data set, got none.")
+    for seed in own:
+        check_integer("seeds", seed, at_least=0)
     at = [own.index(seed) for seed in seeds]
 
     @functools.lru_cache(maxsize=keep)

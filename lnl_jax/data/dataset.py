@@ -65,8 +65,8 @@ def splits_of(
     """
     if missing := [key for key in KEYS if key not in arrays]:
         raise ValueError(
-            f"{', '.join(missing)} missing; {', '.join(KEYS)} are needed, "
-            f"and there are {', '.join(sorted(arrays)) or 'none'}."
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; there are "
+            f"{', '.join(sorted(arrays)) or 'none'}."
         )
     _check_alike(arrays)
     hint = ""

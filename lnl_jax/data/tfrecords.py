@@ -63,7 +63,10 @@ def _example(record: bytes) -> dict:
 def _first(feature: bytes) -> bytes | int:
     """The first value of a list of bytes or of integers."""
     ((kind, values),) = _fields(feature)
-    value = next(value for number, value in _fields(values) if number == 1)
+    found = [value for number, value in _fields(values) if number == 1]
+    if not found:
+        raise ValueError("a feature without a value")
+    value = found[0]
     packed = kind == 3 and isinstance(value, bytes)
     return _varint(value, 0)[0] if packed else value
 

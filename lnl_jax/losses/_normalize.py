@@ -26,7 +26,8 @@ def softplus_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
         axis: the axis of the classes.
 
     Returns:
-        :math:`g`, in the shape and dtype of `logits`.
+        :math:`g`, in the shape and dtype of `logits`. A score of ``-inf`` among others gives 0;
+        NaN where all of them are ``-inf``, and for one of ``inf``, beside which the others are 0.
 
     Raises:
         ValueError: if `logits` is not floating or has no such axis.
@@ -56,7 +57,8 @@ def l1_mean_normalize(logits: Array, *, axis: int = -1) -> Array:
     Returns:
         The normalised scores, in the shape and dtype of `logits`; scores that are all 0 stay so,
         and their gradient is that of the identity. A score of 0 among others does not change the
-        mean: of the slopes of :math:`|f_k|` there, from -1 to 1, the gradient takes 0.
+        mean: of the slopes of :math:`|f_k|` there, from -1 to 1, the gradient takes 0. NaN where a
+        score is infinite, ``-inf`` too.
 
     Raises:
         ValueError: if `logits` is not floating or has no such axis.

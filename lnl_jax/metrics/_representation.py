@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from lnl_jax._arguments import in_range, refuse_explicit_mesh
 from lnl_jax._host_arguments import check_integer
@@ -26,7 +28,7 @@ def effective_rank(features: Array) -> Array:
         A scalar, float32; NaN where all features are 0.
 
     Raises:
-        ValueError: if `features` is not a matrix.
+        ValueError: if `features` is not a matrix of at least one row and one column.
 
     Example:
         >>> float(effective_rank(jnp.eye(4)))
@@ -37,6 +39,10 @@ def effective_rank(features: Array) -> Array:
         Representations by Their Rank" (ICML 2023), equation 1, without its small constant.
     """
     check_matrix("features", features)
+    if not features.size:
+        raise ValueError(
+            f"features must have at least one row and one column, got shape {features.shape}."
+        )
     refuse_explicit_mesh(features=features)
     values = jnp.linalg.svd(features.astype(jnp.float32), compute_uv=False)
     share = values / values.sum()
@@ -120,13 +126,13 @@ def uniformity(features: Array, *, scale: float = 2.0) -> Array:
 
 
 def class_average(
-    values: Array, labels: Array, *, num_classes: int, where: Array | None = None
+    values: ArrayLike, labels: ArrayLike, *, num_classes: int, where: Array | None = None
 ) -> Average:
     """The average of a value per example within each class, such as its temperature.
 
     Args:
-        values: ``[N]``.
-        labels: integers, ``[N]``; one outside of the classes is in none.
+        values: ``[N]``, an array or a list.
+        labels: integers, ``[N]``, likewise; one outside of the classes is in none.
         num_classes: K.
         where: boolean, ``[N]``; examples to count.
 
@@ -141,10 +147,11 @@ def class_average(
         >>> found.value.tolist(), found.count.tolist()
         ([2.0, 5.0, nan], [2.0, 1.0, 0.0])
     """
-    if values.ndim != 1 or values.shape != labels.shape:
+    values = jnp.asarray(values)
+    if values.ndim != 1 or values.shape != np.shape(labels):
         raise ValueError(
             f"values and labels must both have the shape [N], got {values.shape} and "
-            f"{labels.shape}."
+            f"{np.shape(labels)}."
         )
     check_integer("num_classes", num_classes)
     labels = read_classes_below("labels", labels, values.shape, num_classes)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lnl_jax.evaluation import unit_rows
 from lnl_jax.models._checks import check_ids
 from lnl_jax.models.clip import CLIP
 from lnl_jax.models.clip_tokenizer import Tokenize
@@ -86,17 +87,13 @@ def _check(class_names: Sequence[str], templates: Sequence[str]) -> None:
 
 
 def _embedded(model: CLIP, params: Mapping[str, Any], ids: np.ndarray, templates: int) -> Array:
-    embed = jax.jit(lambda ids: _unit(model.text.apply({"params": params}, ids)))
+    embed = jax.jit(lambda ids: unit_rows(model.text.apply({"params": params}, ids)))
     # Of one shape, so that the tower is compiled once.
     size = min(AT_ONCE, len(ids))
     padded = np.concatenate([ids, ids[: -len(ids) % size]])
     parts = [embed(jnp.asarray(padded[i : i + size])) for i in range(0, len(padded), size)]
     units = jnp.concatenate(parts)[: len(ids)]
-    return _unit(units.reshape(templates, -1, units.shape[-1]).sum(0)).T
-
-
-def _unit(rows: Array) -> Array:
-    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+    return unit_rows(units.reshape(templates, -1, units.shape[-1]).sum(0)).T
 
 
 def _fingerprint(model: CLIP, params: Mapping[str, Any], ids: np.ndarray, templates: int) -> str:

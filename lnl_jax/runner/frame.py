@@ -26,7 +26,8 @@ def parse_frame(
     """
     parser = Parser(
         prog=program,
-        usage="%(prog)s --exp NAME [--argument VALUE ...] | --sweep NAME | --list",
+        usage="%(prog)s --exp NAME [--argument VALUE ...]\n"
+        "       %(prog)s --sweep NAME [--argument VALUE ...]\n       %(prog)s --list",
         description="Runs an experiment and keeps its results; the same command again resumes it.",
         allow_abbrev=False,
         add_help=False,

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -84,7 +85,13 @@ def table(
         shown.add_row(*cells)
     console.print(shown)
     if left_out:
-        console.print(f"  not shown: {', '.join(left_out)}" + f"; see {kept_in}" * bool(kept_in))
+        words = f"  not shown: {', '.join(left_out)}" + f"; see {kept_in}" * bool(kept_in)
+        console.print(hanging(words, console.width), soft_wrap=True)
+
+
+def hanging(text: str, width: int) -> str:
+    """The text in lines of this width, those after the first one indented."""
+    return textwrap.fill(text, width, subsequent_indent=" " * 6, break_long_words=False)
 
 
 def cells_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

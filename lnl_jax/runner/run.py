@@ -105,7 +105,8 @@ def _list(console: Console, studies: Studies) -> None:
         ("--sweep", [(name, f, f"of {exp}") for name, (exp, f) in sweeps]),
     ):
         for name, function, note in entries:
-            console.print(f"{option} {name}" + f" ({note})" * bool(note), soft_wrap=True)
+            entry = f"{option} {name}" + f" ({note})" * bool(note)
+            console.print(progress.hanging(entry, console.width), soft_wrap=True)
             console.print(Padding(help_text.summary(function), (0, 0, 0, 4)))
 
 
@@ -177,7 +178,10 @@ def _run(
             progress.table(console, title, rows, kept_in=f"{title}.csv")
         if not opened.summary["tables"]:
             console.print(progress.numbers(opened.summary["last"]), soft_wrap=True)
-        console.print(_where(path, opened.summary["seconds"]), soft_wrap=True)
+        words = _where(path, opened.summary["seconds"])
+        line = "   ".join(words)
+        # A path is not broken, so that it can be copied.
+        console.print(line if len(line) <= console.width else "\n".join(words), soft_wrap=True)
         return opened.summary
 
 
@@ -195,13 +199,13 @@ def _write_page(path: pathlib.Path) -> None:
     write_file(path / PAGE, report(find_runs([path])).encode())
 
 
-def _where(path: pathlib.Path, seconds: float) -> str:
-    """The folder of a run, its figures and its page."""
+def _where(path: pathlib.Path, seconds: float) -> list[str]:
+    """The folder of a run, its figures and its page, each in words."""
     figures = sorted(file.name for file in path.glob("*.png"))
     words = [f"results: {path}, {progress.number(float(seconds))} s"]
     words += [f"figures: {', '.join(figures)}"] if figures else []
     words += [f"page: {PAGE}"] if (path / PAGE).exists() else []
-    return "   ".join(words)
+    return words
 
 
 def _record(

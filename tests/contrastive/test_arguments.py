@@ -88,6 +88,9 @@ def refusals():
     for name in ("rho", "step", "momentum", "clip"):
         yield learnt, {name: 0.1 * jnp.ones(4)}, f"temperatures.{name} must be a scalar"
     yield isogclr, {"gamma": 0.1 * jnp.ones(4)}, "gamma must be a scalar"
+    written = r"got dict; write Temperatures\(\*\*temperatures\)"
+    yield isogclr, {"temperatures": LEARNT._asdict()}, written
+    yield isogclr, {"temperatures": 0.1}, "temperatures must be contrastive.Temperatures, got float"
     for value in (0, 1.5, True):
         for call in (info_nce, isogclr, sigmoid):
             yield call, {"block_size": value}, "block_size must be an integer from 1"

@@ -34,7 +34,12 @@ def test_each_order_is_that_of_its_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "keep", "text"), [((), 1, "seeds must hold one"), ((1,), 0, "keep must be")]
+    ("seeds", "keep", "text"),
+    [
+        ((), 1, "seeds must hold one"),
+        ((1,), 0, "keep must be"),
+        ((1, -2), 1, "seeds must be .*, got -2"),
+    ],
 )
 def test_plans_of_nothing_are_refused(seeds, keep, text):
     with pytest.raises(ValueError, match=text):

@@ -411,7 +411,8 @@ def write_tfrecords(place, name, part, shards):
             for key, value in values.items():
                 entry = example.features.feature.add(key=key)
                 kind = entry.value.int64_list if "label" in key else entry.value.bytes_list
-                kind.value.append(value)
+                kind.value.extend([] if value is None else [value])
+                kind.SetInParent()
             record = example.SerializeToString()
             content += len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
         file = f"{name}-{part}.tfrecord-{number:05}-of-{len(shards):05}"
@@ -443,6 +444,9 @@ def test_a_set_prepared_as_tfrecords_is_read_without_tensorflow(server, folder):
         cifar10(folder)
     second.unlink()
     with pytest.raises(ValueError, match="files of cifar10-train are missing; there are 1"):
+        cifar10(folder)
+    write_tfrecords(place, "cifar10", "train", [[(b"row_0", images[0], None)], [rows[1]]])
+    with pytest.raises(ValueError, match=r"00000-of-00002 is broken \(a feature without a value\)"):
         cifar10(folder)
 
 

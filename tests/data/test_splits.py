@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lnl_jax.data import batches, hold_out, k_fold, subset
+from lnl_jax.data import batches, hold_out, k_fold, long_tailed, shapes32, subset
 
 
 def dataset(size=10):
@@ -152,3 +152,13 @@ def test_a_subset_of_a_set_sorted_by_class_has_its_classes_in_proportion(counts,
 def test_numbers_that_make_no_split_are_named(call, text):
     with pytest.raises(ValueError, match=text):
         call(sorted_by_class(30, 30))
+
+
+def test_classes_shrink_along_their_numbers():
+    splits = shapes32(num_classes=10, num_train=500, num_test=10, seed=0)
+    part = long_tailed(splits.train, 0.02, np.random.default_rng(0), num_classes=10)
+    assert np.bincount(part["label"]).tolist() == [50, 32, 20, 13, 8, 5, 3, 2, 1, 1]
+    assert part["index"].tolist() == list(range(135))
+    for image, label in zip(part["image"][:5], part["label"], strict=False):
+        same = (splits.train["image"] == image).all((1, 2, 3))
+        assert label in splits.train["label"][same]

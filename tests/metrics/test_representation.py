@@ -55,10 +55,19 @@ def test_the_average_of_each_class(rng):
         np.testing.assert_allclose(found.total[label], members.sum(), rtol=1e-5, atol=1e-6)
 
 
+def test_the_average_of_each_class_takes_lists():
+    found = metrics.class_average([1.0, 3.0, 5.0], [0, 0, 1], num_classes=2)
+    np.testing.assert_array_equal(found.value, [2, 5])
+    with pytest.raises(ValueError, match=r"got \(3,\) and \(2,\)"):
+        metrics.class_average([1.0, 3.0, 5.0], [0, 0], num_classes=2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: metrics.effective_rank(jnp.zeros(3)), r"features must have the shape \[N, D\]"),
+        (lambda: metrics.effective_rank(jnp.zeros((0, 3))), r"at least one row .* shape \(0, 3\)"),
+        (lambda: metrics.effective_rank(jnp.zeros((3, 0))), r"one column, got shape \(3, 0\)"),
         (lambda: metrics.alignment(jnp.eye(2), jnp.eye(3)), "one shape"),
         (lambda: metrics.uniformity(jnp.zeros((1, 2))), "at least two rows"),
         (

@@ -284,8 +284,27 @@ def test_the_last_line_names_the_folder_the_figures_and_the_page(command, monkey
         assert row == "epoch 1   loss 0.5000"
         assert last.startswith(f"results: {tmp_path}/drawing/default, ")
         assert last.endswith(" s   figures: curves.png   page: page.html")
+    monkeypatch.setenv("COLUMNS", str(len(last) - 1))
+    *_, results, figures, page = command("--exp drawing")[1].splitlines()
+    assert results.startswith(f"results: {tmp_path}/drawing/default, ")
+    assert (figures, page) == ("figures: curves.png", "page: page.html")
     page = (tmp_path / "drawing/default/page.html").read_text()
     assert "data:image/svg+xml" in page
+
+
+def test_help_and_list_fit_80_columns(command, monkeypatch):
+    def slow(*, epochs: int = 1):
+        """A study.
+
+        Time: days of an accelerator that nobody has; minutes of a CPU core on a small folder.
+        """
+
+    monkeypatch.setitem(EXPERIMENTS, "slow", slow)
+    monkeypatch.setenv("COLUMNS", "80")
+    for option in ("--help", "--list"):
+        lines = command(option)[1].splitlines()
+        assert max(map(len, lines)) <= 80, option
+    assert any(line.startswith("--exp slow (days of an accelerator") for line in lines)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(command, tmp_path, monkeypatch):
@@ -478,6 +497,17 @@ def test_a_table_keeps_what_matters_in_80_columns(width):
     left_out = "not shown: nll, memorized %, chosen; see results.csv"
     assert (left_out in text) == (width == 80)
     assert ("temperature 10" in text) == (width == 200)
+
+
+def test_columns_that_are_not_shown_stay_indented_where_their_names_take_two_lines():
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))
+    row = {f"a column of a name that is long {index}": 0.5 for index in range(9)}
+    with console.file:
+        progress.table(console, "results", [row], kept_in="results.csv")
+    lines = console.export_text().partition("  not shown: ")[2].rstrip().splitlines()
+    assert len(lines) > 2
+    assert {len(line) - len(line.lstrip()) for line in lines[1:]} == {6}
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_narrow_terminal_keeps_the_bar_and_cuts_the_end():

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from experiments.contrastive.isogclr_cifar import isogclr_cifar
-from lnl_jax import data, models
+from lnl_jax import models
 from lnl_jax.comparison.catalogue import shapes32
 from lnl_jax.comparison.encoders import embed_views, lars
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
@@ -36,16 +36,6 @@ def call(**arguments):
             assert isinstance(output, Artifact)
             artifacts[output.name] = output.value
     return rows, states, artifacts
-
-
-def test_classes_shrink_along_their_numbers():
-    splits = shapes32(num_train=500, num_test=10)
-    part = data.long_tailed(splits.train, 0.02, np.random.default_rng(0), num_classes=10)
-    assert np.bincount(part["label"]).tolist() == [50, 32, 20, 13, 8, 5, 3, 2, 1, 1]
-    assert part["index"].tolist() == list(range(135))
-    for image, label in zip(part["image"][:5], part["label"], strict=False):
-        same = (splits.train["image"] == image).all((1, 2, 3))
-        assert label in splits.train["label"][same]
 
 
 def test_only_kernels_are_decayed_and_rescaled():
