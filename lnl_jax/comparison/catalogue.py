@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from lnl_jax import data, losses, models
 from lnl_jax.comparison.image_networks import crop_and_flip, unaugmented
-from lnl_jax.runner.arguments import StudyError
+from lnl_jax.comparison.own_sets import OWN_SETS
 from lnl_jax.runner.signatures import Supplied
 
 Loss = Callable[..., Array]
@@ -227,21 +227,13 @@ def shapes32(
     return data.shapes32(num_classes=num_classes, num_train=num_train, num_test=num_test, seed=seed)
 
 
-def npz(data_dir: str | None, *, name: str = "data", num_classes: int | None = None) -> data.Splits:
-    """Any images: NAME.npz in --data_dir."""
-    if data_dir is None:
-        raise StudyError(f"dataset npz reads {name}.npz from a folder: give --data_dir DIR.")
-    return data.load_npz(data_dir, name, num_classes=num_classes)
-
-
 IMAGE_SETS: dict[str, Callable] = {
     "cifar10": data.cifar10,
     "cifar100": data.cifar100,
     "fashion_mnist": data.fashion_mnist,
     "mnist": data.mnist,
-    "npz": npz,
     "shapes32": shapes32,
-}
+} | OWN_SETS
 
 
 def is_generated(choice: Any) -> bool:

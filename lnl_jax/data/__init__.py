@@ -4,6 +4,7 @@ What is done to images in training is in `lnl_jax.data.augment`.
 """
 
 from lnl_jax.data.batches import batches, epoch_plan, epoch_plans, take
+from lnl_jax.data.csv_table import csv_table
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
 from lnl_jax.data.image_folder import (
@@ -15,8 +16,10 @@ from lnl_jax.data.image_folder import (
 )
 from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
 from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
+from lnl_jax.data.labelled import Labelled, hold_out_test, labelled_folder
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
+from lnl_jax.data.prepared_set import prepared_set
 from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
 from lnl_jax.data.splits import fold_numbers, hold_out, k_fold, long_tailed, subset
@@ -28,12 +31,14 @@ __all__ = [
     "DecodedImages",
     "ImageFolder",
     "ImageText",
+    "Labelled",
     "MiddleImages",
     "Splits",
     "batches",
     "check_labels",
     "cifar10",
     "cifar100",
+    "csv_table",
     "digits",
     "epoch_plan",
     "epoch_plans",
@@ -41,14 +46,17 @@ __all__ = [
     "fits_on_device",
     "fold_numbers",
     "hold_out",
+    "hold_out_test",
     "image_folder",
     "image_text",
     "k_fold",
+    "labelled_folder",
     "letter",
     "load_npz",
     "long_tailed",
     "mnist",
     "pendigits",
+    "prepared_set",
     "readable",
     "satimage",
     "shapes32",

@@ -27,6 +27,8 @@ class Splits(NamedTuple):
         class_names: of each class; empty where they are not known.
         generated: whether the data are made up.
         extras: arrays that came along and belong to neither part.
+        given: whether the labels are as somebody gave them, so that it is not known which are
+            right.
     """
 
     train: dict[str, np.ndarray]
@@ -35,6 +37,7 @@ class Splits(NamedTuple):
     class_names: tuple[str, ...] = ()
     generated: bool = False
     extras: Mapping[str, np.ndarray] = types.MappingProxyType({})
+    given: bool = False
 
 
 def splits_of(

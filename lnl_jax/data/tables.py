@@ -142,11 +142,18 @@ def _load(table: _Table, data_dir: str | os.PathLike | None) -> Splits:
         raise ValueError(
             f"{source}: x_train must have {table.num_columns} columns, got the shape {shape}."
         )
-    return _scaled(splits)
+    return scaled(splits)
 
 
-def _scaled(splits: Splits) -> Splits:
-    """Every column from -1 to 1 over the training part; a constant one becomes 0."""
+def scaled(splits: Splits) -> Splits:
+    """Brings every column to -1 to 1 over the training part; a constant one becomes 0.
+
+    Args:
+        splits: with ``x``.
+
+    Returns:
+        The splits; the test part may go beyond.
+    """
     low, high = (limit(splits.train["x"], axis=0).astype(np.float64) for limit in (np.min, np.max))
     constant = low == high
     span = np.where(constant, 1, high - low)
