@@ -131,7 +131,7 @@ REFUSED = [
     ("isogclr_cc3m", {"data_dir": "nowhere"}, "nowhere"),
     ("ldr_cifar", {"dataset": table}, r"must be images .* x \(4, 3\); other studies take"),
     ("ldr_cifar", {"data_dir": "nowhere"}, "data_dir must be a folder that exists"),
-    ("ldr_cifar", {"dataset": choices.npz}, "give --data_dir DIR"),
+    ("ldr_cifar", {"dataset": choices.OWN_SETS["npz"]}, "give --data_dir DIR"),
     ("ldr_cifar", {"folds": 3, "first_folds": 4}, "first_folds must be from 1 to folds = 3"),
     ("ldr_cifar", {"dataset": tiny, "train_size": 201}, "train_size must be from 1 to 200"),
     ("ldr_cifar", {"dataset": tiny, "batch_size": 500}, "batch_size must be at most the"),
