@@ -182,7 +182,7 @@ def calibrate_joint(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
     totals = counts.sum(-1, keepdims=True)
     scaled = counts / np.where(totals > 0, totals, 1) * given[:, None]
     # A class that was given but has no count leaves its examples to the others.
-    scaled *= given.sum() / max(scaled.sum(), np.finfo(float).tiny)
+    scaled = scaled / max(scaled.sum(), np.finfo(float).tiny) * given.sum()
     return np.stack([_round_with_sum(row) for row in scaled])
 
 
@@ -573,9 +573,7 @@ def _confident_classes(rows: np.ndarray, top: np.ndarray, least: np.ndarray) -> 
 
 def _label_if_as_probable(rows: np.ndarray, top: np.ndarray, labels: np.ndarray) -> np.ndarray:
     own = own_entries(rows, labels) + rows.dtype.type(EQUAL)
-    best = own_entries(rows, top)
-    # As where the label's own probability had been raised and the first largest were taken.
-    return np.where((own > best) | ((own == best) & (labels < top)), labels, top)
+    return np.where(own >= own_entries(rows, top), labels, top)
 
 
 def _counts_to_prune(

@@ -78,6 +78,8 @@ def test_exact_duplicates_are_pairs_of_score_0_and_are_no_outliers():
     assert found.pairs.tolist() == [[1, 3], [1, 7], [3, 7]]
     assert np.flatnonzero(found.flags).tolist() == [1, 3, 7]
     np.testing.assert_array_equal(found.scores[[1, 3, 7]], 0)
+    # Roundings are no distances, whatever the others are.
+    np.testing.assert_array_equal(label_models.outlier_scores(np.full((3, 2), 1e-15)), 1)
     alike = label_models.nearest_neighbours(np.ones((5, 3)), 2)
     np.testing.assert_array_equal(label_models.outlier_scores(alike.distances), 1)
     assert label_models.near_duplicates(alike).flags.all()
@@ -103,6 +105,13 @@ def test_the_mixture_of_betas():
     np.testing.assert_allclose(found.weights[0], 0.601704043216, **CLOSE)
     wanted = [0.183946637491, 0.029511666115, 0.10570315914, 0.347627948779, 0.687990239756]
     np.testing.assert_allclose(1 - found.clean[[0, 5, 10, 15, 17]], wanted, **CLOSE)
+
+
+def test_the_largest_losses_are_not_clean_again_where_the_beta_density_falls():
+    losses = np.concatenate([np.linspace(0, 1, 30) ** 0.5, np.full(10, 0.8)])
+    clean = label_models.beta_loss_mixture(losses).clean[:30]
+    assert clean.argmin() < 25
+    np.testing.assert_array_equal(clean[clean.argmin() :], clean.min())
 
 
 @pytest.mark.parametrize("mixture", [label_models.loss_mixture, label_models.beta_loss_mixture])
