@@ -32,6 +32,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Seed,
     Size,
     StudyError,
@@ -68,6 +69,7 @@ def isogclr_cc3m(
     temperature: Positive = 0.01,
     gamma: PositiveShare = 0.8,
     temperatures: LearntTemperatures = LearntTemperatures(6.0, 0.03, 0.9, (0.005, 1.0), 5.0),
+    precision: Precision = jnp.float32,
     num_threads: Threads = 4,
     skip_unreadable: bool = False,
     data_dir: str | None = None,
@@ -109,6 +111,7 @@ def isogclr_cc3m(
         temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
         gamma: weight of the newest visit in the moving average.
         temperatures: how iSogCLR learns them; rho is less than the logarithm of the batch size.
+        precision: in which the network computes: bfloat16 is for accelerators.
         num_threads: that decode.
         skip_unreadable: what is no whole pair, and images that cannot be decoded, are left out,
             counted and named in the table `skipped`; for that every image is decoded once at the
@@ -139,6 +142,7 @@ def isogclr_cc3m(
         # The end has the greatest id, in CLIP's vocabulary too.
         words = text.tower(embed_dim, int(ids.max()) + 1)
         model = models.CLIP(image_tower(embed_dim, image_size), words)
+    model = models.in_dtype(model, precision)
     size = len(training.pairs.caption)
     check_batch_size(batch_size, size)
     steps = -(-size // batch_size) * epochs

@@ -36,6 +36,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Seed,
     Size,
     StudyError,
@@ -72,6 +73,7 @@ def isogclr_cifar(
     gamma: PositiveShare = 0.8,
     temperatures: LearntTemperatures = LearntTemperatures(),
     num_neighbours: Count = 200,
+    precision: Precision = jnp.float32,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -111,6 +113,7 @@ def isogclr_cifar(
         gamma: weight of the newest visit in the moving average.
         temperatures: how iSogCLR learns them.
         num_neighbours: that vote; at most as many as there are training images.
+        precision: in which the network computes: bfloat16 is for accelerators.
         data_dir: a folder with DATASET.npz or a prepared TFDS set; none looks in the usual places
             and downloads.
         resume: where an interrupted run goes on.
@@ -131,9 +134,8 @@ def isogclr_cifar(
     rng = np.random.default_rng(seed)
     part = data.long_tailed(part, imbalance, rng, num_classes=splits.num_classes)
     labels = part["label"]
-    network = models.ProjectedEncoder(
-        model(None), models.ProjectionHead((projector_width,) * 2, projector_width)
-    )
+    projector = models.ProjectionHead((projector_width,) * 2, projector_width)
+    network = models.in_dtype(models.ProjectedEncoder(model(None), projector), precision)
     check_batch_size(batch_size, len(labels))
     example = jnp.zeros((1, *part["image"].shape[1:]))
     check_network("model with projector_width", lambda: network.init(jax.random.key(0), example))

@@ -38,6 +38,7 @@ from lnl_jax.runner.arguments import (
     Count,
     Positive,
     PositiveShare,
+    Precision,
     Seeds,
     check_batch_size,
     study,
@@ -49,9 +50,7 @@ MODEL = models.ProjectedEncoder(
     models.MLP(num_classes=64, hidden=(128,), activation=nn.relu),
 )
 NUM_CLASSES, LARGEST_CLASS, TEST_PER_CLASS = 10, 120, 50
-PROBE_L2 = 1e-3
-SIDE, EPOCHS_PER_ROW = 8, 10
-PyTree = Any
+PROBE_L2, SIDE, EPOCHS_PER_ROW = 1e-3, 8, 10
 
 
 @study
@@ -66,6 +65,7 @@ def isogclr_digits(
     starts: tuple[Positive, ...] = (0.1, 0.05, 0.2, 1.0),
     gamma: PositiveShare = 0.8,
     temperatures: LearntTemperatures = LearntTemperatures(step=0.05, momentum=0.9),
+    precision: Precision = jnp.float32,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """SimCLR, SogCLR and iSogCLR on long-tailed digits, and what iSogCLR's temperatures become.
@@ -97,6 +97,7 @@ def isogclr_digits(
         starts: initial temperatures of iSogCLR; the table of results is about the first.
         gamma: weight of the newest visit in the moving average.
         temperatures: how iSogCLR learns them.
+        precision: in which the network computes: bfloat16 is for accelerators.
         resume: where an interrupted run goes on.
 
     Yields:
@@ -114,18 +115,25 @@ def isogclr_digits(
     check_batch_size(batch_size, size)
     total_steps = epochs * -(-size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps))
-    params = initial_variables(MODEL, parts["train"]["x"][0, :1], range(seeds))
+    model = models.in_dtype(MODEL, precision)
+    params = initial_variables(model, parts["train"]["x"][0, :1], range(seeds))
     data_sets = parts | {"params": params, "seed": np.arange(seeds), "extra": {}}
 
     def tables(start):
         return contrastive.isogclr_table(size, start, fingerprint=train.fingerprint(labels))
+
+    def embed(params, extra, batch, key):
+        images = batch["x"].reshape(-1, SIDE, SIDE)
+        views = [augment.random_affine(one, images) for one in jax.random.split(key)]
+        _, found = model.apply(params, jnp.concatenate(views).reshape(-1, SIDE**2))
+        return evaluation.unit_rows(found).reshape(2, -1, found.shape[-1]), extra
 
     def measure(state, data_set):
         return {"temperature": state.tables.values.temperature}
 
     runs = [
         train.in_lanes(
-            contrastive_trainer(of_views(method, _embed), tx, tables, measure),
+            contrastive_trainer(of_views(method, embed), tx, tables, measure),
             np.float32(method.starts),
             data_sets,
         )
@@ -183,15 +191,8 @@ def long_tailed_digits(imbalance: float, seed: int) -> dict[str, dict[str, np.nd
     return found
 
 
-def _embed(params: PyTree, extra: PyTree, batch: Mapping, key: jax.Array):
-    images = batch["x"].reshape(-1, SIDE, SIDE)
-    views = [augment.random_affine(one, images) for one in jax.random.split(key)]
-    _, embeddings = MODEL.apply(params, jnp.concatenate(views).reshape(-1, SIDE**2))
-    return evaluation.unit_rows(embeddings).reshape(2, -1, embeddings.shape[-1]), extra
-
-
 @jax.jit
-def _probe(params: PyTree, parts: Mapping[str, Mapping[str, jax.Array]]) -> jax.Array:
+def _probe(params: Any, parts: Mapping[str, Mapping[str, jax.Array]]) -> jax.Array:
     """Test accuracy of a linear probe of every run, ``[seeds, starts]``."""
 
     def of_one(params, parts):

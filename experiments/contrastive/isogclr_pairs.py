@@ -30,6 +30,7 @@ from lnl_jax.runner.arguments import (
     Count,
     Positive,
     PositiveShare,
+    Precision,
     Seeds,
     check_batch_size,
     study,
@@ -60,6 +61,7 @@ def isogclr_pairs(
     temperature: Positive = 0.1,
     gamma: PositiveShare = 0.8,
     temperatures: LearntTemperatures = LearntTemperatures(0.6, 0.05, 0.9, (0.01, 1.0), 5.0),
+    precision: Precision = jnp.float32,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -91,6 +93,7 @@ def isogclr_pairs(
         temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
         gamma: weight of the newest visit in the moving average.
         temperatures: how iSogCLR learns them.
+        precision: in which the network computes: bfloat16 is for accelerators.
         data_dir: a folder with DATASET.npz or a prepared TFDS set.
         resume: where an interrupted run goes on.
 
@@ -125,7 +128,8 @@ def isogclr_pairs(
     check_losses(methods, batch_size)
     methods[0] = methods[0]._replace(name="clip")
     example = cut(show(jnp.asarray(parts["train"]["image"][0, :1])))
-    init = jax.jit(jax.vmap(lambda seed: MODEL.init(jax.random.key(seed), *example)))
+    model = models.in_dtype(MODEL, precision)
+    init = jax.jit(jax.vmap(lambda seed: model.init(jax.random.key(seed), *example)))
     data_sets = parts | {
         "params": init(jnp.arange(seeds)),
         "seed": np.arange(seeds),
@@ -136,12 +140,12 @@ def isogclr_pairs(
         return {side: contrastive.isogclr_table(size, start) for side in SIDES}
 
     def embed(params, extra, batch, key):
-        towers = MODEL.apply(params, *cut(show(view(key, batch["image"]))))
+        towers = model.apply(params, *cut(show(view(key, batch["image"]))))
         return tuple(map(evaluation.unit_rows, towers)), extra
 
     def measure(state, data_set):
         images = data_set["test"]["image"]
-        left, right = map(evaluation.unit_rows, MODEL.apply(state.params, *cut(show(images))))
+        left, right = map(evaluation.unit_rows, model.apply(state.params, *cut(show(images))))
         own = jnp.arange(len(images))
         return {
             "left to right": (evaluation.retrieval_ranks(left, right, own) < 1).mean(),

@@ -6,11 +6,9 @@ import numpy as np
 
 from lnl_jax import data, models, noise
 from lnl_jax.comparison.methods import what_is_known
-from lnl_jax.comparison.networks import tabular
 from lnl_jax.data.digits import NUM_CLASSES
 
 MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
-NETWORK = tabular(MODEL)
 NUM_COLORS = 2
 BACKGROUNDS = np.float32([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1]])
 

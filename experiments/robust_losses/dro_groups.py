@@ -21,6 +21,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Range,
     Seeds,
     check_batch_size,
@@ -59,6 +60,7 @@ def dro_groups(
     temperatures: tuple[Positive, ...] = (0.1, 0.3, 1.0),
     step_sizes: tuple[NotNegative, ...] = (0.01, 0.03, 0.1, 0.3),
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """ERM, CVaR, chi2 ball, KL penalty and group DRO where the background colour misleads.
@@ -94,6 +96,7 @@ def dro_groups(
         temperatures: of the KL penalty, to choose from.
         step_sizes: of group DRO, to choose from.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         resume: where an interrupted run goes on.
 
     Yields:
@@ -101,15 +104,16 @@ def dro_groups(
         checkpoint per epoch; at the end the table `results`, the figure `curves`, the figure
         `examples` and the arrays `history`, a value per metric, epoch, seed and setting.
     """
-    methods = _methods(learning_rates, fractions, radii, temperatures, step_sizes)
+    model = models.in_dtype(MODEL, precision)
+    methods = _methods(model, learning_rates, fractions, radii, temperatures, step_sizes)
     data_sets = [colored_digits(aligned, seed) for seed in range(seeds)]
     training = data_sets[0]["train"]
     check_batch_size(batch_size, len(training["label"]))
     outcome = yield from search_in_lanes(
         methods,
-        initial_variables(MODEL, training["x"][:1], range(seeds)),
+        initial_variables(model, training["x"][:1], range(seeds)),
         data_sets,
-        _measure,
+        functools.partial(_measure, model),
         epochs=epochs,
         batch_size=batch_size,
         weight_decay=weight_decay,
@@ -128,6 +132,7 @@ def dro_groups(
 
 
 def _methods(
+    model: models.MLP,
     learning_rates: Sequence[float],
     fractions: Sequence[float],
     radii: Sequence[float],
@@ -136,21 +141,23 @@ def _methods(
 ) -> list[Method]:
     rates = {"learning_rate": learning_rates}
     uniform = jnp.full(NUM_GROUPS, -np.log(NUM_GROUPS), jnp.float32)
+    over_examples = functools.partial(_over_examples, model)
+    by_groups = functools.partial(_over_groups, model)
     methods = [
-        Method(BASELINE, _erm, grid(**rates)),
-        Method("cvar", _over_examples(reweighting.cvar_weights), grid(**rates, fraction=fractions)),
-        Method("chi2", _over_examples(reweighting.chi2_ball_weights), grid(**rates, radius=radii)),
+        Method(BASELINE, functools.partial(_erm, model), grid(**rates)),
+        Method("cvar", over_examples(reweighting.cvar_weights), grid(**rates, fraction=fractions)),
+        Method("chi2", over_examples(reweighting.chi2_ball_weights), grid(**rates, radius=radii)),
         Method(
             "kl",
-            _over_examples(reweighting.kl_dro_weights),
+            over_examples(reweighting.kl_dro_weights),
             grid(**rates, temperature=temperatures),
         ),
-        Method("group_dro", _over_groups, grid(**rates, step_size=step_sizes), uniform),
+        Method("group_dro", by_groups, grid(**rates, step_size=step_sizes), uniform),
     ]
     # Traced once with each setting as a number, where a value out of range still has a name.
     batch = {"x": jnp.zeros((2, 192)), "label": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
     batch |= {"group": batch["label"]}
-    params = jax.eval_shape(MODEL.init, jax.random.key(0), batch["x"])
+    params = jax.eval_shape(model.init, jax.random.key(0), batch["x"])
     for method in methods:
         for setting in method.settings:
             loss_fn = functools.partial(method.loss_fn, setting, {})
@@ -159,8 +166,8 @@ def _methods(
     return methods
 
 
-def _cross_entropies(params: PyTree, batch: Mapping[str, jax.Array]) -> jax.Array:
-    logits = MODEL.apply(params, batch["x"])
+def _cross_entropies(model: models.MLP, params: PyTree, batch: Mapping) -> jax.Array:
+    logits = model.apply(params, batch["x"])
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
 
 
@@ -169,46 +176,47 @@ def _weighted(values: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Arr
     return values * jax.lax.stop_gradient(mask.sum() * weights)
 
 
-def _erm(setting, known, params, extra, rows, batch, key):
-    return _cross_entropies(params, batch), (extra, rows, {})
+def _erm(model, setting, known, params, extra, rows, batch, key):
+    return _cross_entropies(model, params, batch), (extra, rows, {})
 
 
-def _over_examples(weigh: Weigh) -> Callable:
+def _over_examples(model: models.MLP, weigh: Weigh) -> Callable:
     """A loss function that weighs the examples of a batch by their losses alone."""
 
     def loss_fn(setting, known, params, extra, rows, batch, key):
         arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
-        values = _cross_entropies(params, batch)
+        values = _cross_entropies(model, params, batch)
         weights = weigh(values, where=batch["mask"], **arguments)
         return _weighted(values, weights, batch["mask"]), (extra, rows, {})
 
     return loss_fn
 
 
-def _over_groups(setting, known, params, extra, rows, batch, key):
+def _over_groups(model, setting, known, params, extra, rows, batch, key):
     """Group DRO; the log-weights of the groups are carried along from step to step."""
-    values = _cross_entropies(params, batch)
+    values = _cross_entropies(model, params, batch)
     weights, extra = reweighting.group_dro_weights(
         values, batch["group"], extra, step_size=setting["step_size"], where=batch["mask"]
     )
     return _weighted(values, weights, batch["mask"]), (extra, rows, {})
 
 
-def _measure(setting, data_set, state) -> dict[str, jax.Array]:
+def _measure(model, setting, data_set, state) -> dict[str, jax.Array]:
     """All of `METRICS` but the loss."""
-    test = _group_accuracies(state.params, data_set["test"])
+    test = _group_accuracies(model, state.params, data_set["test"])
+    validation = _group_accuracies(model, state.params, data_set["validation"])
     is_aligned = np.eye(NUM_COLORS, dtype=bool).ravel()
     return {
         "worst": test.min(),
         "accuracy": test.mean(),
         "aligned": test[is_aligned].mean(),
         "conflicting": test[~is_aligned].mean(),
-        "validation_worst": _group_accuracies(state.params, data_set["validation"]).min(),
+        "validation_worst": validation.min(),
     }
 
 
-def _group_accuracies(params: PyTree, part: Mapping[str, jax.Array]) -> jax.Array:
-    logits = MODEL.apply(params, part["x"])
+def _group_accuracies(model: models.MLP, params: PyTree, part: Mapping) -> jax.Array:
+    logits = model.apply(params, part["x"])
     return jnp.stack(
         [
             metrics.accuracy(logits, part["label"], where=part["group"] == group).value

@@ -27,6 +27,7 @@ from lnl_jax.runner.arguments import (
     Folds,
     NotNegative,
     Positive,
+    Precision,
     Repetitions,
     check_batch_size,
     check_names,
@@ -56,6 +57,7 @@ def ldr_benchmark(
     batch_size: Count = 64,
     learning_rates: tuple[Positive, ...] = (0.1, 0.01, 0.001),
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     shuffle: bool = True,
     memory: Positive = 2.0,
     data_dir: str | None = None,
@@ -90,6 +92,7 @@ def ldr_benchmark(
         batch_size: examples per step.
         learning_rates: to choose from.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         shuffle: whether the order changes from epoch to epoch; the official code never shuffles.
         memory: GiB that the runs of a chunk may take.
         data_dir: a folder with the data set as npz; none fetches it from OpenML.
@@ -108,7 +111,7 @@ def ldr_benchmark(
     size, columns = parts["train"]["x"].shape[1:]
     check_batch_size(batch_size, size)
     num_classes = parts["known"]["matrix"].shape[-1]
-    model = models.LaneMLP(num_classes=num_classes, hidden=hidden_widths(columns, num_classes))
+    model = models.LaneMLP(num_classes, hidden_widths(columns, num_classes), dtype=precision)
     network = tabular_in_lanes(model)
     total_steps = -(-size // batch_size) * epochs
     methods = [

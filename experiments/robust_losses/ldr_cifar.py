@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import data, models
@@ -35,6 +36,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Seed,
     Share,
     StudyError,
@@ -127,6 +129,7 @@ def ldr_cifar(
     qs: tuple[PositiveShare, ...] | None = None,
     margin: NotNegative = 0.1,
     weight_decay: NotNegative | None = None,
+    precision: Precision = jnp.float32,
     streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -176,6 +179,7 @@ def ldr_cifar(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         streamed: whether the images stay in the memory of the host and batches of them are streamed
             to the device, with the same numbers; none streams images that take more than half of
             its free memory.
@@ -210,6 +214,7 @@ def ldr_cifar(
         folds=folds,
         seed=seed,
         streamed=streamed,
+        dtype=precision,
         source=name_of_choice(dataset),
         title=what,
         resume=resume,

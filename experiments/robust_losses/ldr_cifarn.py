@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import data, models
@@ -31,6 +32,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Seed,
     StudyError,
     study,
@@ -62,6 +64,7 @@ def ldr_cifarn(
     qs: tuple[PositiveShare, ...] = (0.05, 0.7, 0.95),
     margin: NotNegative = 0.1,
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -102,6 +105,7 @@ def ldr_cifarn(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         streamed: whether the images stay in the memory of the host and batches of them are streamed
             to the device, with the same numbers; none streams images that take more than half of
             its free memory.
@@ -127,6 +131,7 @@ def ldr_cifarn(
         first_folds=first_folds,
         seed=seed,
         streamed=streamed,
+        dtype=precision,
         source=name_of_choice(dataset),
         title=f"human labels '{name}', {(noisy != clean).mean():.0%} of them false",
         epochs=epochs,

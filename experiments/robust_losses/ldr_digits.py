@@ -4,11 +4,13 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
-from lnl_jax import noise
+import jax.numpy as jnp
+
+from experiments.robust_losses._shared import MODEL, noisy_digits
+from lnl_jax import models, noise
 from lnl_jax.comparison.catalogue import LOSSES, NORMALIZATIONS, SUPPLIED, Loss, Normalization
 from lnl_jax.comparison.methods import measure
-from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.networks import initial_variables, tabular
 from lnl_jax.comparison.outcome import curves_figure, results_table
 from lnl_jax.comparison.protocol import Protocol, make_methods
 from lnl_jax.comparison.search import search_in_lanes
@@ -18,6 +20,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Seeds,
     Share,
     study,
@@ -39,6 +42,7 @@ def ldr_digits(
     qs: tuple[PositiveShare, ...] = (0.05, 0.7, 0.95),
     margin: NotNegative = 0.1,
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """LDR-KL, ALDR-KL, GCE and cross-entropy on real digits with 60% symmetric label noise.
@@ -74,6 +78,7 @@ def ldr_digits(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         resume: where an interrupted run goes on.
 
     Yields:
@@ -85,12 +90,14 @@ def ldr_digits(
     matrix = noise.symmetric(NUM_CLASSES, noise_rate, include_self=True)
     data_sets = [noisy_digits(matrix, seed) for seed in range(seeds)]
     training = data_sets[0]["train"]
-    methods = make_methods(loss, normalize, NETWORK, protocol, len(training["label"]))
+    model = models.in_dtype(MODEL, precision)
+    network = tabular(model)
+    methods = make_methods(loss, normalize, network, protocol, len(training["label"]))
     outcome = yield from search_in_lanes(
         methods,
-        initial_variables(MODEL, training["x"][:1], range(seeds)),
+        initial_variables(model, training["x"][:1], range(seeds)),
         data_sets,
-        functools.partial(measure, NETWORK),
+        functools.partial(measure, network),
         epochs=epochs,
         batch_size=batch_size,
         weight_decay=weight_decay,

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import models
@@ -29,6 +30,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Repetitions,
     Share,
     refused,
@@ -68,6 +70,7 @@ def ldr_letter(
     qs: tuple[PositiveShare, ...] = (0.05, 0.7, 0.95),
     margin: NotNegative = 0.1,
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     shuffle: bool = True,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -108,6 +111,7 @@ def ldr_letter(
         qs: to choose from, for generalized_cross_entropy.
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         shuffle: whether the order changes from epoch to epoch.
         data_dir: a folder with letter.npz; none fetches the set from OpenML.
         resume: where an interrupted run goes on.
@@ -129,7 +133,7 @@ def ldr_letter(
     ]
     training = data_sets[0]["train"]
     hidden = hidden_widths(test["x"].shape[1], NUM_CLASSES)
-    model = models.MLP(num_classes=NUM_CLASSES, hidden=hidden)
+    model = models.MLP(num_classes=NUM_CLASSES, hidden=hidden, dtype=precision)
     network = tabular(model)
     methods = make_methods(loss, normalize, network, protocol, len(training["label"]))
     outcome = yield from search_in_lanes(

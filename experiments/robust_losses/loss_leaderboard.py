@@ -4,13 +4,14 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.robust_losses._shared import MODEL, NETWORK, noisy_digits
-from lnl_jax import data, noise, train
+from experiments.robust_losses._shared import MODEL, noisy_digits
+from lnl_jax import data, models, noise, train
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
-from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.networks import Network, initial_variables, tabular
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.statistics import paired_gain, setting_text
 from lnl_jax.data.digits import NUM_CLASSES
@@ -19,6 +20,7 @@ from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
     Positive,
+    Precision,
     Seeds,
     check_batch_size,
     check_names,
@@ -48,6 +50,7 @@ def loss_leaderboard(
     batch_size: Count = 64,
     learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
     weight_decay: NotNegative = 5e-3,
+    precision: Precision = jnp.float32,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """Every loss of the catalogue on digits: clean, 30% and 60% symmetric, 40% pairflip.
@@ -74,6 +77,7 @@ def loss_leaderboard(
         batch_size: examples per step.
         learning_rates: to choose from.
         weight_decay: added to the gradient, for all parameters.
+        precision: in which the network computes: bfloat16 is for accelerators.
         resume: where an interrupted run goes on: at the first method that had not finished.
 
     Yields:
@@ -90,11 +94,13 @@ def loss_leaderboard(
     check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
-    methods = [_method(name, learning_rates, total_steps) for name in names]
-    params = initial_variables(MODEL, parts["train"]["x"][0, :1], all_seeds)
+    model = models.in_dtype(MODEL, precision)
+    network = tabular(model)
+    methods = [_method(name, learning_rates, network, total_steps) for name in names]
+    params = initial_variables(model, parts["train"]["x"][0, :1], all_seeds)
     parts |= {"params": params, "seed": np.array(all_seeds)}
     schedule = train.staircase_schedule(total_steps)
-    measure_run = functools.partial(measure, NETWORK)
+    measure_run = functools.partial(measure, network)
     plan = data.epoch_plans(size, batch_size, all_seeds)
     final = resume.restore([_no_values(seeds, method) for method in methods])
     done = len(resume.rows) // epochs
@@ -125,8 +131,10 @@ def _names(only: Sequence[str]) -> list[str]:
     return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
 
 
-def _method(name: str, learning_rates: Sequence[float], total_steps: int) -> Method:
-    return robust_loss(LOSSES[name], learning_rates, network=NETWORK, total_steps=total_steps)
+def _method(
+    name: str, learning_rates: Sequence[float], network: Network, total_steps: int
+) -> Method:
+    return robust_loss(LOSSES[name], learning_rates, network=network, total_steps=total_steps)
 
 
 def _no_values(seeds: int, method: Method) -> np.ndarray:

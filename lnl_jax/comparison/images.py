@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lnl_jax import data, losses, train
+from lnl_jax import data, losses, models, train
 from lnl_jax.comparison.catalogue import Loss, Normalization
 from lnl_jax.comparison.image_networks import Augmentation, convolutional, image_runs
 from lnl_jax.comparison.methods import measure
@@ -49,6 +49,7 @@ def compare_on_images(
     first_folds: int | None,
     seed: int,
     streamed: bool | None,
+    dtype: Any = None,
     source: str,
     title: str,
     resume: Resume,
@@ -67,6 +68,7 @@ def compare_on_images(
         seed: of the folds, and of initialisation and order, which the folds do not share.
         streamed: whether the images stay on the host and batches of them are streamed to the device
             with grain; None streams those that take more than half of the device's free memory.
+        dtype: in which the network computes, such as ``jnp.bfloat16``; None leaves it as it is.
         source: the name of the data set.
         title: of the curves.
         resume: where an interrupted run goes on.
@@ -90,6 +92,7 @@ def compare_on_images(
     seeds = range(seed * folds, seed * folds + count)
     size = len(data_sets[0]["train"]["index"])
     module = model(splits.num_classes)
+    module = module if dtype is None else models.in_dtype(module, dtype)
     example = jnp.zeros((1, *splits.train["image"].shape[1:]))
     check_network("model", lambda: module.init(jax.random.key(0), example))
     variables = initial_variables(module, example, seeds, impl="rbg")

@@ -7,6 +7,7 @@ normalised by the batch, and the new statistics, which examples outside `mask` d
 """
 
 import lnl_jax._flax  # noqa: F401
+from lnl_jax.models._in_dtype import in_dtype
 from lnl_jax.models._transformer import gelu, quick_gelu
 from lnl_jax.models._words import word_tokenizer
 from lnl_jax.models.clip import CLIP, TextTower, VisionTower, clip_rn50, clip_vit_b32
@@ -50,6 +51,7 @@ __all__ = [
     "clip_vit_b32",
     "convnet",
     "gelu",
+    "in_dtype",
     "load_clip",
     "load_tokenizer",
     "plain_stem",

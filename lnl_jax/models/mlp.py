@@ -1,6 +1,7 @@
 """The multilayer perceptron of the tabular experiments, in two layouts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ class MLP(nn.Module):
         num_classes: K.
         hidden: widths of the hidden layers.
         activation: applied after each hidden layer.
+        dtype: of the computation, such as ``jnp.bfloat16``; parameters and scores are float32 all
+            the same. None means that of inputs and parameters together.
 
     Example:
         >>> model = MLP(num_classes=10, hidden=(64, 64))
@@ -32,6 +35,7 @@ class MLP(nn.Module):
     num_classes: int
     hidden: Sequence[int] = (64, 64)
     activation: Callable[[Array], Array] = nn.tanh
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool = False, mask: Array | None = None) -> Array:
@@ -42,8 +46,8 @@ class MLP(nn.Module):
         _check(self.num_classes, self.hidden, inputs)
         outputs = inputs.reshape(inputs.shape[0], -1)
         for width in self.hidden:
-            outputs = self.activation(_dense(width, outputs.shape[-1])(outputs))
-        return _dense(self.num_classes, outputs.shape[-1])(outputs)
+            outputs = self.activation(_dense(width, outputs.shape[-1], self.dtype)(outputs))
+        return _dense(self.num_classes, outputs.shape[-1], _of_scores(self.dtype))(outputs)
 
 
 class LaneMLP(nn.Module):
@@ -58,6 +62,8 @@ class LaneMLP(nn.Module):
         num_classes: K.
         hidden: widths of the hidden layers.
         activation: applied after each hidden layer.
+        dtype: of the computation, such as ``jnp.bfloat16``; parameters and scores are float32 all
+            the same. None means that of inputs and parameters together.
 
     Example:
         >>> model = LaneMLP(num_classes=10, hidden=(64, 64))
@@ -69,6 +75,7 @@ class LaneMLP(nn.Module):
     num_classes: int
     hidden: Sequence[int] = (64, 64)
     activation: Callable[[Array], Array] = nn.tanh
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -76,8 +83,8 @@ class LaneMLP(nn.Module):
         _check(self.num_classes, self.hidden, inputs)
         outputs = inputs
         for width in self.hidden:
-            outputs = self.activation(_LaneDense(width)(outputs))
-        return _LaneDense(self.num_classes)(outputs)
+            outputs = self.activation(_LaneDense(width, self.dtype)(outputs))
+        return _LaneDense(self.num_classes, _of_scores(self.dtype))(outputs)
 
 
 def _check(num_classes: int, hidden: Sequence[int], inputs: Array) -> None:
@@ -89,14 +96,22 @@ def _check(num_classes: int, hidden: Sequence[int], inputs: Array) -> None:
         )
 
 
+def _of_scores(dtype: Any) -> Any:
+    """The dtype of the last layer."""
+    return None if dtype is None else jnp.float32
+
+
 class _LaneDense(nn.Module):
     width: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         fan_in = inputs.shape[0]
         kernel = self.param("kernel", _kernel_init(1, 0), (self.width, fan_in))
         bias = self.param("bias", _bias_init(fan_in), (self.width,))
+        if self.dtype is not None:
+            inputs, kernel, bias = (one.astype(self.dtype) for one in (inputs, kernel, bias))
         return _product(kernel, inputs) + bias[:, None]
 
 
@@ -123,8 +138,10 @@ def _product_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Ar
 _product.defvjp(_product_forward, _product_backward)
 
 
-def _dense(width: int, fan_in: int) -> nn.Dense:
-    return nn.Dense(width, kernel_init=_kernel_init(0, 1), bias_init=_bias_init(fan_in))
+def _dense(width: int, fan_in: int, dtype: Any) -> nn.Dense:
+    return nn.Dense(
+        width, dtype=dtype, kernel_init=_kernel_init(0, 1), bias_init=_bias_init(fan_in)
+    )
 
 
 def _kernel_init(in_axis: int, out_axis: int) -> nn.initializers.Initializer:

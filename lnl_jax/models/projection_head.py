@@ -1,6 +1,7 @@
 """What contrastive learning puts on top of an encoder, and next to it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ class ProjectionHead(nn.Module):
     Attributes:
         hidden: widths of the hidden layers; the official iSogCLR code has (8192, 8192).
         features: of the outputs; 8192 there.
+        dtype: of the computation; parameters, statistics and embeddings are float32 all the same.
         axis_name: of the devices that share batch statistics, inside `pmap` and `shard_map` only.
 
     Example:
@@ -35,19 +37,21 @@ class ProjectionHead(nn.Module):
 
     hidden: Sequence[int]
     features: int
+    dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool = False, mask: Array | None = None) -> Array:
         """Embeddings ``[B, features]``, float32, for features ``[B, D]`` of an encoder."""
         check_sizes(features=self.features, hidden=tuple(self.hidden))
-        outputs = inputs.astype(jnp.float32)
+        outputs = inputs.astype(self.dtype)
         for width in self.hidden:
             norm = BatchNorm(axis_name=self.axis_name)
             # Batch norm subtracts whatever bias there is.
-            outputs = norm(nn.Dense(width, use_bias=False)(outputs), train=train, mask=mask)
-            outputs = nn.relu(outputs)
-        return nn.Dense(self.features, use_bias=False)(outputs)
+            dense = nn.Dense(width, use_bias=False, dtype=self.dtype)
+            outputs = nn.relu(norm(dense(outputs), train=train, mask=mask))
+        last = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
+        return last(outputs).astype(jnp.float32)
 
 
 class ProjectedEncoder(nn.Module):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -76,6 +77,9 @@ Steps = Annotated[int, Range(1, 20_000)]
 Size = Annotated[int, Range(1, 65_536)]
 Threads = Annotated[int, Range(0, 256)]
 Whole = Annotated[int, Range(0, 1_000_000)]
+# In what networks compute; parameters, statistics, losses and sums are float32 all the same.
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+Precision = Annotated[Any, PRECISIONS]
 
 
 def study(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:

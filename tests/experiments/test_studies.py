@@ -18,6 +18,7 @@ from lnl_jax.comparison import catalogue as choices
 from lnl_jax.comparison import methods as noisy_labels
 from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, MODELS
 from lnl_jax.comparison.label_plan import Projector, Students
+from lnl_jax.comparison.networks import tabular
 from lnl_jax.distill import labels
 from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
@@ -223,7 +224,10 @@ def offered_keywords():
 
 def test_whatever_help_offers_for_a_loss_can_be_given_and_left_out():
     build = functools.partial(
-        noisy_labels.robust_loss, network=shared.NETWORK, total_steps=2, learning_rates=[0.1]
+        noisy_labels.robust_loss,
+        network=tabular(shared.MODEL),
+        total_steps=2,
+        learning_rates=[0.1],
     )
     offered = list(offered_keywords())
     assert not {"matrix", "class_counts", "weights"} & {keyword for _, keyword, _ in offered}

@@ -1,7 +1,8 @@
 """A small foundation model, trained in place on a strange domain with wrong captions."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,25 +31,40 @@ def encode(params: PyTree, images: Array, dtype: Any = jnp.float32) -> Array:
     return tower.apply({"params": params}, 2 * images - 1, method="features")
 
 
-def small_foundation(arrays: Mapping[str, PyTree]) -> Foundation:
+# One function for each dtype, so that a program is compiled once.
+@functools.lru_cache(maxsize=4)
+def encoder(dtype: Any) -> Callable[..., Array]:
+    """`encode` in this dtype, unless it is given another one."""
+
+    def encode_in(params, images, dtype=dtype):
+        return encode(params, images, dtype)
+
+    return encode_in
+
+
+def small_foundation(arrays: Mapping[str, PyTree], *, dtype: Any = jnp.float32) -> Foundation:
     """A model of this tower from its arrays, such as those that were kept of it.
 
     Args:
         arrays: of `Foundation.arrays`.
+        dtype: in which it computes.
 
     Returns:
         The model.
     """
-    return Foundation(**arrays, encode=encode, targets=VIT_TARGETS)
+    return Foundation(**arrays, encode=encoder(dtype), targets=VIT_TARGETS)
 
 
-def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int) -> Foundation:
+def initial_foundation(
+    seed: int, image_shape: tuple[int, ...], num_classes: int, *, dtype: Any = jnp.float32
+) -> Foundation:
     """A vision transformer and words before training; `scale` too is only initial.
 
     Args:
         seed: of the random numbers.
         image_shape: height, width and channels.
         num_classes: K.
+        dtype: in which it computes.
 
     Returns:
         The model.
@@ -61,12 +77,18 @@ def initial_foundation(seed: int, image_shape: tuple[int, ...], num_classes: int
             "tower": start(init),
             "words": jax.random.normal(words, (WIDTH, num_classes)) / 8,
             "scale": jnp.float32(10),
-        }
+        },
+        dtype=dtype,
     )
 
 
 def train_captioned_foundation(
-    part: Mapping[str, np.ndarray], seed: int, steps: int, *, num_classes: int
+    part: Mapping[str, np.ndarray],
+    seed: int,
+    steps: int,
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
 ) -> Foundation:
     """Trains an image tower against learned words, on `shifted_batches`.
 
@@ -75,17 +97,18 @@ def train_captioned_foundation(
         seed: of initialisation and batches.
         steps: of AdamW; few leave the model poor, as a strange domain would.
         num_classes: K.
+        dtype: in which it computes, in training too.
 
     Returns:
         The model.
     """
-    start = initial_foundation(seed, part["image"].shape[1:], num_classes)
+    start = initial_foundation(seed, part["image"].shape[1:], num_classes, dtype=dtype)
     params = {"tower": start.tower, "words": start.words, "log_scale": jnp.log(start.scale)}
     state = initial_state(
         params, learning_rate=LEARNING_RATE, steps=steps, weight_decay=WEIGHT_DECAY
     )
     batches = shifted_batches(part, seed, steps, num_classes=num_classes)
-    ((end,),) = train_in_turn(step_with(_loss), [state], batches, keep=[steps])
+    ((end,),) = train_in_turn(step_with(_loss(start.encode)), [state], batches, keep=[steps])
     return dataclasses.replace(
         start,
         tower=end.params["tower"],
@@ -133,9 +156,13 @@ def strange_views(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(inverted, 1 - images, images) + noise
 
 
-def _loss(constants, params, extra, rows, batch, key):
-    words = unit_rows(params["words"].T).T
-    features = unit_rows(encode(params["tower"], batch["images"]))
-    logits = jnp.exp(params["log_scale"]) * (features @ words)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["captions"])
-    return losses, (extra, rows, {})
+@functools.lru_cache(maxsize=4)
+def _loss(encode: Callable) -> Callable:
+    def loss(constants, params, extra, rows, batch, key):
+        words = unit_rows(params["words"].T).T
+        features = unit_rows(encode(params["tower"], batch["images"]))
+        logits = jnp.exp(params["log_scale"]) * (features @ words)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["captions"])
+        return losses, (extra, rows, {})
+
+    return loss

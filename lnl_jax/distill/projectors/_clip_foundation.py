@@ -23,6 +23,7 @@ def clip_foundation(
     class_names: Sequence[str],
     *,
     templates: Sequence[str] = ("a photo of a {}.",),
+    dtype: Any = jnp.float32,
 ) -> Foundation:
     """Loads CLIP's image tower, and its text tower's embeddings of the classes.
 
@@ -30,6 +31,7 @@ def clip_foundation(
         path: weights as `models.load_clip` takes them; the vocabulary lies in the same folder.
         class_names: K of them; underscores become spaces.
         templates: of the texts, each with ``{}`` for the name.
+        dtype: in which the image tower computes.
 
     Returns:
         The model; `scale` is the one that CLIP was trained with.
@@ -48,7 +50,7 @@ def clip_foundation(
         tower={kind: of["image"] for kind, of in variables.items() if "image" in of},
         words=models.zero_shot_weights(model, variables, tokenize, names, templates=templates),
         scale=jnp.exp(variables["params"]["logit_scale"]),
-        encode=clip_encoder(model.image),
+        encode=clip_encoder(models.in_dtype(model.image, dtype)),
         targets=TARGETS[type(model.image)],
     )
 
@@ -62,11 +64,13 @@ def clip_encoder(tower: Any) -> Callable[..., Array]:
         tower: a `models.VisionTower` or `models.ModifiedResNet`.
 
     Returns:
-        ``(variables, images [B, H, W, 3] from 0 to 1, dtype)`` to ``[B, D]``, not normalised.
+        ``(variables, images [B, H, W, 3] from 0 to 1, dtype)`` to ``[B, D]``, not normalised; if
+        no dtype is given, in that of the tower.
     """
 
-    def encode(variables, images, dtype=jnp.float32):
+    def encode(variables, images, dtype=None):
         prepared = preprocess.clip_images(255 * images, size=tower.image_size)
-        return tower.clone(dtype=dtype).apply(variables, prepared)
+        own = tower if dtype is None else tower.clone(dtype=dtype)
+        return own.apply(variables, prepared)
 
     return encode

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from lnl_jax.distill.networks import apply_in_chunks
 from lnl_jax.distill.projectors._captioned_foundation import (
     LEARNING_RATE,
     WEIGHT_DECAY,
-    encode,
     initial_foundation,
     shifted_batches,
     strange_views,
@@ -32,7 +32,12 @@ TEMPERATURES = contrastive.Temperatures(
 
 
 def train_contrastive_foundation(
-    part: Mapping[str, np.ndarray], seed: int, steps: int, *, num_classes: int
+    part: Mapping[str, np.ndarray],
+    seed: int,
+    steps: int,
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
 ) -> Foundation:
     """Trains the tower by iSogCLR, from images alone; the words are means over captioned images.
 
@@ -41,6 +46,7 @@ def train_contrastive_foundation(
         seed: of initialisation and batches.
         steps: of AdamW.
         num_classes: K.
+        dtype: in which it computes, in training too.
 
     Returns:
         The model; its temperatures are not kept.
@@ -49,7 +55,7 @@ def train_contrastive_foundation(
         Qiu et al., "Not All Semantics are Created Equal: Contrastive Self-supervised Learning with
         Automatic Temperature Individualization" (ICML 2023).
     """
-    start = initial_foundation(seed, part["image"].shape[1:], num_classes)
+    start = initial_foundation(seed, part["image"].shape[1:], num_classes, dtype=dtype)
     state = initial_state(
         start.tower,
         learning_rate=LEARNING_RATE,
@@ -58,10 +64,10 @@ def train_contrastive_foundation(
         tables=_table(len(part["label"])),
     )
     batches = contrastive_batches(part, seed, steps)
-    ((end,),) = train_in_turn(step_with(_loss), [state], batches, keep=[steps])
+    ((end,),) = train_in_turn(step_with(_loss(start.encode)), [state], batches, keep=[steps])
     captioned = shifted_batches(part, seed, CAPTIONED_BATCHES, num_classes=num_classes)
     words = mean_words(
-        functools.partial(apply_in_chunks, functools.partial(_encode, end.params)),
+        functools.partial(apply_in_chunks, functools.partial(jax.jit(start.encode), end.params)),
         captioned["images"].reshape(-1, *captioned["images"].shape[2:]),
         captioned["captions"].ravel(),
         num_classes,
@@ -141,13 +147,14 @@ def _table(size: int) -> train.Table:
     return train.Table(rows, None)
 
 
-def _loss(constants, params, extra, rows, batch, key):
-    views = batch["views"].reshape(-1, *batch["views"].shape[2:])
-    features = unit_rows(encode(params, views)).reshape(2, len(batch["index"]), -1)
-    losses, rows, _ = contrastive.isogclr(
-        features, features, rows, gamma=0.8, temperatures=TEMPERATURES
-    )
-    return losses, (extra, rows, {})
+@functools.lru_cache(maxsize=4)
+def _loss(encode: Callable) -> Callable:
+    def loss(constants, params, extra, rows, batch, key):
+        views = batch["views"].reshape(-1, *batch["views"].shape[2:])
+        features = unit_rows(encode(params, views)).reshape(2, len(batch["index"]), -1)
+        losses, rows, _ = contrastive.isogclr(
+            features, features, rows, gamma=0.8, temperatures=TEMPERATURES
+        )
+        return losses, (extra, rows, {})
 
-
-_encode = jax.jit(encode)
+    return loss

@@ -20,7 +20,7 @@ class Foundation:
         words: unit embeddings of the classes' names, ``[D, K]``.
         scale: of the cosines.
         encode: ``(tower, images [B, H, W, C] from 0 to 1, dtype of the computation)`` to features
-            ``[B, D]``, not normalised; float32 if no dtype is given.
+            ``[B, D]``, not normalised; if no dtype is given, in that of the model.
         targets: the kernels that an adapter changes, an expression of `lora_shapes`.
     """
 

@@ -82,13 +82,20 @@ class SmallClip:
         return unit_rows(units.mean(0)).T
 
 
-def small_clip(class_names: Sequence[str], templates: Sequence[str], image_size: int) -> SmallClip:
+def small_clip(
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    image_size: int,
+    *,
+    dtype: Any = jnp.float32,
+) -> SmallClip:
     """Makes a small CLIP for images of this size.
 
     Args:
         class_names: K of them.
         templates: M texts, each with ``{}`` for the name.
         image_size: a multiple of 8: an image becomes 64 patches.
+        dtype: in which it computes.
 
     Returns:
         The module, with the tokens of the classes.
@@ -101,7 +108,7 @@ def small_clip(class_names: Sequence[str], templates: Sequence[str], image_size:
     texts = [[template.replace("{}", name) for name in class_names] for template in templates]
     flat = [text for of_template in texts for text in of_template]
     tokenize, vocabulary = models.word_tokenizer(flat, context_length=CONTEXT, max_words=20_000)
-    sizes = {"width": WIDTH, "depth": DEPTH, "heads": 1}
+    sizes = {"width": WIDTH, "depth": DEPTH, "heads": 1, "dtype": dtype}
     image = models.VisionTower(WIDTH, image_size, image_size // 8, **sizes)
     text = models.TextTower(WIDTH, vocabulary, CONTEXT, **sizes)
     ids = np.stack([tokenize(of_template) for of_template in texts])
