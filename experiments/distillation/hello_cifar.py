@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 
 from experiments.distillation._shared import TeacherSteps, checked_student
 from lnl_jax import data
@@ -13,6 +14,7 @@ from lnl_jax.comparison.soft_labels import compare_labels
 from lnl_jax.distill import images, labels, projectors
 from lnl_jax.runner.arguments import (
     Count,
+    Precision,
     Seed,
     Steps,
     check_images,
@@ -44,6 +46,7 @@ def hello_cifar(
     teacher_steps: TeacherSteps = 1500,
     projector: Projector = Projector(steps=1000),
     students: Students = Students(),
+    precision: Precision = jnp.float32,
     ablation: bool = False,
     data_dir: str | None = None,
 ) -> Iterator[Output]:
@@ -79,6 +82,7 @@ def hello_cifar(
         teacher_steps: of the teacher, at least 9.
         projector: how projectors are trained.
         students: how students are trained.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         ablation: adds projectors without text, with a full head, and with a single teacher.
         data_dir: the folder of the set.
 
@@ -101,23 +105,25 @@ def hello_cifar(
         form = jax.eval_shape(start)
     else:
         with refused("clip"):
-            form = projectors.clip_foundation(clip, parts.class_names, templates=templates)
+            form = projectors.clip_foundation(
+                clip, parts.class_names, templates=templates, dtype=precision
+            )
     with refused("projector"):
         projectors.check_ranks(form, projector.rank, projector.head_rank)
 
     # The foundation model, from a file or trained in place.
     def train_foundation():
         train = projectors.train_captioned_foundation
-        return train(parts.train, seed, foundation_steps, num_classes=classes).arrays()
+        options = {"num_classes": classes, "dtype": precision}
+        return train(parts.train, seed, foundation_steps, **options).arrays()
 
     if clip is None:
         arrays = yield from stage("foundation", train_foundation)
-        foundation = projectors.small_foundation(arrays)
+        foundation = projectors.small_foundation(arrays, dtype=precision)
     else:
         foundation = form
 
     # Teachers, projectors, distilled images, students and tables; crops are mirrored.
-    plan = Plan(
-        rows, per_class, teacher_steps, projector, students, ablation, flip_rate=0.5, seed=seed
-    )
+    chosen = rows, per_class, teacher_steps, projector, students, ablation
+    plan = Plan(*chosen, flip_rate=0.5, seed=seed, dtype=precision)
     yield from compare_labels(parts, foundation, model, plan)

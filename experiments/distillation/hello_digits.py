@@ -4,12 +4,22 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.distillation._shared import TeacherSteps, checked_student
 from lnl_jax.comparison.label_plan import DEFAULT_ROWS, ROWS, Plan, Projector, Students
 from lnl_jax.comparison.soft_labels import compare_labels
 from lnl_jax.distill import images, labels, projectors
-from lnl_jax.runner.arguments import Count, Seed, Steps, check_names, check_once, refused, study
+from lnl_jax.runner.arguments import (
+    Count,
+    Precision,
+    Seed,
+    Steps,
+    check_names,
+    check_once,
+    refused,
+    study,
+)
 from lnl_jax.runner.outputs import Output
 from lnl_jax.runner.stages import stage
 
@@ -25,6 +35,7 @@ def hello_digits(
     teacher_steps: TeacherSteps = 600,
     projector: Projector = Projector(),
     students: Students = Students(),
+    precision: Precision = jnp.float32,
     ablation: bool = False,
 ) -> Iterator[Output]:
     """HeLlO in small: labels from a low-rank adapter instead of a file, and what both cost.
@@ -59,6 +70,7 @@ def hello_digits(
         teacher_steps: of the teacher, at least 9.
         projector: how projectors are trained.
         students: how students are trained.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         ablation: adds projectors without text, with a full head, and with a single teacher.
 
     Yields:
@@ -78,14 +90,15 @@ def hello_digits(
     # The foundation model.
     def train_foundation():
         train = projectors.train_captioned_foundation
-        return train(parts.train, seed, foundation_steps, num_classes=10).arrays()
+        options = {"num_classes": 10, "dtype": precision}
+        return train(parts.train, seed, foundation_steps, **options).arrays()
 
-    foundation = projectors.small_foundation((yield from stage("foundation", train_foundation)))
+    arrays = yield from stage("foundation", train_foundation)
+    foundation = projectors.small_foundation(arrays, dtype=precision)
 
     # Teachers, projectors, distilled images, students and tables.
-    plan = Plan(
-        rows, per_class, teacher_steps, projector, students, ablation, flip_rate=0.0, seed=seed
-    )
+    chosen = rows, per_class, teacher_steps, projector, students, ablation
+    plan = Plan(*chosen, flip_rate=0.0, seed=seed, dtype=precision)
     yield from compare_labels(parts, foundation, model, plan)
 
 

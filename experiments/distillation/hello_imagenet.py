@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 
 from experiments.distillation import _shared as shared
+from lnl_jax import models
 from lnl_jax.comparison.label_plan import StudentLabels, Students
 from lnl_jax.distill import images, labels, ledger, networks, projectors, training
 from lnl_jax.runner.arguments import (
     Count,
+    Precision,
     Seed,
     Size,
     StudyError,
@@ -56,6 +59,7 @@ def hello_imagenet(
     patches: shared.Patches = shared.Patches(),
     architecture: Annotated[Callable, labels.SIZED_NETWORKS] = labels.sized_resnet18,
     students: Students = Students(3, 300, 100, (1e-3,), 20.0, 0.025),
+    precision: Precision = jnp.float32,
     batch_size: Count = 256,
     seed: Seed = 0,
     data_dir: str | None = None,
@@ -93,6 +97,7 @@ def hello_imagenet(
         patches: what distilled images are stitched of.
         architecture: of the students.
         students: how students are trained.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         batch_size: of everything but students.
         seed: of all but the students.
         data_dir: the folder.
@@ -114,17 +119,19 @@ def hello_imagenet(
         yield Artifact("skipped", images.skipped_table(parts.skipped))
     classes, shape = len(parts.names), (image_size, image_size, 3)
     pool = images.PatchPool(*patches, seed)
+    options = {"templates": templates, "dtype": precision}
     with refused():
         images.check_patch_counts(per_class, parts.train.label, pool, image_size)
         if clip is None:
-            small = projectors.small_clip(parts.names, templates, image_size)
+            small = projectors.small_clip(parts.names, image_size=image_size, **options)
             base = jax.eval_shape(lambda: small.foundation(small.initial_params(seed)))
         else:
-            base = projectors.clip_foundation(clip, parts.names, templates=templates)
+            base = projectors.clip_foundation(clip, parts.names, **options)
         projectors.check_ranks(base, projector.rank, projector.head_rank)
     model = shared.built("architecture", architecture, classes, image_size, shape=shape)
     make = teacher.architecture
     teacher_model = shared.built("teacher.architecture", make, classes, image_size, shape=shape)
+    model, teacher_model = (models.in_dtype(one, precision) for one in (model, teacher_model))
     reading = images.Reading(
         image_size, min(batch_size, len(parts.train.files)), folder.num_threads
     )

@@ -6,13 +6,24 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import noise
 from lnl_jax.comparison.catalogue import CATALOGUE
 from lnl_jax.comparison.label_plan import BATCH
 from lnl_jax.distill import images, labels, networks, projectors
-from lnl_jax.runner.arguments import Positive, Seed, Seeds, Share, Size, Steps, refused, study
+from lnl_jax.runner.arguments import (
+    Positive,
+    Precision,
+    Seed,
+    Seeds,
+    Share,
+    Size,
+    Steps,
+    refused,
+    study,
+)
 from lnl_jax.runner.outputs import Artifact, Output
 from lnl_jax.runner.stages import stage
 
@@ -40,6 +51,7 @@ def hello_noisy(
     noise_rate: Share = 0.6,
     temperature: Positive = 10.0,
     rank: Size = 4,
+    precision: Precision = jnp.float32,
     foundation_steps: Steps = 240,
     contrastive_steps: Steps = 240,
     projector_steps: Steps = 300,
@@ -68,6 +80,7 @@ def hello_noisy(
         noise_rate: probability that a label is drawn again, from all classes.
         temperature: of LDR-KL and ALDR-KL.
         rank: of the tower's adapter and of the head's.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         foundation_steps: of the captioned foundation model.
         contrastive_steps: of iSogCLR's.
         projector_steps: of every projector.
@@ -84,12 +97,13 @@ def hello_noisy(
     # Foundation models.
     def train_foundation(name):
         steps = {"captions": foundation_steps, "isogclr": contrastive_steps}[name]
-        return FOUNDATIONS[name](parts.train, seed, steps, num_classes=10).arrays()
+        options = {"num_classes": 10, "dtype": precision}
+        return FOUNDATIONS[name](parts.train, seed, steps, **options).arrays()
 
     foundations = {}
     for name in FOUNDATIONS:
         arrays = yield from stage(name, train_foundation, name)
-        foundations[name] = projectors.small_foundation(arrays)
+        foundations[name] = projectors.small_foundation(arrays, dtype=precision)
         right = zero_shot(foundations[name], parts.validation)
         yield {"epoch": next(epochs), "method": f"{name}, zero-shot", "accuracy": right / 100}
 

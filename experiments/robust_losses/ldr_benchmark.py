@@ -112,8 +112,7 @@ def ldr_benchmark(
     check_batch_size(batch_size, size)
     num_classes = parts["known"]["matrix"].shape[-1]
     model = models.LaneMLP(num_classes, hidden_widths(columns, num_classes), dtype=precision)
-    network = tabular_in_lanes(model)
-    total_steps = -(-size // batch_size) * epochs
+    network, total_steps = tabular_in_lanes(model), -(-size // batch_size) * epochs
     methods = [
         robust_loss(
             CATALOGUE[name].function, learning_rates, network=network, total_steps=total_steps

@@ -1,7 +1,7 @@
 """What a comparison of soft labels compares: whose labels, which projectors, how students learn."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lnl_jax.distill import labels, projectors
 from lnl_jax.runner.arguments import Count, NotNegative, Positive, Repetitions, Size, Steps
@@ -102,6 +102,7 @@ class Plan(NamedTuple):
         ablation: adds projectors without text, with a full head, and with a single teacher.
         flip_rate: of mirrored crops.
         seed: of teachers, projectors, images and geometry.
+        dtype: in which teachers and students compute; None leaves the students as they are.
     """
 
     rows: Sequence[str]
@@ -112,6 +113,7 @@ class Plan(NamedTuple):
     ablation: bool
     flip_rate: float
     seed: int
+    dtype: Any = None
 
 
 def projector_kinds(plan: Plan) -> dict[str, tuple[projectors.Adaptation, str]]:

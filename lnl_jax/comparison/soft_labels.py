@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from lnl_jax import models
 from lnl_jax.comparison.label_plan import (
     BATCH,
     CHECKPOINTS,
@@ -61,6 +62,8 @@ def compare_labels(
 
     # The teacher, and checkpoints of its run.
     network = labels.small_convnet(parts.num_classes)
+    if plan.dtype is not None:
+        network, model = (models.in_dtype(one, plan.dtype) for one in (network, model))
     kept = yield from stage("teachers", _train_teachers, parts, network, plan)
     teachers = [(params, {}) for params in kept]
     followed = {

@@ -11,10 +11,17 @@ from experiments import EXPERIMENTS
 from experiments.distillation.hello_noisy import FOUNDATIONS
 from lnl_jax import models
 from lnl_jax.comparison.catalogue import LOSSES, shapes32
+from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.distill.images import digit_parts
 from lnl_jax.runner.command_line import bind
 from lnl_jax.runner.outputs import Checkpoint
+from tests.experiments.replays import play
 
+# Every study of networks that an accelerator would be used for.
+WITH_PRECISION = [*"dro_groups hello_cifar hello_digits hello_imagenet hello_noisy".split()]
+WITH_PRECISION += [*"isogclr_cc3m isogclr_cifar isogclr_digits isogclr_pairs".split()]
+WITH_PRECISION += [*"ldr_benchmark ldr_cifar ldr_cifarn ldr_digits ldr_letter".split()]
+WITH_PRECISION += ["loss_leaderboard"]
 IMAGES = {"dataset": functools.partial(shapes32, num_train=60, num_test=20), "epochs": 1}
 ONE_RATE = {"learning_rates": (0.1,)}
 TINY = {
@@ -40,7 +47,7 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("hello")])
+@pytest.mark.parametrize("name", WITH_PRECISION)
 def test_every_study_computes_in_float32_unless_it_is_asked_for_bfloat16(name):
     assert bind(EXPERIMENTS[name], {}).arguments["precision"] is jnp.float32
     call = bind(EXPERIMENTS[name], {"precision": "bfloat16"})
@@ -73,6 +80,22 @@ def test_a_run_in_bfloat16_keeps_float32_and_ends_near_one_in_float32(name):
     assert not all(np.array_equal(one, two, equal_nan=True) for one, two in pairs)
     assert np.isfinite(half).all()
     np.testing.assert_allclose(half, plain, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.slow
+def test_projectors_in_bfloat16_keep_float32_and_know_about_as_much():
+    given = {"foundation_steps": 20, "teacher_steps": 30, "per_class": (1,)}
+    given |= {"projector": Projector(steps=20), "students": Students(count=1, epochs=4)}
+    given |= {"rows": ("hard", "projector_kl")}
+    plain = play(EXPERIMENTS["hello_digits"](**given))
+    half = play(EXPERIMENTS["hello_digits"](**given, precision=jnp.bfloat16))
+    kept = [leaf for leaf in jax.tree.leaves(half.kept) if hasattr(leaf, "dtype")]
+    assert not [leaf.dtype for leaf in kept if leaf.dtype == jnp.bfloat16]
+    for name in ("foundation", "teachers", "hard, 1 per class"):
+        leaves = [jax.tree.leaves(one.kept[name]) for one in (plain, half)]
+        assert any(np.any(one != two) for one, two in zip(*leaves, strict=True))
+    rows = [[row["accuracy"] for row in one.rows] for one in (plain, half)]
+    np.testing.assert_allclose(*rows, atol=0.15)
 
 
 @pytest.mark.slow
