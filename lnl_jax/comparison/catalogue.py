@@ -4,6 +4,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
@@ -49,6 +51,50 @@ def nce_aul(
     return alpha * active + beta * passive
 
 
+def nce_nnce(
+    logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike, axis: int = -1
+) -> Array:
+    """Active negative: normalised and normalised negative cross-entropy (ANL-CE), `[B]`."""
+    passive = losses.normalized_negative_cross_entropy(logits, labels, axis=axis)
+    active = losses.normalized_cross_entropy(logits, labels, axis=axis)
+    return alpha * active + beta * passive
+
+
+def nfl_nnfl(
+    logits: Array, labels: Array, *, alpha: ArrayLike, beta: ArrayLike, axis: int = -1
+) -> Array:
+    """Active negative: normalised and normalised negative focal loss (ANL-FL), `[B]`."""
+    passive = losses.normalized_negative_focal(logits, labels, gamma=0.5, axis=axis)
+    active = losses.normalized_focal(logits, labels, gamma=0.5, axis=axis)
+    return alpha * active + beta * passive
+
+
+def epsilon_softmax_mae(
+    logits: Array,
+    labels: Array,
+    *,
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    m: ArrayLike,
+    axis: int = -1,
+) -> Array:
+    """Cross-entropy of the epsilon-softmax and, as in its paper, mean absolute error, `[B]`."""
+    active = losses.epsilon_softmax_cross_entropy(logits, labels, m=m, axis=axis)
+    return alpha * active + beta * losses.mean_absolute_error(logits, labels, axis=axis)
+
+
+def log_confidence(logits: Array, labels: Array, *, weight: ArrayLike, axis: int = -1) -> Array:
+    """The auxiliary confidence loss with the thresholds of its batch, `[B]`."""
+    thresholds = losses.confidence_thresholds(logits, labels, axis=axis)
+    return losses.log_confidence(logits, labels, weight=weight, thresholds=thresholds, axis=axis)
+
+
+def logit_clip(logits: Array, labels: Array, *, threshold: ArrayLike, axis: int = -1) -> Array:
+    """Cross-entropy of clipped logits, `[B]`."""
+    clipped = losses.logit_clip(logits, threshold=threshold, axis=axis)
+    return cross_entropy(clipped, labels, axis=axis)
+
+
 def unnormalized(logits: Array, *, axis: int = -1) -> Array:
     """The scores as the network gives them."""
     del axis
@@ -73,8 +119,8 @@ class LossEntry(NamedTuple):
         normalize: what the logits go through where nothing else is asked for.
         warmup: other values of the fixed ones for the first half of the training.
         views: how many views of an example the loss is given; None for losses of the example.
-        initial_rows: for a loss with state per training example: ``setting -> row`` before the
-            first visit.
+        initial_rows: for a loss with state per training example: ``(setting, N, K) -> rows``
+            before the first visit, arrays ``[N, ...]``.
     """
 
     function: Loss
@@ -83,7 +129,7 @@ class LossEntry(NamedTuple):
     normalize: Normalization = unnormalized
     warmup: Mapping[str, float] = types.MappingProxyType({})
     views: int | None = None
-    initial_rows: Callable[[Mapping[str, Any]], Any] | None = None
+    initial_rows: Callable[[Mapping[str, Any], int, int], Any] | None = None
 
 
 # Up to three settings of each loss. Those of the LDR paper's comparison are its grids; for the
@@ -153,8 +199,41 @@ CATALOGUE: dict[str, LossEntry] = {
         _TEMPERATURES,
         {"margin": 0.1},
         losses.l1_mean_normalize,
-        initial_rows=lambda setting: setting["temperature"],
+        initial_rows=lambda setting, n, _: jnp.full(n, setting["temperature"], jnp.float32),
     ),
+    "elr_step": LossEntry(
+        losses.elr_step,
+        tied(momentum=(0.7, 0.9, 0.9), weight=(3.0, 1.0, 7.0)),
+        initial_rows=lambda _, n, num_classes: losses.elr_table(n, num_classes).values,
+    ),
+    # The papers' rates over batches of 128: for symmetric noise, human labels, asymmetric noise.
+    "sop_step": LossEntry(
+        losses.sop_step,
+        tied(rate_u=(0.008, 0.08, 0.0008), rate_v=(0.08, 0.08, 0.8)),
+        initial_rows=lambda _, n, num_classes: (
+            losses.sop_table(n, num_classes, jax.random.key(0)).values
+        ),
+    ),
+    "scent_step": LossEntry(
+        losses.scent_step,
+        tied(log_step=(0.0, 2.0, 10.0)),
+        initial_rows=lambda _, n, __: losses.scent_table(n).values,
+    ),
+    "confidence_regularized_cross_entropy": LossEntry(
+        losses.confidence_regularized_cross_entropy,
+        fixed={"weight": 2.0},
+        warmup={"weight": 0.0},
+    ),
+    "epsilon_softmax_cross_entropy": LossEntry(
+        losses.epsilon_softmax_cross_entropy, tied(m=(1.0, 1e2, 1e4))
+    ),
+    "epsilon_softmax_mae": LossEntry(
+        epsilon_softmax_mae, tied(alpha=(0.01, 0.02, 0.1), beta=(5.0, 5.0, 1.0), m=(1e5, 1e3, 1e4))
+    ),
+    "log_confidence": LossEntry(log_confidence, tied(weight=(0.25, 0.5, 0.75))),
+    "logit_clip": LossEntry(logit_clip, tied(threshold=(1.0, 2.5, 5.0))),
+    "nce_nnce": LossEntry(nce_nnce, tied(alpha=(1.0, 5.0, 10.0), beta=(1.0, 5.0, 1.0))),
+    "nfl_nnfl": LossEntry(nfl_nnfl, tied(alpha=(1.0, 5.0, 10.0), beta=(1.0, 5.0, 1.0))),
 }
 
 # Those of the LDR paper's comparison, with 39 settings.
@@ -176,11 +255,8 @@ PAPER_LOSSES = (
     "aldr_kl_step",
 )
 
-# What `--loss NAME` chooses from: losses without state per training example, which only the
-# studies that keep tables of it can take.
-LOSSES: dict[str, Loss] = {
-    name: entry.function for name, entry in CATALOGUE.items() if entry.initial_rows is None
-}
+# What `--loss NAME` chooses from.
+LOSSES: dict[str, Loss] = {name: entry.function for name, entry in CATALOGUE.items()}
 
 # What a loss may ask for that follows from the data set: the noise and the counts of the labels.
 KNOWN = ("matrix", "class_counts")

@@ -118,14 +118,23 @@ def robust_loss(
         half=total_steps // 2,
         with_rows=entry.initial_rows is not None,
     )
+    initial_rows = _rows_of_classes(entry, network, fixed)
     for setting in open_settings:
         with refused(f"loss {name}"):
-            call.try_out(setting)
+            call.try_out(setting, initial_rows)
     settings = [
         {"learning_rate": rate} | setting for rate in learning_rates for setting in open_settings
     ]
     extra = jnp.zeros((), jnp.int32), network.stats
-    return Method(name, call, settings, extra, entry.initial_rows)
+    return Method(name, call, settings, extra, initial_rows)
+
+
+def _rows_of_classes(
+    entry: LossEntry, network: Network, fixed: Mapping[str, Any]
+) -> Callable[[Setting, int], PyTree] | None:
+    if entry.initial_rows is None:
+        return None
+    return lambda setting, size: entry.initial_rows({**fixed, **setting}, size, network.num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +169,13 @@ class _Call:
             values = self.loss(scores, batch["label"], **arguments)
         return values, ((step + 1, stats), rows, {})
 
-    def try_out(self, setting: Setting) -> None:
+    def try_out(self, setting: Setting, initial_rows: Callable | None) -> None:
         """Calls the loss outside of any program, where a value out of range still has a name."""
         num_classes = self.network.num_classes
         known = {"matrix": np.eye(num_classes), "class_counts": np.ones(num_classes)}
         shape = (1, num_classes) if self.views is None else (self.views, 1, num_classes)
         arguments = {name: known[name] for name in self.needed} | setting
-        rows = (jnp.ones(1),) if self.with_rows else ()
+        rows = () if initial_rows is None else (initial_rows(setting, 1),)
         inputs = jnp.zeros(shape), jnp.zeros(1, jnp.int32), *rows
         jax.eval_shape(lambda: self.loss(*inputs, **arguments))
 

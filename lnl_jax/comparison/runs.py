@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -33,15 +32,15 @@ class Method(NamedTuple):
             `train.make_train_step` for one setting and for what is known of the data set.
         settings: dicts of numbers with the same keys, `learning_rate` among them.
         extra: the state that `loss_fn` carries along, at the start.
-        initial_rows: of a loss with state per training example: ``setting -> row`` before the first
-            visit; None for a loss without.
+        initial_rows: of a loss with state per training example: ``(setting, N) -> rows`` before
+            their first visit, arrays ``[N, ...]``; None for a loss without.
     """
 
     name: str
     loss_fn: Callable
     settings: Sequence[Setting]
     extra: PyTree = ()
-    initial_rows: Callable[[Setting], Any] | None = None
+    initial_rows: Callable[[Setting, int], PyTree] | None = None
 
 
 def make_trainer(
@@ -76,8 +75,7 @@ def make_trainer(
     def start(setting, data_set):
         tables = ()
         if method.initial_rows is not None:
-            shape = data_set["train"]["label"].shape
-            rows = jnp.full(shape, method.initial_rows(setting), jnp.float32)
+            rows = method.initial_rows(setting, len(data_set["train"]["label"]))
             # Within an epoch no example comes twice.
             tables = train.Table(rows, combine=None)
         return train.init_state(

@@ -24,7 +24,10 @@ def part(rng, size):
     }
 
 
-def trained(carry_out):
+BOUNDED = functools.partial(LOSSES["generalized_cross_entropy"], q=0.5)
+
+
+def trained(carry_out, loss=BOUNDED):
     """The last states and all that was measured."""
     rng = np.random.default_rng(0)
     test = part(rng, 11)
@@ -38,7 +41,6 @@ def trained(carry_out):
         for at, seed in enumerate(SEEDS)
     ]
     steps = -(-SIZE // BATCH) * EPOCHS
-    loss = functools.partial(LOSSES["generalized_cross_entropy"], q=0.5)
     method = robust_loss(loss, RATES, network=network, total_steps=steps)
     schedule = train.staircase_schedule(steps)
     measure_run = functools.partial(measure, network)
@@ -57,10 +59,31 @@ def in_lanes(trainer, settings, data_sets):
     return train.in_lanes(trainer, settings, stack(data_sets))
 
 
+# Losses with state per example, of which every run has a table of its own.
+WITH_ROWS = {
+    "elr_step": functools.partial(LOSSES["elr_step"], momentum=0.7, weight=3.0),
+    "sop_step": functools.partial(LOSSES["sop_step"], rate_u=0.1, rate_v=0.5),
+    "scent_step": functools.partial(LOSSES["scent_step"], log_step=1.0),
+}
+
+
+@pytest.mark.parametrize("name", WITH_ROWS)
+def test_every_run_keeps_the_rows_of_its_own_examples(name):
+    state, *_ = trained(in_lanes, WITH_ROWS[name])
+    for rows in jax.tree.leaves(state.tables.values):
+        # Two data sets, two rates, and what the table of a run holds.
+        runs = np.asarray(rows).reshape(4, SIZE, -1)
+        assert np.isfinite(runs).all()
+        assert len(np.unique(runs.sum(-1), axis=0)) == 4
+        assert (runs.std(1) > 0).all()
+
+
 @pytest.mark.slow
-def test_runs_one_after_the_other_are_the_runs_side_by_side():
-    together, expected, examples = trained(in_lanes)
-    in_turn, found, as_many = trained(train.in_turn)
+@pytest.mark.parametrize("name", [None, *WITH_ROWS])
+def test_runs_one_after_the_other_are_the_runs_side_by_side(name):
+    chosen = () if name is None else (WITH_ROWS[name],)
+    together, expected, examples = trained(in_lanes, *chosen)
+    in_turn, found, as_many = trained(train.in_turn, *chosen)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert as_many == examples == SIZE * len(SEEDS) * len(RATES)
     for one, other in zip(
