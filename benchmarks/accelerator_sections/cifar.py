@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NEEDED = ("orbax.checkpoint", "matplotlib", "rich")
 NOISE_RATE, PAPER_EPOCHS, BATCH, METHODS = 0.6, 30, 128, 4
 # Of the command: imports, reading, and the compilation of eight programs with the network.
-SECONDS_BEFORE, SECONDS_AFTER = 75, 20
+SECONDS_BEFORE, SECONDS_AFTER = 75, 15
 # Scores take about a third of a step, and every epoch scores parts of the data.
 SCORED_TO_TRAINED = 1 / 3
 

@@ -23,7 +23,7 @@ from accelerator_sections.record import (
 # Less than that is not worth beginning a section.
 LEAST_SECONDS = 3
 # A section that waits for nothing ends by itself; one that hangs is ended by who waits for it.
-GRACE = 30
+GRACE = 20
 # The code with which a process ends whose device is not that of the file.
 OTHER_MACHINE = 3
 
@@ -51,7 +51,7 @@ def one(
         side,
         title=SECTIONS[section].title,
         limit_seconds=seconds,
-        end_by=time.time() + seconds + spare * (section == "d") + GRACE,
+        end_by=min(time.time() + seconds + spare * (section == "d"), options.until) + GRACE,
     )
     bench = Bench(record, section, side, seconds, spare, options)
     try:
