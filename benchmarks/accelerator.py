@@ -132,6 +132,8 @@ def measured_by_process(
     command += ["--tiny"] * options.tiny
     command += ["--data_dir", options.data_dir] if options.data_dir else []
     environment = dict(os.environ)
+    # Nothing else is on the device; what the largest batch is depends on it.
+    environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
     if options.tiny:
         # Programs that run a few times need not be fast, and several devices are to be seen.
         environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

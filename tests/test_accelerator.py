@@ -156,6 +156,8 @@ def check_claims(rows):
     assert min(whole["accuracy"].values()) > 100 / 26
     ways = {row["way"] for row in rows["e"] if "way" in row}
     assert ways == {"jit on a mesh", "pmap"}
+    of_resnet8 = {row["parameters"] for row in rows["e"] if row.get("network") == "resnet8"}
+    assert len(of_resnet8) == 1
     assert {row["network"] for row in rows["e"] if "network" in row} == {"resnet8", "resnet18"}
     assert {row["step"] for row in rows["f"]} == {"simclr", "isogclr", "views"}
     assert len([row for row in rows["g"] if "loop" in row]) == 3

@@ -52,8 +52,10 @@ class Bench:
         self.left_out.append(what)
         self.note(left_out=self.left_out)
 
-    def has_time(self, seconds: float, what: str) -> bool:
-        """Whether so much is left; else it is noted as left out."""
+    def has_time(self, seconds: float, what: str, *, borrows: bool = False) -> bool:
+        """Whether so much is left, or to be had from `spare`; else it is noted as left out."""
+        if borrows and self.left() < seconds <= self.spare:
+            self.extend(seconds)
         if self.left() >= seconds:
             return True
         self.leave_out(what)

@@ -47,8 +47,8 @@ def programs(tiny: bool) -> dict[str, Callable[[], tuple[Callable, tuple]]]:
         return jax.value_and_grad(lambda *pair: step(*pair), (0, 1)), pair
 
     def network() -> tuple[Callable, tuple]:
-        step, start = networks.training(networks.network_of("resnet8", "float32", tiny))
-        state = jax.eval_shape(start)
+        step = networks.training(networks.network_of("resnet8", "float32", tiny))
+        state = networks.start("resnet8", tiny)
         of_batch = jax.eval_shape(functools.partial(networks.batch_of, 6 if tiny else 96))
         return step, (state, of_batch)
 

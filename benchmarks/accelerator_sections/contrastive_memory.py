@@ -54,8 +54,8 @@ def run(bench: Bench) -> None:
     clips = TINY_CLIP_SIZES if bench.tiny else CLIP_SIZES
     jobs = [
         (loss, size, dtype)
-        for loss, of_loss in ((info_nce, sizes), (clip, clips))
         for dtype in ("bfloat16", "float32")
+        for loss, of_loss in ((clip, clips), (info_nce, sizes))
         for size in of_loss
     ]
     # The batch of which something is asked comes first.
@@ -117,7 +117,7 @@ def measure(bench: Bench, loss: Callable, size: int, dtype: str, blocks: tuple[i
     differences = dict(distances(results))
     calls = {name: functools.partial(programs[name].call, *pair) for name in results}
     results.clear()
-    times = interleaved(calls, 0.05 if bench.tiny else 1)
+    times = interleaved(calls, 0.05 if bench.tiny else 0.5)
     dense = times.get("None")
     for name, row in rows.items():
         time = times.get(name)

@@ -9,6 +9,7 @@ import numpy as np
 
 from accelerator_sections.bench import Bench
 from accelerator_sections.measuring import (
+    Program,
     carried,
     compiled,
     compiled_together,
@@ -42,38 +43,51 @@ def isogclr(views: jax.Array, rows: Any, where: jax.Array) -> tuple[jax.Array, A
 def run(bench: Bench) -> None:
     """Both steps and the views alone, by batch."""
     table = TINY_TABLE if bench.tiny else TABLE
-    for batch in TINY_BATCHES if bench.tiny else BATCHES:
-        if bench.has_time(1 if bench.tiny else 8, f"batch {batch}"):
-            measure(bench, batch, table)
-
-
-def measure(bench: Bench, batch: int, table: int) -> None:
-    """A row for each step."""
+    batches = TINY_BATCHES if bench.tiny else BATCHES
     network = network_of(bench.tiny)
     key = jax.random.key(0, impl="rbg")
     variables = jax.jit(network.init)(key, jnp.zeros((1, 32, 32, 3)))
-    images = jax.random.randint(key, (batch, 32, 32, 3), 0, 256).astype(jnp.uint8)
-    index = jnp.arange(batch) * (table // batch)
-    given = {"image": images, "index": index, "mask": jnp.ones(batch, bool)}
-
-    def views(key, images):
-        return [augment.simclr_view(one, images) for one in jax.random.split(key)]
-
+    given = {batch: batch_of(batch, table) for batch in batches}
+    # All of them beside each other: the largest programs of this script.
     jobs = {
-        loss.__name__: functools.partial(program, network, variables, given, table, loss)
+        (batch, loss.__name__): functools.partial(
+            program, network, variables, given[batch], table, loss
+        )
+        for batch in batches
         for loss in (simclr, isogclr)
     }
-    jobs["views"] = lambda: (compiled(views, (jax.random.key(2), images)), None)
+    jobs |= {
+        (batch, "views"): functools.partial(compiled, views, (key, given[batch]["image"]))
+        for batch in batches
+    }
     programs = compiled_together(jobs)
-    calls = {}
+    for batch in batches:
+        if bench.has_time(1, f"batch {batch}"):
+            of_batch = {name: found for (size, name), found in programs.items() if size == batch}
+            measure(bench, of_batch, given[batch], table)
+
+
+def batch_of(size: int, table: int) -> dict[str, jax.Array]:
+    """Images in bytes, each with a row of its own in the table."""
+    images = jax.random.randint(jax.random.key(3), (size, 32, 32, 3), 0, 256)
+    index = jnp.arange(size) * (table // size)
+    return {"image": images.astype(jnp.uint8), "index": index, "mask": jnp.ones(size, bool)}
+
+
+def views(key: jax.Array, images: jax.Array) -> list[jax.Array]:
+    """Two of each image."""
+    return [augment.simclr_view(one, images) for one in jax.random.split(key)]
+
+
+def measure(bench: Bench, programs: dict[str, Any], given: dict, table: int) -> None:
+    """A row for each step, in turns."""
+    batch, calls = len(given["mask"]), {}
     for name, found in programs.items():
-        if not isinstance(found, str):
-            step, state = found
-            calls[name] = (
-                carried(step.call, state, given)
-                if state is not None
-                else in_turn(step.call, [(jax.random.key(2), images)])
-            )
+        if isinstance(found, tuple) and not isinstance(found, Program):
+            calls[name] = carried(found[0].call, found[1], given)
+        elif not isinstance(found, str):
+            key = jax.random.key(2, impl="rbg")
+            calls[name] = in_turn(found.call, [(key, given["image"])])
     times = interleaved(calls, 0.1 if bench.tiny else 2)
     of_simclr = times.get("simclr")
     for name, found in programs.items():
@@ -82,8 +96,9 @@ def measure(bench: Bench, batch: int, table: int) -> None:
         if isinstance(time, str):
             bench.row(**row, why=time)
             continue
+        step = found if isinstance(found, Program) else found[0]
         row |= time.row() | {"images_per_second": batch / time.median}
-        row |= {"compile_seconds": found[0].compile_seconds, "extra_bytes": found[0].extra_bytes}
+        row |= {"compile_seconds": step.compile_seconds, "extra_bytes": step.extra_bytes}
         if not isinstance(of_simclr, str | None):
             row["times_simclr"] = time.median / of_simclr.median
         bench.row(**row)

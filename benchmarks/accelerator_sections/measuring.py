@@ -139,14 +139,20 @@ def interleaved(
     rounds = min(max(int(seconds / of_a_round), 3), 25) if once else 0
     taken: dict[str, list[float]] = {name: [] for name in once}
     for _, name in itertools.product(range(rounds), once):
-        start = time.perf_counter()
-        for _ in range(many[name]):
-            last = calls[name]()
-        jax.block_until_ready(last)
-        taken[name].append((time.perf_counter() - start) / many[name])
+        if name in found:
+            continue
+        try:
+            start = time.perf_counter()
+            for _ in range(many[name]):
+                last = calls[name]()
+            jax.block_until_ready(last)
+            taken[name].append((time.perf_counter() - start) / many[name])
+        except Exception as error:  # noqa: BLE001
+            found[name] = reason(error)
     found |= {
         name: Time(statistics.median(each), min(each), rounds, many[name])
         for name, each in taken.items()
+        if name not in found
     }
     return {name: found[name] for name in calls}
 

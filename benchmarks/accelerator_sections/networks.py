@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,9 +36,27 @@ def network_of(name: str, dtype: str, tiny: bool) -> models.ResNet:
     return NETWORKS[name](CLASSES, **({"width": 4} if tiny else {})).clone(dtype=jnp.dtype(dtype))
 
 
-def training(model: models.ResNet, *, axis_name: str | None = None) -> tuple[Any, Any]:
-    """A step of SGD with momentum on cross-entropy, and the function that makes its state."""
-    tx = optax.sgd(0.01, 0.9)
+@functools.cache
+def variables_of(name: str, tiny: bool) -> Any:
+    """Parameters and statistics, which do not depend on the dtype of the computation."""
+    # XLA's own generator compiles in a fraction of the time of the default one.
+    key = jax.random.key(0, impl="rbg")
+    return jax.jit(network_of(name, "float32", tiny).init)(key, jnp.zeros((1, 32, 32, 3)))
+
+
+OPTIMIZER = optax.sgd(0.01, 0.9)
+
+
+def start(name: str, tiny: bool) -> train.TrainState:
+    """A state before the first step, with arrays of its own, which may be donated."""
+    variables = jax.tree.map(jnp.copy, variables_of(name, tiny))
+    return train.init_state(
+        variables["params"], OPTIMIZER, key=jax.random.key(1), extra=variables["batch_stats"]
+    )
+
+
+def training(model: models.ResNet, *, axis_name: str | None = None) -> Callable:
+    """A step of SGD with momentum on cross-entropy."""
 
     def loss_fn(params, extra, rows, batch, key):
         scores, updated = model.apply(
@@ -49,15 +68,7 @@ def training(model: models.ResNet, *, axis_name: str | None = None) -> tuple[Any
         values = optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"])
         return values, (updated["batch_stats"], rows, {})
 
-    def start():
-        # XLA's own generator compiles in a fraction of the time of the default one.
-        key = jax.random.key(0, impl="rbg")
-        variables = jax.jit(model.init)(key, jnp.zeros((1, 32, 32, 3)))
-        return train.init_state(
-            variables["params"], tx, key=jax.random.key(1), extra=variables["batch_stats"]
-        )
-
-    return train.make_train_step(loss_fn, tx, axis_name=axis_name), start
+    return train.make_train_step(loss_fn, OPTIMIZER, axis_name=axis_name)
 
 
 def batch_of(size: int) -> dict[str, jax.Array]:
@@ -95,9 +106,11 @@ def steps(bench: Bench, jobs: list[tuple[str, int, str]]) -> None:
     """A row for each network, batch and dtype, with the share that their data would take."""
 
     def program(name, batch, dtype):
-        step, start = training(network_of(name, dtype, bench.tiny))
-        state = start()
+        step, state = training(network_of(name, dtype, bench.tiny)), start(name, bench.tiny)
         return compiled(step, (state, batch_of(batch)), donate_argnums=0), state
+
+    for name in {job[0] for job in jobs}:
+        variables_of(name, bench.tiny)
 
     programs = compiled_together({job: functools.partial(program, *job) for job in jobs})
     for job, found in programs.items():
@@ -108,6 +121,7 @@ def steps(bench: Bench, jobs: list[tuple[str, int, str]]) -> None:
             continue
         step, state = found
         row |= {"compile_seconds": step.compile_seconds, "extra_bytes": step.extra_bytes}
+        row["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         if not fits(step):
             bench.row(**row, why=f"needs {step.needed_bytes} bytes by the compiler")
             continue
@@ -153,8 +167,8 @@ def loops(bench: Bench) -> None:
     if not bench.has_time(1 if bench.tiny else 10, "steps in a scan"):
         return
     count, batch = (2, 8) if bench.tiny else (SCANNED, 128)
-    step, start = training(network_of("resnet8", "float32", bench.tiny))
-    state, one = start(), batch_of(batch)
+    step = training(network_of("resnet8", "float32", bench.tiny))
+    state, one = start("resnet8", bench.tiny), batch_of(batch)
     many = jax.tree.map(lambda values: jnp.stack([values] * count), one)
     jobs = {
         "dispatched": lambda: compiled(step, (state, one), donate_argnums=0),
@@ -199,12 +213,12 @@ def devices(bench: Bench) -> None:
     batch = (4 if bench.tiny else 128) * count
     whole, mesh = batch_of(batch), train.local_mesh()
     try:
-        step, start = training(network_of("resnet8", "float32", bench.tiny))
-        state = start()
+        step = training(network_of("resnet8", "float32", bench.tiny))
+        state = start("resnet8", bench.tiny)
         on_mesh = jax.jit(step, donate_argnums=0)
         # Batch statistics are of all devices in both.
         model = network_of("resnet8", "float32", bench.tiny).clone(axis_name="devices")
-        mapped, _ = training(model, axis_name="devices")
+        mapped = training(model, axis_name="devices")
         on_each = jax.pmap(mapped, axis_name="devices", donate_argnums=0)
         parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), whole)
         copies = jax.tree.map(lambda x: jnp.stack([x] * count), state)

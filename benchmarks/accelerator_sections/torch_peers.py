@@ -252,13 +252,13 @@ def networks(bench: Bench) -> None:
     else:
         # Each of the compiled ones takes some tens of seconds at first.
         jobs = [
-            ("resnet18", 512, "bfloat16", "compiled"),
             ("resnet18", 512, "bfloat16", "eager"),
+            ("resnet18", 512, "bfloat16", "compiled"),
             ("resnet18", 512, "float32", "eager"),
+            ("resnet8", 512, "bfloat16", "eager"),
             ("resnet18", 128, "bfloat16", "eager"),
             ("resnet18", 1024, "bfloat16", "eager"),
             ("resnet8", 512, "bfloat16", "compiled"),
-            ("resnet8", 512, "bfloat16", "eager"),
             ("resnet18", 512, "float32", "compiled"),
         ]
     for name, batch, dtype, form in jobs:

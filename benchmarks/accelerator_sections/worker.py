@@ -22,8 +22,9 @@ from accelerator_sections.record import (
 
 # Less than that is not worth beginning a section.
 LEAST_SECONDS = 3
-# A section that waits for nothing ends by itself; one that hangs is ended by who waits for it.
-GRACE = 20
+# A section that waits for nothing ends by itself; one that hangs is ended by who waits for it. What
+# was begun in time may still compile, in PyTorch for the better part of a minute.
+GRACE, OF_THE_WHOLE = 40, 20
 # The code with which a process ends whose device is not that of the file.
 OTHER_MACHINE = 3
 
@@ -51,7 +52,9 @@ def one(
         side,
         title=SECTIONS[section].title,
         limit_seconds=seconds,
-        end_by=min(time.time() + seconds + spare * (section == "d"), options.until) + GRACE,
+        end_by=min(
+            time.time() + seconds + spare * (section == "d") + GRACE, options.until + OF_THE_WHOLE
+        ),
     )
     bench = Bench(record, section, side, seconds, spare, options)
     try:
