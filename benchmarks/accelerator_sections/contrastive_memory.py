@@ -169,7 +169,8 @@ def largest(bench: Bench, dtype: str, block: int | None) -> dict[str, Any]:
     if not program.needed_bytes:
         return row | {"why": "the compiler does not say how many bytes a program needs"}
     times = memory_limit() / program.needed_bytes
-    power = int(math.log2(times ** (0.5 if block is None else 1)))
+    # One further, since what a small batch needs has parts that do not grow.
+    power = int(math.log2(times ** (0.5 if block is None else 1))) + 1
     # No index of 32 bits may overflow.
     size = min(start * 2**power, LARGEST)
     while size >= start:
