@@ -223,8 +223,8 @@ def fit_together(
         rows, reports = plan(epoch), []
         for index, runs in enumerate(all_runs):
             states[index], metrics = runs.run_steps(states[index], rows)
-            count = np.asarray(metrics["count"])
-            loss = (np.asarray(metrics["loss"]) * count).sum(0) / count.sum(0)
+            losses, count = jax.device_get((metrics["loss"], metrics["count"]))
+            loss = (losses * count).sum(0) / count.sum(0)
             report = {"loss": loss, "examples": int(count.sum())}
             reports.append(runs.measure(states[index]) | report)
         yield epoch + 1, reports, states

@@ -53,6 +53,8 @@ def in_turn(
     measure = jax.jit(trainer.measure) if measured is None else trainer.measure
     seen = data_sets if measured is None else measured
     places = list(itertools.product(*map(range, shape)))
+    # Sent to the device once, not with every epoch.
+    on_device = {place: jax.device_put(np.int32(place)) for place in places}
     of_settings = [_pick(settings, index) for index in range(shape[1])]
 
     # One function for all runs, which get their arrays as arguments: it is compiled once.
@@ -72,19 +74,20 @@ def in_turn(
         for one, index in places:
             own = {name: values[:, one] for name, values in rows.items()}
             own = own if batches is None else batches(one, own)
-            state, metrics = programs[one, index](_pick(states, (one, index)), own)
-            states = _put(states, (one, index), state)
+            state, metrics = programs[one, index](_pick(states, on_device[one, index]), own)
+            states = _put(states, on_device[one, index], state)
             history.append(metrics)
-        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *history)
+        metrics = jax.tree.map(lambda *values: np.stack(values, -1), *jax.device_get(history))
         return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
 
     def measure_all(states: PyTree) -> dict:
         found = [
-            measure(of_settings[index], seen[one], _pick(states, (one, index)))
+            measure(of_settings[index], seen[one], _pick(states, on_device[one, index]))
             for one, index in places
         ]
         return jax.tree.map(
-            lambda *values: np.stack(values).reshape(*shape, *np.shape(values[0])), *found
+            lambda *values: np.stack(values).reshape(*shape, *np.shape(values[0])),
+            *jax.device_get(found),
         )
 
     start = jax.jit(jax.vmap(trainer.start, (0, None)))
@@ -94,10 +97,10 @@ def in_turn(
 
 @jax.jit
 def _pick(tree: PyTree, at: Any) -> PyTree:
-    """The entry of every array at an index of its leading axes."""
-    return jax.tree.map(lambda array: array[at], tree)
+    """The entry of every array at an index of its leading axes, ``[axes]`` or one number."""
+    return jax.tree.map(lambda array: array[tuple(jnp.atleast_1d(at))], tree)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(tree: PyTree, at: Any, entry: PyTree) -> PyTree:
-    return jax.tree.map(lambda array, new: array.at[at].set(new), tree, entry)
+    return jax.tree.map(lambda array, new: array.at[tuple(at)].set(new), tree, entry)

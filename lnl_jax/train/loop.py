@@ -67,7 +67,12 @@ def scan_steps(step: Step) -> RunEpoch:
         ``run(state, batches) -> (state, metrics)`` for arrays with a leading axis of steps; the
         metrics have it too. The state is donated.
     """
-    return jax.tree_util.Partial(_scan, _as_argument(step))
+    return jax.tree_util.Partial(_scan_all, _as_argument(step))
+
+
+def _scan_all(step: Step, state: PyTree, batches: Mapping) -> tuple[PyTree, dict]:
+    # Sent by name: what a compiled function takes from the host itself, a transfer guard refuses.
+    return _scan(step, state, jax.device_put(dict(batches)))
 
 
 @functools.partial(jax.jit, donate_argnums=1)
@@ -126,7 +131,7 @@ def _dispatch_all(
     argument, history = _as_argument(step), []
     for batch in _unstacked(batches):
         # On its way once, not once for each training.
-        batch = jax.device_put(dict(batch)) if len(states) > 1 else batch
+        batch = jax.device_put(dict(batch))
         states, metrics = zip(*(_dispatch(argument, state, batch) for state in states), strict=True)
         history.append(metrics)
     if not history:
@@ -145,7 +150,16 @@ def _unstacked(batches: Mapping | Iterable[Mapping]) -> Iterator[Mapping]:
         yield from batches
         return
     for index in range(len(jax.tree.leaves(dict(batches))[0])):
-        yield {name: values[index] for name, values in batches.items()}
+        yield {name: _row(values, index) for name, values in batches.items()}
+
+
+def _row(values: Any, index: int) -> Any:
+    if not isinstance(values, jax.Array):
+        return values[index]
+    return _row_on_device(values, jax.device_put(np.int32(index)))
+
+
+_row_on_device = jax.jit(lambda values, index: values[index])
 
 
 def run_steps(step: Step) -> RunEpoch:
@@ -240,11 +254,11 @@ def fit(
     check_integer("steps_per_epoch", steps_per_epoch)
     # The first epoch consumes a copy: the caller's state stays usable.
     state = jax.tree.map(jnp.copy, state)
-    start = int(np.max(state.step)) // steps_per_epoch
+    start = int(np.max(jax.device_get(state.step))) // steps_per_epoch
     examples = None
     for epoch in range(start, epochs):
         state, metrics = run_epoch(state, batches(epoch))
-        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        metrics = jax.device_get(dict(metrics))
         _check_steps(metrics, steps_per_epoch, epoch)
         # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
         for name in ("loss", "gradient_norm"):
@@ -302,7 +316,7 @@ def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> 
     Raises:
         ValueError: if there is no batch, or a metric is no `lnl_jax.metrics.Average`.
     """
-    found = (eval_step(state, batch) for batch in batches)
+    found = (eval_step(state, jax.device_put(dict(batch))) for batch in batches)
     first = next(iter(found), None)
     if first is None:
         raise ValueError("batches holds no batch to evaluate on; one that was used up is empty.")
@@ -313,7 +327,12 @@ def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> 
                 f"lnl_jax.metrics.Average, a sum and a count, got a {type(node).__name__}."
             )
     totals = functools.reduce(merge, found, first)
-    return jax.tree.map(lambda node: np.asarray(node.value), totals, is_leaf=_is_average)
+    return jax.device_get(_values(totals))
+
+
+@jax.jit
+def _values(totals: PyTree) -> PyTree:
+    return jax.tree.map(lambda node: node.value, totals, is_leaf=_is_average)
 
 
 def _is_average(node: Any) -> bool:
