@@ -178,4 +178,18 @@ CASES = {
     ),
 }
 # Public names without a definition here, each with its reason.
-ELSEWHERE = {}
+ELSEWHERE = dict.fromkeys(
+    ("co_teaching_weights", "small_loss_weights", "small_loss_weights_by_class"),
+    "no worst weights of a ball or price: test_small_loss.py",
+) | dict.fromkeys(
+    (
+        "gaussian_kl",
+        "gaussian_overlap",
+        "majority_agreement",
+        "meta_gradient",
+        "rescale_preserving_sum",
+        "storm_features",
+        "uncertainty_weights",
+    ),
+    "not of losses alone: test_learned_weights.py",
+)
