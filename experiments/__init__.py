@@ -11,6 +11,7 @@ from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
+from experiments.label_quality.label_issues import label_issues
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.robust_losses.dro_groups import dro_groups
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
@@ -32,6 +33,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,
     "isogclr_pairs": isogclr_pairs,
+    "label_issues": label_issues,
     "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,
     "ldr_cifarn": ldr_cifarn,

@@ -46,6 +46,7 @@ TINY = {
     "--epochs 1 --warmup_epochs 0 --batch_size 16 --num_neighbours 3",
     "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
     "isogclr_pairs": "--seeds 2 --epochs 1",
+    "label_issues": "--epochs 1 --learning_rates 0.1 --seeds 1",
     "ldr_benchmark": "--dataset vowel --noises clean,uniform --folds 2 --epochs 1 "
     "--learning_rates 0.1 --losses cross_entropy,generalized_cross_entropy,ldr_kl,aldr_kl_step",
     "ldr_cifar": "--folds 3 --first_folds 1 --epochs 1 --batch_size 16 --learning_rates 0.1 "
@@ -201,6 +202,8 @@ def folder(tmp_path_factory):
     worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
     save(found / "DIR/cifar10.npz", np.uint8(images), labels, 1200, y_train_worse=worse)
     save(found / "DIR/data.npz", np.uint8(images), labels, 1200)
+    rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]
+    (found / "labels.csv").write_text("\n".join(["x,y,label", *rows]))
     return found
 
 

@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry, cross_entropy
 from lnl_jax.comparison.methods import robust_loss
 from lnl_jax.comparison.networks import Network, initial_variables, tabular_in_lanes
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
-from lnl_jax.data.splits import stack
 
 # Of a standardised column: a value that is rare must not outweigh the rest.
 LARGEST_FEATURE = 5.0
@@ -96,6 +95,106 @@ def cross_validated_probabilities(
     labels = host_classes(labels, len(features), num_classes)
     check_integer("repeats", repeats)
     check_seed("seed", seed)
+    seeds = range(seed, seed + repeats)
+    held = score_held_out(
+        features,
+        labels,
+        [part for one in seeds for part in fold_rows(labels, folds, one)],
+        [one * folds + fold for one in seeds for fold in range(folds)],
+        loss=loss,
+        num_classes=num_classes,
+        hidden=hidden,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rates=learning_rates,
+        weight_decay=weight_decay,
+    )
+    return held.whole(labels, repeats)
+
+
+class HeldOut(NamedTuple):
+    """What networks say of rows that they were not trained on.
+
+    Attributes:
+        rows: of each part, ``[n]``.
+        probabilities: of each part, ``[settings, n, K]``; not finite where a training diverged.
+        settings: which were tried.
+    """
+
+    rows: Sequence[np.ndarray]
+    probabilities: Sequence[np.ndarray]
+    settings: Sequence[Mapping[str, Any]]
+
+    def best(self, labels: np.ndarray, rows: Sequence[np.ndarray] | None = None) -> int:
+        """The setting whose predictions agree most with the labels, of those that stayed finite.
+
+        Args:
+            labels: of all examples, ``[N]``.
+            rows: of each part those that are looked at; None looks at all that are held out.
+
+        Returns:
+            Its number.
+
+        Raises:
+            FloatingPointError: if none stayed finite.
+        """
+        rows = self.rows if rows is None else rows
+        agreement = np.zeros(len(self.settings))
+        finite = np.ones(len(self.settings), bool)
+        for own, looked_at, found in zip(self.rows, rows, self.probabilities, strict=True):
+            finite &= np.isfinite(found).all((1, 2))
+            agreement += (found.argmax(-1) == labels[own])[:, np.isin(own, looked_at)].mean(1)
+        if not finite.any():
+            lowest = min(setting["learning_rate"] for setting in self.settings)
+            raise FloatingPointError(
+                f"no training stayed finite; learning_rates must hold a lower one than {lowest:g}."
+            )
+        return int(np.where(finite, agreement, -1).argmax())
+
+    def whole(self, labels: np.ndarray, repeats: int = 1) -> np.ndarray:
+        """Folds put together at the best setting, the mean over repeats, ``[N, K]``."""
+        best = self.best(labels)
+        found = np.zeros((len(labels), self.probabilities[0].shape[-1]), np.float32)
+        for rows, values in zip(self.rows, self.probabilities, strict=True):
+            found[rows] += values[best] / repeats
+        return found
+
+
+def score_held_out(
+    features: np.ndarray,
+    labels: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    streams: Sequence[int],
+    *,
+    loss: Callable | LossEntry = cross_entropy,
+    num_classes: int,
+    hidden: Sequence[int] = (),
+    epochs: int = 30,
+    batch_size: int = 64,
+    learning_rates: Sequence[float] = (0.1, 0.01),
+    weight_decay: float = 5e-4,
+) -> HeldOut:
+    """Trains a network on each list of rows and scores another: all of them in one program.
+
+    Args:
+        features: float32, ``[N, D]``, in memory once.
+        labels: integers, ``[N]``.
+        parts: rows to train on and rows to score, of any sizes.
+        streams: of each part the seed of its initialisation and order.
+        loss: as of `cross_validated_probabilities`.
+        num_classes: K.
+        hidden: widths of the hidden layers; none is a linear head.
+        epochs: passes over the rows.
+        batch_size: examples per step.
+        learning_rates: to choose from.
+        weight_decay: added to the gradient.
+
+    Returns:
+        `HeldOut`.
+
+    Raises:
+        ValueError: for numbers out of range, or a loss that asks for more than its keywords.
+    """
     check_integer("epochs", epochs)
     check_integer("batch_size", batch_size)
     check_number("weight_decay", weight_decay, at_least=0)
@@ -103,12 +202,10 @@ def cross_validated_probabilities(
         raise ValueError("learning_rates must hold at least one, got none.")
     for rate in learning_rates:
         check_number("learning_rates", rate, above=0)
-    seeds = range(seed, seed + repeats)
-    data_sets = [part for one in seeds for part in _folds(labels, folds, one)]
-    size = data_sets[0]["train"]["label"].size
+    data_sets, sizes = _padded(labels, parts)
+    size = data_sets["train"]["label"].shape[1]
     batch_size = min(batch_size, size)
     model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden))
-    streams = [one * folds + fold for one in seeds for fold in range(folds)]
     params = initial_variables(model, jnp.zeros((features.shape[1], 1)), streams)
     counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     steps = -(-size // batch_size) * epochs
@@ -122,18 +219,36 @@ def cross_validated_probabilities(
             weight_decay=weight_decay,
         ),
         stack_settings(method.settings),
-        stack(data_sets) | {"params": params, "seed": np.array(streams)},
+        data_sets | {"params": params, "seed": np.array(streams)},
         shared={"known": {"x": features, "class_counts": np.float32(counts)}},
     )
     plan = data.epoch_plans(size, batch_size, streams)
-    sizes = np.array([one["size"] for one in data_sets])
     state = runs.state
     for epoch in range(epochs):
         rows = plan(epoch)
         rows["mask"] &= rows["position"] < sizes[:, None]
         state, _ = runs.run_steps(state, rows)
-    found = _whole(runs.measure(state)["probabilities"], data_sets, repeats, len(labels))
-    return _best(found, labels, learning_rates)
+    found = runs.measure(state)["probabilities"]
+    held = [rows for _, rows in parts]
+    cut = [values[:, : len(rows)] for values, rows in zip(found, held, strict=True)]
+    return HeldOut(held, cut, method.settings)
+
+
+def fold_rows(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows outside and inside of every fold, shuffled, classes in proportion.
+
+    Args:
+        labels: integers, ``[N]``.
+        folds: how many, at least 2.
+        seed: of the folds.
+
+    Returns:
+        A pair for each fold; all rows are inside of one.
+    """
+    number = data.fold_numbers(labels, folds, np.random.default_rng(seed))
+    return [
+        (np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(folds)
+    ]
 
 
 def read_inputs(inputs: ArrayLike, *, like: ArrayLike | None = None) -> np.ndarray:
@@ -173,22 +288,21 @@ def read_inputs(inputs: ArrayLike, *, like: ArrayLike | None = None) -> np.ndarr
     return np.float32(np.clip(scaled, -LARGEST_FEATURE, LARGEST_FEATURE))
 
 
-def _folds(labels: np.ndarray, folds: int, seed: int) -> list[dict[str, Any]]:
-    """The rows of every fold, padded to one size; the last row of a smaller part is no example."""
-    number = data.fold_numbers(labels, folds, np.random.default_rng(seed))
-    rows = [
-        (np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(folds)
-    ]
-    sizes = [max(map(len, parts)) for parts in zip(*rows, strict=True)]
-    found = []
-    for training, held in rows:
-        row, of_held = (
-            np.pad(part, (0, size - len(part)), mode="edge")
-            for part, size in zip((training, held), sizes, strict=True)
-        )
-        columns = {"row": row, "label": labels[row], "index": np.arange(len(row), dtype=np.int32)}
-        found.append({"train": columns, "held": {"row": of_held}, "size": len(training)})
-    return found
+def _padded(
+    labels: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The rows of every part, filled up to one size, and how many of them are trained on."""
+    training, held = (_filled(rows) for rows in zip(*parts, strict=True))
+    index = np.broadcast_to(np.arange(training.shape[1], dtype=np.int32), training.shape)
+    columns = {"row": training, "label": labels[training], "index": index}
+    sizes = np.array([len(rows) for rows, _ in parts])
+    return {"train": columns, "held": {"row": held}}, sizes
+
+
+def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """With the last one of each, which is no example then, ``[parts, n]``."""
+    size = max(map(len, rows))
+    return np.stack([np.pad(each, (0, size - len(each)), mode="edge") for each in rows])
 
 
 def of_shared_rows(network: Network) -> Network:
@@ -228,25 +342,3 @@ def _held_out(network: Network, setting, data_set, state) -> dict[str, jax.Array
     _, stats = state.extra
     scores = network.scores(state.params, stats, data_set["known"], data_set["held"])
     return {"probabilities": jax.nn.softmax(scores)}
-
-
-def _whole(
-    held: np.ndarray, data_sets: Sequence[dict[str, Any]], repeats: int, size: int
-) -> np.ndarray:
-    """The parts put together, ``[settings, repeats, N, K]``."""
-    found = np.empty((held.shape[1], repeats, size, held.shape[-1]), np.float32)
-    folds = len(data_sets) // repeats
-    for at, (values, data_set) in enumerate(zip(held, data_sets, strict=True)):
-        found[:, at // folds, data_set["held"]["row"]] = values
-    return found
-
-
-def _best(found: np.ndarray, labels: np.ndarray, learning_rates: Sequence[float]) -> np.ndarray:
-    finite = np.isfinite(found).all((1, 2, 3))
-    if not finite.any():
-        raise FloatingPointError(
-            "no training stayed finite; learning_rates must hold a lower one than "
-            f"{', '.join(f'{rate:g}' for rate in learning_rates)}."
-        )
-    agreement = (found.argmax(-1) == labels).mean((1, 2))
-    return found[np.where(finite, agreement, -1).argmax()].mean(0)
