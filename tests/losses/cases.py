@@ -518,19 +518,19 @@ CASES = {
         infinite="the cross-entropy with every class has a coefficient",
     ),
 }
-# Public names that are not losses of (logits, labels).
-HELPERS = {
-    "SopRows",
-    "aldr_temperature",
-    "class_balanced_weights",
-    "confidence_thresholds",
-    "confident",
-    "elr_table",
-    "l1_mean_normalize",
-    "log_normalizer_step",
-    "logit_clip",
-    "logit_normalize",
-    "scent_table",
-    "softplus_mean_normalize",
-    "sop_table",
+# Public names that are not losses of (logits, labels), and where their own contract is.
+OTHERS = {
+    "SopRows": "rows of sop_step; test_sop.py",
+    "aldr_temperature": "not 0 where the loss is: the temperature of a loss; test_aldr.py",
+    "class_balanced_weights": "takes the numbers of examples of the classes; test_margin.py",
+    "confidence_thresholds": "returns a threshold of each class; test_noise_losses.py",
+    "confident": "returns whether a label is believed, no number; test_cross_entropy.py",
+    "elr_table": "makes a table of rows; test_elr.py",
+    "l1_mean_normalize": "returns scores; test_normalize.py",
+    "log_normalizer_step": "takes and returns rows; test_scent.py",
+    "logit_clip": "returns scores; test_normalize.py",
+    "logit_normalize": "returns scores; test_normalize.py",
+    "scent_table": "makes a table of rows; test_scent.py",
+    "softplus_mean_normalize": "returns scores; test_normalize.py",
+    "sop_table": "makes a table of rows; test_sop.py",
 }
