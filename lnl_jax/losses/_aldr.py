@@ -193,7 +193,8 @@ def _maximum_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, A
     def held(below: Array, price: Price) -> Array:
         return objective(below, adapted, price, included, axis)
 
-    return jax.jvp(held, (below, price), tangents[:2])
+    # The value by itself: beside its derivative a sum would add up in another order.
+    return held(below, price), jax.jvp(held, (below, price), tangents[:2])[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
