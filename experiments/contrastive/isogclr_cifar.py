@@ -22,7 +22,7 @@ from lnl_jax import contrastive, data, evaluation, metrics, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
 from lnl_jax.comparison.encoders import embed_views, features_of, lars
 from lnl_jax.comparison.networks import initial_variables
-from lnl_jax.comparison.noisy_images import name_of_choice, read_images, some_examples
+from lnl_jax.comparison.noisy_images import name_of_choice, read_images
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
     classes_table,
@@ -128,7 +128,7 @@ def isogclr_cifar(
         raise StudyError(
             f"warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got {warmup_epochs}."
         )
-    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
+    splits = read_images(dataset, data_dir, train_size, seed)
     names = splits.class_names or [str(label) for label in range(splits.num_classes)]
     part = {name: splits.train[name] for name in ("image", "label")}
     rng = np.random.default_rng(seed)

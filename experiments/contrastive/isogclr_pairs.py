@@ -109,7 +109,7 @@ def isogclr_pairs(
         view, show = view_of_digits, lambda images: images
     else:
         source = name_of_choice(dataset)
-        splits = some_examples(read_images(dataset, data_dir), train_size, 0)
+        splits = read_images(dataset, data_dir, train_size, 0)
         source += ", generated" * splits.generated
         parts = stack([{"train": splits.train, "test": splits.test}] * seeds)
         mean, std = augment.channel_statistics(splits.train["image"])

@@ -27,7 +27,6 @@ from lnl_jax.comparison.noisy_images import (
     class_matrix,
     name_of_choice,
     read_images,
-    some_examples,
 )
 from lnl_jax.noise import corrupt
 from lnl_jax.runner.arguments import (
@@ -194,7 +193,7 @@ def ldr_cifar(
         value per metric, epoch, fold and setting.
     """
     check_first_folds(first_folds, folds)
-    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
+    splits = read_images(dataset, data_dir, train_size, seed)
     given = {"epochs": epochs, "batch_size": batch_size, "weight_decay": weight_decay}
     given |= {"learning_rates": learning_rates, "temperatures": temperatures, "qs": qs}
     given |= {"model": model, "first_folds": first_folds, "augmentation": augmentation}

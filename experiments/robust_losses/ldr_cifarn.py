@@ -24,7 +24,6 @@ from lnl_jax.comparison.noisy_images import (
     class_matrix,
     name_of_choice,
     read_images,
-    some_examples,
 )
 from lnl_jax.runner.arguments import (
     Count,
@@ -116,7 +115,7 @@ def ldr_cifarn(
         What `ldr_cifar` yields.
     """
     check_first_folds(first_folds, folds)
-    splits = some_examples(read_images(dataset, data_dir), train_size, seed)
+    splits = read_images(dataset, data_dir, train_size, seed)
     name = _column(splits.train, labels)
     noisy, clean = splits.train[f"label_{name}"], splits.train["label"]
     # What the corrections are told is counted with the clean labels, which nobody would have.

@@ -50,23 +50,27 @@ def check_first_folds(first_folds: int | None, folds: int) -> int:
     return folds if first_folds is None else first_folds
 
 
-def read_images(dataset: Callable, data_dir: str | None) -> data.Splits:
-    """A data set of images with labels.
+def read_images(
+    dataset: Callable, data_dir: str | None, train_size: int | None = None, seed: int = 0
+) -> data.Splits:
+    """A data set of images with labels, or `some_examples` of it.
 
     Args:
         dataset: ``data_dir -> splits``.
         data_dir: where it looks.
+        train_size: how many training examples; None keeps all.
+        seed: of their choice.
 
     Returns:
         The splits.
 
     Raises:
-        StudyError: if it cannot be read, or is of something else.
+        StudyError: if it cannot be read, is of something else, or has fewer examples.
     """
     with refused():
         splits = dataset(data_dir)
     check_images(splits, name_of_choice(dataset))
-    return splits
+    return some_examples(splits, train_size, seed)
 
 
 def name_of_choice(function: Callable) -> str:

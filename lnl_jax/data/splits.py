@@ -117,7 +117,7 @@ def fold_numbers(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np
 
     Example:
         >>> fold_numbers(np.array([0, 0, 0, 1, 1]), 2, np.random.default_rng(0)).tolist()
-        [0, 1, 0, 0, 1]
+        [1, 0, 0, 0, 1]
     """
     check_integer("folds", folds, at_least=2)
     check_generator("rng", rng)
