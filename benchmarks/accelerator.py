@@ -6,7 +6,7 @@ python benchmarks/accelerator.py [--sections a,b] [--out DIR] [--tiny] [--data_d
 (a) the device and its measured roofs; (b) every loss, forward and backward; (c) contrastive losses,
 dense and blocked; (d) the letter table; (e) training steps of ResNets; (f) iSogCLR over SimCLR;
 (g) soft labels of a projector; (i) compile times; (h) `ldr_cifar` at the end, with the time that is
-left. It needs jax, flax, optax and numpy; where PyTorch is installed and sees the same device, its
+left, up to four minutes; less than one is left to the next start. It needs jax, flax, optax and numpy; where PyTorch is installed and sees the same device, its
 side of (b) to (e) is measured as well, in a process that begins when JAX's has given the device
 back. DIR/accelerator.json is rewritten after every row. Started again with the same DIR, it goes on
 at the section in which it was stopped. `--data_dir` may hold letter.npz and cifar10.npz; without,
@@ -162,7 +162,8 @@ def of_later(options: argparse.Namespace, jobs: list[tuple[str, str]]) -> float:
     """Seconds of the sides that later processes will measure."""
     every = [job for group in sides() for job in group if job[0] in options.sections]
     after = every[every.index(jobs[-1]) + 1 :]
-    return sum(limit(*job, options) + START_SECONDS / 2 for job in after)
+    processes = sum(jobs[-1] not in group and group[0] in after for group in sides())
+    return sum(limit(*job, options) for job in after) + START_SECONDS * processes
 
 
 def overdue(record: Record, jobs: list[tuple[str, str]]) -> str | None:

@@ -109,7 +109,7 @@ def sides(folder):
 @pytest.mark.slow
 def test_a_budget_that_is_used_up_is_said_and_the_next_start_goes_on(tmp_path):
     printed = finish(start(tmp_path, "--sections", "a", "--budget", "0.5"))
-    assert "the budget of this start was used" in printed
+    assert "(the budget of this start was used" in printed
     assert sides(tmp_path)["a", "jax"]["state"] == "out of budget"
     finish(start(tmp_path, "--sections", "a"))
     assert sides(tmp_path)["a", "jax"]["state"] == "complete"

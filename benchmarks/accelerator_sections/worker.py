@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from accelerator_sections import JAX, LAST, SECTIONS, TORCH
+from accelerator_sections import FEWEST, JAX, LAST, SECTIONS, TORCH
 from accelerator_sections.bench import Bench, CannotRun, reason
 from accelerator_sections.record import (
     COMPLETE,
@@ -35,8 +35,10 @@ def work(options: Any, record: Record, jobs: list[tuple[str, str, float, float]]
     for section, side, seconds, later in jobs:
         left = options.until - time.time()
         allowed = min(seconds, left)
-        if allowed < LEAST_SECONDS:
-            record.put(section, side, state=OUT_OF_BUDGET, why="the budget of this start was used")
+        least = FEWEST if section == LAST and not options.tiny else LEAST_SECONDS
+        if allowed < least:
+            why = f"the budget of this start was used but for {max(left, 0):.0f} s"
+            record.put(section, side, state=OUT_OF_BUDGET, why=why)
             continue
         one(options, record, section, side, allowed, max(left - allowed - later, 0))
 
