@@ -4,13 +4,14 @@ python benchmarks/accelerator.py [--sections a,b] [--out DIR] [--tiny] [--data_d
     [--budget 540]
 
 (a) the device and its measured roofs; (b) every loss, forward and backward; (c) contrastive losses,
-dense and blocked; (d) the letter table; (e) training steps of ResNets; (f) iSogCLR over SimCLR;
-(g) soft labels of a projector; (i) compile times; (h) `ldr_cifar` at the end, with the time that is
-left, up to four minutes; less than one is left to the next start. It needs jax, flax, optax and numpy; where PyTorch is installed and sees the same device, its
-side of (b) to (e) is measured as well, in a process that begins when JAX's has given the device
-back. DIR/accelerator.json is rewritten after every row. Started again with the same DIR, it goes on
-at the section in which it was stopped. `--data_dir` may hold letter.npz and cifar10.npz; without,
-such data are generated, and marked so.
+dense and blocked; (d) the letter table; (e) training steps of ResNets; (f) iSogCLR over SimCLR; (g)
+soft labels of a projector; (i) compile times; (h) `ldr_cifar` at the end, with the time that is
+left, up to four minutes; less than one is left to the next start. It needs jax, flax, optax and
+numpy; where PyTorch is installed and sees the same device, its side of (b) to (e) is measured as
+well, in a process that begins when JAX's has given the device back. DIR/accelerator.json is
+rewritten after every row. Started again with the same DIR, it goes on at the section in which it
+was stopped. `--data_dir` may hold letter.npz and cifar10.npz; without, such data are generated, and
+marked so.
 
 `--tiny` runs every section at sizes that measure nothing, as a check of this script: some minutes
 on two cores of a CPU.
