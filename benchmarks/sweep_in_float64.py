@@ -41,11 +41,11 @@ def main():
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     arguments = json.loads((options.folder / "config.json").read_text())["arguments"]
-    development, test = TABLE_SETS[arguments["dataset"]](options.data_dir)
+    splits = TABLE_SETS[arguments["dataset"]](options.data_dir)
     noisy_folds, parts = all_noisy_folds(
         arguments["dataset"],
-        development,
-        test,
+        splits.train,
+        splits.test,
         arguments["noises"],
         arguments["folds"],
         arguments["seeds"],

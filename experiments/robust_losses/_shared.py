@@ -24,6 +24,34 @@ def noisy_digits(matrix: np.ndarray, seed: int) -> dict[str, dict[str, np.ndarra
     return {"train": training, "validation": validation, "test": test, "known": known}
 
 
+def noisy_rows(splits: data.Splits, matrix: np.ndarray, seed: int) -> dict[str, dict]:
+    """As `noisy_digits`, of a set with a test part of its own."""
+    rng = np.random.default_rng(seed)
+    noisy = noise.corrupt(splits.train["label"], matrix, rng)
+    clean = splits.train.get("clean_label", splits.train["label"])
+    whole = {"x": splits.train["x"], "index": splits.train["index"]}
+    whole |= {"label": noisy.labels, "clean_label": clean}
+    training, validation = data.hold_out(whole, 0.2, rng)
+    test = {name: splits.test[name] for name in ("x", "label")}
+    known = what_is_known(matrix, training["label"])
+    return {"train": training, "validation": validation, "test": test, "known": known}
+
+
+def several_noises(num_classes: int) -> dict[str, np.ndarray]:
+    """Symmetric (a redrawn label may be the old one) and pairflip noise, and none."""
+    return {
+        "clean": np.eye(num_classes),
+        "symmetric 30%": noise.symmetric(num_classes, 0.3, include_self=True),
+        "symmetric 60%": noise.symmetric(num_classes, 0.6, include_self=True),
+        "pairflip 40%": noise.pairflip(num_classes, 0.4),
+    }
+
+
+def no_noise(num_classes: int) -> dict[str, np.ndarray]:
+    """The labels stay as they were given, for those that are noisy already."""
+    return {"clean": np.eye(num_classes)}
+
+
 def colored_digits(aligned: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
     """Training, validation and test part; in the first the colour agrees with the class."""
     rng = np.random.default_rng(seed)

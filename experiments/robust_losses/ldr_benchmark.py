@@ -1,8 +1,8 @@
 """The LDR paper's comparison of robust losses on tables of numbers, runs in lockstep."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from lnl_jax import data, metrics, models, train
 from lnl_jax.comparison import figures, tables
 from lnl_jax.comparison.catalogue import CATALOGUE, PAPER_LOSSES
+from lnl_jax.comparison.conditions import as_given
 from lnl_jax.comparison.methods import adapted_temperatures, robust_loss
 from lnl_jax.comparison.networks import (
     Network,
@@ -18,10 +19,10 @@ from lnl_jax.comparison.networks import (
     initial_variables,
     tabular_in_lanes,
 )
-from lnl_jax.comparison.noisy_folds import RATES, NoisyFold, all_noisy_folds
+from lnl_jax.comparison.noisy_folds import RATES, NoisyFold, all_noisy_folds, named_noises
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.statistics import setting_text
-from lnl_jax.comparison.table_sets import TABLE_SETS
+from lnl_jax.comparison.table_sets import TABLE_SETS, letter, plain_name
 from lnl_jax.runner.arguments import (
     Count,
     Folds,
@@ -48,7 +49,7 @@ RUNS_AT_ONCE = 54
 @study
 def ldr_benchmark(
     *,
-    dataset: str = "letter",
+    dataset: Annotated[Callable, TABLE_SETS] = letter,
     losses: tuple[str, ...] = ("paper",),
     noises: tuple[str, ...] = ("clean", "uniform", "class_dependent"),
     folds: Folds = 5,
@@ -83,9 +84,9 @@ def ldr_benchmark(
     Result: on letter LDR-KL and ALDR-KL first by average rank; docs/results/ldr_letter (94320be).
 
     Args:
-        dataset: letter, vowel, digits, satimage or pendigits.
+        dataset: of numbers, or your own: csv, npz, tfds; its labels are then given, not clean.
         losses: names of losses; paper stands for the paper's 15, all for every one that there is.
-        noises: clean, uniform and class_dependent, or some of them.
+        noises: clean (for labels that are given: none), uniform, class_dependent.
         folds: parts of the training set, at least 2.
         seeds: how often the labels are corrupted anew, with all folds each time.
         epochs: passes over the training set.
@@ -102,12 +103,12 @@ def ldr_benchmark(
         A row and a checkpoint per chunk; after each loss `runs.csv`, with a line per run so far;
         at the end the tables and figures of `lnl_jax.comparison`.
     """
-    check_names("dataset", [dataset], TABLE_SETS)
     check_names("noises", noises, RATES)
     names = _loss_names(losses)
     with refused():
-        development, test = TABLE_SETS[dataset](data_dir)
-    noisy_folds, parts = all_noisy_folds(dataset, development, test, noises, folds, seeds)
+        splits = dataset(data_dir)
+    source, noises = plain_name(dataset), named_noises(noises, splits.given)
+    noisy_folds, parts = all_noisy_folds(source, splits.train, splits.test, noises, folds, seeds)
     size, columns = parts["train"]["x"].shape[1:]
     check_batch_size(batch_size, size)
     num_classes = parts["known"]["matrix"].shape[-1]
@@ -153,12 +154,10 @@ def ldr_benchmark(
                 if name in found:
                     values[row, members.start : members.stop] = found[name]
             done[method.name] = np.int32(members.stop)
-            rows = _runs(dataset, methods, noisy_folds, results, done, epochs)
+            rows = _runs(source, methods, noisy_folds, results, done, epochs, splits.given)
             means = np.nan_to_num(values[1, members.start : members.stop]).mean(0)
-            yield {
-                "method": method.name,
-                "runs": len(rows),
-                "chunk": chunk * len(method.settings),
+            row = {"method": method.name, "runs": len(rows), "chunk": chunk * len(method.settings)}
+            yield row | {
                 "accuracy": float(means.max()),
                 "run_steps": len(rows) * total_steps,
                 "done": len(rows) / all_runs,
@@ -166,7 +165,7 @@ def ldr_benchmark(
             if members.stop == len(noisy_folds):
                 yield Artifact("runs.csv", csv_bytes(rows))
             yield Checkpoint((results, done))
-    rows = _runs(dataset, methods, noisy_folds, results, done, epochs)
+    rows = _runs(source, methods, noisy_folds, results, done, epochs, splits.given)
     yield Artifact("runs.csv", csv_bytes(rows))
     yield from tables.tables(rows)
     yield from figures.figures(rows)
@@ -202,9 +201,8 @@ def _measure(method: Method, network: Network, setting, part, state) -> dict[str
         network.scores(state.params, stats, part["known"], own) for own in (training, held, test)
     )
     false = training["label"] != training["clean_label"]
-    found = {
-        f"top_{k}": metrics.top_k_accuracy(on_test, test["label"], k).value for k in range(1, 6)
-    }
+    within = functools.partial(metrics.top_k_accuracy, on_test, test["label"])
+    found = {f"top_{k}": within(min(k, network.num_classes)).value for k in range(1, 6)}
     found["validation_accuracy"] = metrics.accuracy(on_held, held["label"]).value
     found["memorized"] = metrics.memorization(
         on_training, training["label"], training["clean_label"]
@@ -234,6 +232,7 @@ def _runs(
     results: Mapping[str, np.ndarray],
     done: Mapping[str, np.ndarray],
     epochs: int,
+    given: bool,
 ) -> list[dict[str, Any]]:
     """A row for each run so far."""
     rows = []
@@ -247,4 +246,4 @@ def _runs(
                 row |= {"fold": fold.fold, "seed": fold.seed, "epochs": epochs}
                 values = zip(MEASURED, results[method.name][:, at, index], strict=True)
                 rows.append(row | {name: _cell(name, float(value)) for name, value in values})
-    return rows
+    return as_given(rows) if given else rows

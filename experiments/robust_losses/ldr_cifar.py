@@ -99,7 +99,14 @@ def instance_dependent(splits: data.Splits, rate: float, rng: np.random.Generato
     return label_noise.instance_dependent(features, labels, splits.num_classes, rate, rng)
 
 
+def none(splits: data.Splits, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """The labels stay as they were given, for those that are noisy already."""
+    del rate, rng
+    return np.eye(splits.num_classes)
+
+
 NOISES: dict[str, Callable] = {
+    "none": none,
     "uniform": uniform,
     "cyclic": cyclic,
     "asymmetric": asymmetric,
@@ -203,7 +210,10 @@ def ldr_cifar(
     matrix = noise(splits, noise_rate, rng)
     corrupted = corrupt(splits.train["label"], matrix, rng)
     matrix = class_matrix(matrix, splits.train["label"], splits.num_classes)
-    what = f"{noise_rate:.0%} {noise.__name__} noise, {corrupted.rate:.0%} of the labels changed"
+    what = "labels as they are"
+    if noise is not none:
+        changed = f"{corrupted.rate:.0%} of the labels changed"
+        what = f"{noise_rate:.0%} {noise.__name__} noise, {changed}"
     yield from compare_on_images(
         NoisyImages(splits, corrupted.labels, matrix),
         **chosen,

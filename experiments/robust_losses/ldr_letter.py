@@ -17,13 +17,18 @@ from lnl_jax.comparison.mislabelled import (
     temperatures_table,
 )
 from lnl_jax.comparison.networks import hidden_widths, initial_variables, tabular
-from lnl_jax.comparison.noisy_folds import noisy_folds
-from lnl_jax.comparison.outcome import curves_figure, results_table
+from lnl_jax.comparison.noisy_folds import noisy_folds, transition_matrix
+from lnl_jax.comparison.outcome import (
+    COLUMNS,
+    COLUMNS_GIVEN,
+    PANELS,
+    PANELS_GIVEN,
+    curves_figure,
+    results_table,
+)
 from lnl_jax.comparison.protocol import Protocol, make_methods
 from lnl_jax.comparison.search import search_in_lanes
-from lnl_jax.comparison.table_sets import letter
-from lnl_jax.noise import LETTER_SWAPS, symmetric
-from lnl_jax.noise import class_dependent as swapped
+from lnl_jax.comparison.table_sets import TABLE_SETS, letter, plain_name
 from lnl_jax.runner.arguments import (
     Count,
     Folds,
@@ -38,25 +43,31 @@ from lnl_jax.runner.arguments import (
 )
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
-NUM_CLASSES = 26
 
-
-def uniform(num_classes: int, rate: float) -> np.ndarray:
+def uniform(num_classes: int, rate: float, source: str) -> np.ndarray:
     """A fraction of the labels is drawn again over all classes."""
-    return symmetric(num_classes, rate, include_self=True)
+    return transition_matrix(source, "uniform", rate, num_classes)
 
 
-def class_dependent(num_classes: int, rate: float) -> np.ndarray:
-    """A fraction of the labels of ten pairs of letters that look alike is swapped."""
-    return swapped(num_classes, rate, LETTER_SWAPS)
+def class_dependent(num_classes: int, rate: float, source: str) -> np.ndarray:
+    """A fraction of the labels is swapped: of letters that look alike, else with the next class."""
+    return transition_matrix(source, "class_dependent", rate, num_classes)
+
+
+def none(num_classes: int, rate: float, source: str) -> np.ndarray:
+    """The labels stay as they were given, for those that are noisy already."""
+    del rate, source
+    return np.eye(num_classes)
 
 
 NOISES: dict[str, Callable] = {"uniform": uniform, "class_dependent": class_dependent}
+NOISES |= {"none": none}
 
 
 @study
 def ldr_letter(
     *,
+    dataset: Annotated[Callable, TABLE_SETS] = letter,
     loss: Annotated[Loss | None, LOSSES, SUPPLIED] = None,
     normalize: Annotated[Normalization | None, NORMALIZATIONS] = None,
     noise: Annotated[Callable, NOISES] = uniform,
@@ -95,6 +106,7 @@ def ldr_letter(
     docs/results/ldr_letter_uniform, made by commit 3961fed.
 
     Args:
+        dataset: of numbers, or your own: csv, npz, tfds; its labels are then given, not clean.
         loss: compares this one with cross-entropy; none compares cross-entropy, GCE, LDR-KL and
             ALDR-KL.
         normalize: what the logits go through before the loss, except for cross-entropy; default
@@ -123,17 +135,18 @@ def ldr_letter(
         fold and setting.
     """
     protocol = Protocol(epochs, batch_size, learning_rates, weight_decay, temperatures, qs, margin)
-    matrix = noise(NUM_CLASSES, noise_rate)
     with refused():
-        development, test = letter(data_dir)
+        splits = dataset(data_dir)
+    source, test, given = plain_name(dataset), splits.test, splits.given
+    matrix = noise(splits.num_classes, noise_rate, source)
     data_sets = [
         fold
         for seed in range(seeds)
-        for fold in noisy_folds(development, test, matrix, folds, seed)
+        for fold in noisy_folds(splits.train, test, matrix, folds, seed)
     ]
     training = data_sets[0]["train"]
-    hidden = hidden_widths(test["x"].shape[1], NUM_CLASSES)
-    model = models.MLP(num_classes=NUM_CLASSES, hidden=hidden, dtype=precision)
+    hidden = hidden_widths(test["x"].shape[1], splits.num_classes)
+    model = models.MLP(num_classes=splits.num_classes, hidden=hidden, dtype=precision)
     network = tabular(model)
     methods = make_methods(loss, normalize, network, protocol, len(training["label"]))
     outcome = yield from search_in_lanes(
@@ -149,10 +162,12 @@ def ldr_letter(
     )
     scored = score_training_parts(outcome, network, data_sets)
     false = [each["train"]["label"] != each["train"]["clean_label"] for each in data_sets]
-    yield Artifact("results", add_detection(results_table(outcome), scored, false))
-    title = f"letter, {noise_rate:.0%} {noise.__name__} noise; {len(data_sets)} folds, mean ± std"
-    yield Artifact("curves", curves_figure(outcome, title))
-    if histogram := temperatures_figure(scored, false):
-        yield Artifact("temperatures", temperatures_table(scored, false))
+    columns, panels = (COLUMNS_GIVEN, PANELS_GIVEN) if given else (COLUMNS, PANELS)
+    yield Artifact("results", add_detection(results_table(outcome, columns), scored, false))
+    what = "labels as they are" if noise is none else f"{noise_rate:.0%} {noise.__name__} noise"
+    title = f"{source}, {what}; {len(data_sets)} folds, mean ± std"
+    yield Artifact("curves", curves_figure(outcome, title, panels))
+    if histogram := temperatures_figure(scored, false, given=given):
+        yield Artifact("temperatures", temperatures_table(scored, false, given=given))
         yield Artifact("temperature_histogram", histogram)
     yield Artifact("history", outcome.arrays)

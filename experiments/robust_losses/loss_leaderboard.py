@@ -1,20 +1,21 @@
 """All losses on noisily labelled handwritten digits, with four kinds of noise."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.robust_losses._shared import MODEL, noisy_digits
-from lnl_jax import data, models, noise, train
+from experiments.robust_losses import _shared
+from lnl_jax import data, models, train
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
-from lnl_jax.comparison.networks import Network, initial_variables, tabular
+from lnl_jax.comparison.networks import initial_variables, tabular
+from lnl_jax.comparison.outcome import without_unknown
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.statistics import paired_gain, setting_text
-from lnl_jax.data.digits import NUM_CLASSES
+from lnl_jax.comparison.table_sets import TABLE_SETS, digits, plain_name
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
@@ -24,6 +25,7 @@ from lnl_jax.runner.arguments import (
     Seeds,
     check_batch_size,
     check_names,
+    refused,
     study,
 )
 from lnl_jax.runner.files import csv_bytes
@@ -32,18 +34,17 @@ from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Symmetric noise as in `ldr_digits`: a redrawn label may be the old one.
-NOISES = {
-    "clean": np.eye(NUM_CLASSES),
-    "symmetric 30%": noise.symmetric(NUM_CLASSES, 0.3, include_self=True),
-    "symmetric 60%": noise.symmetric(NUM_CLASSES, 0.6, include_self=True),
-    "pairflip 40%": noise.pairflip(NUM_CLASSES, 0.4),
-}
+# By name, (K) -> the matrices of the noises that are tried.
+NOISES: dict[str, Callable] = {"several": _shared.several_noises, "none": _shared.no_noise}
+# What is called so where the labels before the noise need not be right.
+GIVEN = {"accuracy %": "agrees with given labels %", "memorized %": "changed labels fitted %"}
 
 
 @study
 def loss_leaderboard(
     *,
+    dataset: Annotated[Callable, TABLE_SETS] = digits,
+    noise: Annotated[Callable, NOISES] = _shared.several_noises,
     only: tuple[str, ...] = (),
     seeds: Seeds = 5,
     epochs: Count = 50,
@@ -51,6 +52,7 @@ def loss_leaderboard(
     learning_rates: tuple[Positive, ...] = (0.1, 0.03, 0.01),
     weight_decay: NotNegative = 5e-3,
     precision: Precision = jnp.float32,
+    data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
     """Every loss of the catalogue on digits: clean, 30% and 60% symmetric, 40% pairflip.
@@ -71,6 +73,8 @@ def loss_leaderboard(
     docs/results/loss_leaderboard, made by commit 6f75179.
 
     Args:
+        dataset: of numbers, or your own: csv, npz, tfds; its labels are then given, not clean.
+        noise: several noises, or none for labels that are noisy already.
         only: the losses to compare; none compares all. Cross-entropy always is.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
@@ -78,6 +82,7 @@ def loss_leaderboard(
         learning_rates: to choose from.
         weight_decay: added to the gradient, for all parameters.
         precision: in which the network computes: bfloat16 is for accelerators.
+        data_dir: the folder of a data set other than digits.
         resume: where an interrupted run goes on: at the first method that had not finished.
 
     Yields:
@@ -87,22 +92,28 @@ def loss_leaderboard(
         and the arrays `history`, the last epoch's values per metric, noise, seed and setting.
     """
     names = _names(only)
-    data_sets = [noisy_digits(matrix, seed) for matrix in NOISES.values() for seed in range(seeds)]
-    parts = stack(data_sets)
-    all_seeds = [*range(seeds)] * len(NOISES)
+    with refused():
+        splits = dataset(data_dir)
+        own = functools.partial(_shared.noisy_rows, splits)
+        make = _shared.noisy_digits if dataset is digits else own
+        noises = noise(splits.num_classes)
+        parts = stack([make(matrix, one) for matrix in noises.values() for one in range(seeds)])
+    noises = ["none" if splits.given and name == "clean" else name for name in noises]
+    all_seeds = [*range(seeds)] * len(noises)
     size = parts["train"]["x"].shape[1]
     check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     total_steps = steps_per_epoch * epochs
-    model = models.in_dtype(MODEL, precision)
+    model = models.in_dtype(_shared.MODEL.clone(num_classes=splits.num_classes), precision)
     network = tabular(model)
-    methods = [_method(name, learning_rates, network, total_steps) for name in names]
+    own = {"network": network, "total_steps": total_steps}
+    methods = [robust_loss(LOSSES[name], learning_rates, **own) for name in names]
     params = initial_variables(model, parts["train"]["x"][0, :1], all_seeds)
     parts |= {"params": params, "seed": np.array(all_seeds)}
     schedule = train.staircase_schedule(total_steps)
     measure_run = functools.partial(measure, network)
     plan = data.epoch_plans(size, batch_size, all_seeds)
-    final = resume.restore([_no_values(seeds, method) for method in methods])
+    final = resume.restore([_no_values(noises, seeds, method) for method in methods])
     done = len(resume.rows) // epochs
     examples = resume.rows[-1]["examples"] if resume.rows else 0
     for index in range(done, len(methods)):
@@ -110,17 +121,19 @@ def loss_leaderboard(
         runs = train.in_lanes(trainer, stack_settings(methods[index].settings), parts)
         for epoch, (measured,), _ in train.fit_together([runs], [runs.state], plan, epochs=epochs):
             values = np.stack([np.asarray(measured[metric]) for metric in METRICS])
-            final[index] = np.float32(values.reshape(_no_values(seeds, methods[index]).shape))
+            final[index] = np.float32(values.reshape(final[index].shape))
             examples += measured["examples"]
             row = {"epoch": epoch, "method": methods[index].name}
-            yield row | _accuracies(final[index]) | {"examples": examples}
+            yield row | _accuracies(final[index], noises) | {"examples": examples}
         yield Checkpoint(final)
-    results = _results(methods, final)
-    board = _leaderboard(methods, results)
-    yield Artifact("results.csv", csv_bytes(results))
+    results = _results(methods, final, noises)
+    board = _leaderboard(methods, results, noises)
+    named = [{GIVEN.get(key, key): value for key, value in row.items()} for row in results]
+    yield Artifact("results.csv", csv_bytes(without_unknown(named if splits.given else results)))
     yield Artifact("leaderboard", board)
-    yield Artifact("leaderboard.md", _markdown(board).encode())
-    yield Artifact("accuracies", _figure(board, results, seeds))
+    yield Artifact("leaderboard.md", _markdown(board, noises).encode())
+    about = f"{plain_name(dataset)}; {seeds} seeds", "given" if splits.given else "clean"
+    yield Artifact("accuracies", _figure(board, results, noises, about))
     arrays = {method.name: values for method, values in zip(methods, final, strict=True)}
     yield Artifact("history", arrays)
 
@@ -131,14 +144,8 @@ def _names(only: Sequence[str]) -> list[str]:
     return [name for name in LOSSES if name == BASELINE or name in (only or LOSSES)]
 
 
-def _method(
-    name: str, learning_rates: Sequence[float], network: Network, total_steps: int
-) -> Method:
-    return robust_loss(LOSSES[name], learning_rates, network=network, total_steps=total_steps)
-
-
-def _no_values(seeds: int, method: Method) -> np.ndarray:
-    shape = (len(METRICS), len(NOISES), seeds, len(method.settings))
+def _no_values(noises: Sequence[str], seeds: int, method: Method) -> np.ndarray:
+    shape = (len(METRICS), len(noises), seeds, len(method.settings))
     return np.full(shape, np.nan, np.float32)
 
 
@@ -148,20 +155,22 @@ def _at_best(values: np.ndarray) -> tuple[np.ndarray, int]:
     return values[..., best].astype(np.float64), best
 
 
-def _accuracies(values: np.ndarray) -> dict[str, float]:
+def _accuracies(values: np.ndarray, noises: Sequence[str]) -> dict[str, float]:
     """The mean accuracy at each noise, and over all of them."""
     index = METRICS.index("accuracy")
     found = {
         name: float(_at_best(values[:, position])[0][index].mean())
-        for position, name in enumerate(NOISES)
+        for position, name in enumerate(noises)
     }
     return {"accuracy": sum(found.values()) / len(found)} | found
 
 
-def _results(methods: Sequence[Method], final: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+def _results(
+    methods: Sequence[Method], final: Sequence[np.ndarray], noises: Sequence[str]
+) -> list[dict[str, Any]]:
     """A line per loss and noise, with the gain over cross-entropy paired by seed."""
     rows = []
-    for position, name in enumerate(NOISES):
+    for position, name in enumerate(noises):
         baseline = None
         for method, values in zip(methods, final, strict=True):
             of, best = _at_best(values[:, position])
@@ -180,13 +189,13 @@ def _results(methods: Sequence[Method], final: Sequence[np.ndarray]) -> list[dic
 
 
 def _leaderboard(
-    methods: Sequence[Method], results: Sequence[dict[str, Any]]
+    methods: Sequence[Method], results: Sequence[dict[str, Any]], noises: Sequence[str]
 ) -> list[dict[str, Any]]:
     """A line per loss, mean and deviation for each noise, best mean rank first."""
     from scipy.stats import rankdata
 
     means = np.array(
-        [[row["accuracy %"] for row in results if row["noise"] == name] for name in NOISES]
+        [[row["accuracy %"] for row in results if row["noise"] == name] for name in noises]
     )
     ranks = rankdata(-means, axis=1).mean(0)
     cells = {(row["noise"], row["loss"]): row for row in results}
@@ -194,33 +203,36 @@ def _leaderboard(
     for index in np.argsort(ranks, kind="stable"):
         name = methods[index].name
         row = {"loss": name, "mean rank": float(ranks[index])}
-        for noise_name in NOISES:
+        for noise_name in noises:
             cell = cells[noise_name, name]
             row[noise_name] = f"{cell['accuracy %']:.2f} ± {cell['std']:.2f}"
         rows.append(row)
     return rows
 
 
-def _markdown(board: Sequence[dict[str, Any]]) -> str:
+def _markdown(board: Sequence[dict[str, Any]], noises: Sequence[str]) -> str:
     """The leaderboard as a Markdown table."""
     lines = [[*board[0]], ["---"] * len(board[0])]
     lines += [
-        [f"`{row['loss']}`", f"{row['mean rank']:.1f}", *(row[name] for name in NOISES)]
+        [f"`{row['loss']}`", f"{row['mean rank']:.1f}", *(row[name] for name in noises)]
         for row in board
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _figure(
-    board: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], seeds: int
+    board: Sequence[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
+    noises: Sequence[str],
+    about: tuple[str, str],
 ) -> "Figure":
     """A panel per noise: accuracy of every loss, mean and one deviation, best mean rank on top."""
     from matplotlib.figure import Figure
 
     names = [row["loss"] for row in board]
     figure = Figure(figsize=(11, 1.5 + 0.23 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(NOISES), sharey=True, squeeze=False)[0]
-    for panel, noise_name in zip(panels, NOISES, strict=True):
+    panels = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
+    for panel, noise_name in zip(panels, noises, strict=True):
         of = {row["loss"]: row for row in results if row["noise"] == noise_name}
         means = np.array([of[name]["accuracy %"] for name in names])
         spread = np.array([of[name]["std"] for name in names])
@@ -229,9 +241,9 @@ def _figure(
         # A loss that does not train at all must not squeeze the others together.
         low = np.quantile(means - spread, 0.15)
         panel.set_xlim(left=max(low - 2, 0), right=min((means + spread).max() + 1, 100))
-        panel.set(title=noise_name, xlabel="clean test accuracy, %")
+        panel.set(title=noise_name, xlabel=f"{about[1]} test labels, accuracy in %")
         panel.grid(alpha=0.3)
     panels[0].set_yticks(np.arange(len(names)), names)
     panels[0].invert_yaxis()
-    figure.suptitle(f"digits; {seeds} seeds, mean ± std; dashed: cross-entropy; lowest cut off")
+    figure.suptitle(f"{about[0]}, mean ± std; dashed: cross-entropy; lowest cut off")
     return figure

@@ -3,8 +3,10 @@
 A row has the columns `dataset`, `noise` (clean, uniform or class_dependent), `rate`, `loss`,
 `setting` (the hyperparameters as text), `learning_rate`, `fold`, `seed`, `validation_accuracy` (on
 noisy labels), `top_1` to `top_5` (on clean test labels, as fractions) and, of ALDR-KL,
-`temperature_clean` and `temperature_mislabelled`. A run that diverged has NaN for its accuracies. A
-data set with one noise at one rate is called a condition here.
+`temperature_clean` and `temperature_mislabelled`. Of labels of which it is not known whether
+they are right the column `labels` says given; then the noise without changes is called none, and
+columns are named as of `as_given`. A run that diverged has NaN for its accuracies. A data set with
+one noise at one rate is called a condition here.
 
 A mean is over the runs that did not diverge, and says of how many they are; where losses are put in
 order, a diverged run counts as an accuracy of 0, so that a loss gains nothing from it. Equal means
@@ -21,21 +23,34 @@ import numpy as np
 from lnl_jax.runner.outputs import Row
 
 ACCURACIES = tuple(f"top_{k}" for k in range(1, 6))
-NOISES = ("clean", "uniform", "class_dependent")
+NOISES = ("clean", "none", "uniform", "class_dependent")
+# Where no label is changed.
+UNCHANGED = ("clean", "none")
+# How columns are called where the labels before the noise need not be right.
+GIVEN = {"memorized": "changed_labels_fitted", "temperature_clean": "temperature_unchanged"}
+GIVEN |= {"temperature_mislabelled": "temperature_changed"}
 DECIMALS = 2  # of a percentage; what is equal when written so is bold or underlined together
 
 
 class Condition(NamedTuple):
-    """A data set with one noise at one rate."""
+    """A data set with one noise at one rate.
+
+    Attributes:
+        dataset: its name.
+        noise: its name.
+        rate: how many labels it changes.
+        labels: what the test labels are, clean or given.
+    """
 
     dataset: str
     noise: str
     rate: float
+    labels: str = "clean"
 
     @property
     def title(self) -> str:
         """The noise and its rate."""
-        return self.noise if self.noise == "clean" else f"{self.noise} {self.rate:g}"
+        return self.noise if self.noise in UNCHANGED else f"{self.noise} {self.rate:g}"
 
 
 class Cell(NamedTuple):
@@ -93,7 +108,26 @@ def _validation(runs: Sequence[Row]) -> tuple[int, float]:
 
 def condition_of(row: Row) -> Condition:
     """The condition of a run."""
-    return Condition(row["dataset"], row["noise"], float(row["rate"]))
+    labels = row.get("labels") or "clean"
+    return Condition(row["dataset"], row["noise"], float(row["rate"]), labels)
+
+
+def as_given(rows: Iterable[Row]) -> list[Row]:
+    """The runs on labels that somebody gave: no column claims to know which are right.
+
+    Args:
+        rows: one per run.
+
+    Returns:
+        The rows with ``labels`` given, under the names of `GIVEN`; without what is NaN in all, as
+        there is no label that was changed.
+    """
+    named = [
+        {GIVEN.get(name, name): value for name, value in row.items()} | {"labels": "given"}
+        for row in rows
+    ]
+    empty = {name for name in GIVEN.values() if not np.isfinite(numbers(named, name)).any()}
+    return [{name: value for name, value in row.items() if name not in empty} for row in named]
 
 
 def conditions_of(rows: Iterable[Row]) -> list[Condition]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lnl_jax._extras import require
 from lnl_jax.comparison.conditions import (
+    UNCHANGED,
     Cells,
     Condition,
     average_ranks,
@@ -30,6 +31,8 @@ BASELINE = "cross_entropy"
 HIGHLIGHTED = 5  # losses that get a colour, and the baseline; more cannot be told apart
 LEVEL = 0.05
 TEMPERATURES = {"temperature_clean": "right\nlabel", "temperature_mislabelled": "false\nlabel"}
+TEMPERATURES_GIVEN = {"temperature_unchanged": "label\nas given"}
+TEMPERATURES_GIVEN |= {"temperature_changed": "label\nchanged"}
 
 
 class RankComparison(NamedTuple):
@@ -106,11 +109,11 @@ def figures(rows: Iterable[Row]) -> Iterator[Artifact]:
     if comparison := compare_ranks(cells, conditions, losses):
         yield Artifact("critical_difference", critical_difference_figure(comparison))
     ordered = best_first(losses, average_ranks(cells, conditions, losses))
-    if any(condition.noise != "clean" for condition in conditions):
+    if any(condition.noise not in UNCHANGED for condition in conditions):
         yield Artifact("accuracy_against_noise", noise_figure(cells, conditions, ordered))
     for loss in losses:
         runs = [row for row in chosen if row["loss"] == loss]
-        if any(np.isfinite(numbers(runs, column)).any() for column in TEMPERATURES):
+        if any(np.isfinite(numbers(runs, column)).any() for column in _temperatures(runs)):
             yield Artifact(f"{loss}_temperatures", _temperatures_figure(loss, runs))
 
 
@@ -190,18 +193,19 @@ def noise_figure(cells: Cells, conditions: Sequence[Condition], ordered: Sequenc
     from matplotlib.figure import Figure
 
     datasets = list(dict.fromkeys(condition.dataset for condition in conditions))
-    noises = list(dict.fromkeys(c.noise for c in conditions if c.noise != "clean"))
+    noises = list(dict.fromkeys(c.noise for c in conditions if c.noise not in UNCHANGED))
     size = (4.6 * len(noises) + 2.6, 3.6 * len(datasets) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(datasets), len(noises), squeeze=False, sharey="row")
     for line, dataset in zip(panels, datasets, strict=True):
         for panel, noise in zip(line, noises, strict=True):
-            shown = [c for c in conditions if c.dataset == dataset and c.noise in ("clean", noise)]
+            kinds = (*UNCHANGED, noise)
+            shown = [c for c in conditions if c.dataset == dataset and c.noise in kinds]
             for loss in reversed(ordered):  # the best on top
                 _noise_curve(panel, cells, shown, loss, _color(loss, ordered))
             panel.set(title=f"{dataset}, {noise}", xlabel="noise rate")
             panel.grid(alpha=0.3)
-        line[0].set_ylabel("clean test accuracy, %")
+        line[0].set_ylabel(f"accuracy on {conditions[0].labels} test labels, %")
     handles, labels = panels[0][-1].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right upper", frameon=False)
     return figure
@@ -234,7 +238,7 @@ def _temperatures_figure(loss: str, chosen: Sequence[Row]) -> "Figure":
 
     grouped: dict[Condition, list[Row]] = {}
     for row in chosen:
-        if any(np.isfinite(numbers([row], column))[0] for column in TEMPERATURES):
+        if any(np.isfinite(numbers([row], column))[0] for column in _temperatures([row])):
             grouped.setdefault(condition_of(row), []).append(row)
     conditions = conditions_of([row for runs in grouped.values() for row in runs])
     datasets = list(dict.fromkeys(condition.dataset for condition in conditions))
@@ -253,9 +257,15 @@ def _temperatures_figure(loss: str, chosen: Sequence[Row]) -> "Figure":
     return figure
 
 
+def _temperatures(runs: Sequence[Row]) -> dict[str, str]:
+    """The columns of temperatures, and what to call them."""
+    return TEMPERATURES_GIVEN if condition_of(runs[0]).labels == "given" else TEMPERATURES
+
+
 def _temperature_points(panel: "Axes", condition: Condition, runs: Sequence[Row]) -> None:
     """Right beside false labels, on a scale of their own: the chosen temperatures differ much."""
-    for place, (column, color) in enumerate(zip(TEMPERATURES, ("C0", "C3"), strict=True)):
+    columns = _temperatures(runs)
+    for place, (column, color) in enumerate(zip(columns, ("C0", "C3"), strict=True)):
         values = numbers(runs, column)
         values = values[np.isfinite(values)]
         if len(values):
@@ -264,7 +274,7 @@ def _temperature_points(panel: "Axes", condition: Condition, runs: Sequence[Row]
     title = condition.title.replace(" ", "\n")
     setting = runs[0]["setting"].replace(", ", "\n")
     panel.set_title(f"{title}\n{setting}".strip(), fontsize=8)
-    panel.set_xticks(range(len(TEMPERATURES)), TEMPERATURES.values(), fontsize=8)
+    panel.set_xticks(range(len(columns)), columns.values(), fontsize=8)
     panel.set_xlim(-0.6, 1.6)
     panel.tick_params(axis="y", labelsize=8)
     panel.grid(alpha=0.3)

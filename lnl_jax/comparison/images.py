@@ -26,7 +26,15 @@ from lnl_jax.comparison.noisy_images import (
     image_folds,
     name_of_choice,
 )
-from lnl_jax.comparison.outcome import Outcome, curves_figure, results_table
+from lnl_jax.comparison.outcome import (
+    COLUMNS,
+    COLUMNS_GIVEN,
+    PANELS,
+    PANELS_GIVEN,
+    Outcome,
+    curves_figure,
+    results_table,
+)
 from lnl_jax.comparison.protocol import Protocol, make_methods
 from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
@@ -142,14 +150,17 @@ def _artifacts(
     title: str,
 ) -> Generator[Artifact, None, None]:
     false = [part["label"] != part["clean_label"] for part in training]
-    results = add_detection(results_table(outcome), scored, false)
+    given = splits.given
+    columns, panels = (COLUMNS_GIVEN, PANELS_GIVEN) if given else (COLUMNS, PANELS)
+    results = add_detection(results_table(outcome, columns), scored, false)
     yield Artifact("results", results)
-    yield Artifact("curves", curves_figure(outcome, title))
-    if histogram := temperatures_figure(scored, false):
-        yield Artifact("temperatures", temperatures_table(scored, false))
+    yield Artifact("curves", curves_figure(outcome, title, panels))
+    if histogram := temperatures_figure(scored, false, given=given):
+        yield Artifact("temperatures", temperatures_table(scored, false, given=given))
         yield Artifact("temperature_histogram", histogram)
     # Who finds the false labels best, or where none is known who predicts best.
-    finder = max(results, key=lambda row: row.get("AUROC %", row["accuracy %"]))["method"]
+    first = next(iter(columns))
+    finder = max(results, key=lambda row: row.get("AUROC %", row[first]))["method"]
     suspicious = suspicious_images(scored[finder][0], training[0], splits, finder)
     yield Artifact("suspicious", suspicious)
     yield Artifact("history", outcome.arrays)

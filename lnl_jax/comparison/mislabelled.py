@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What is told apart, and whether its label is known to be false; and where no label is, all.
 KINDS = {"clean": False, "mislabelled": True}
+KINDS_GIVEN = {"as given": False, "changed": True}
 ALL = {"all": False}
 
 
@@ -112,7 +113,7 @@ def add_detection(
 
 
 def temperatures_table(
-    scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray]
+    scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray], *, given: bool = False
 ) -> list[Row]:
     """The adapted temperatures of clean and of mislabelled examples; empty where no loss adapts.
 
@@ -121,12 +122,13 @@ def temperatures_table(
     Args:
         scored: from `score_training_parts`.
         false: where the label is not the clean one, ``[n]`` for each data set.
+        given: whether that one is as somebody gave it, and need not be right.
 
     Returns:
         Dicts with ``method``, ``examples``, ``mean temperature`` and ``std`` over the data sets,
         and quantiles over their examples.
     """
-    rows, kinds = [], _kinds(false)
+    rows, kinds = [], _kinds(false, given)
     for name, of in scored.items():
         if of[0].temperature is None:
             continue
@@ -144,18 +146,21 @@ def temperatures_table(
     return rows
 
 
-def _kinds(false: Sequence[np.ndarray]) -> dict[str, bool]:
-    return KINDS if any(map(np.any, false)) else ALL
+def _kinds(false: Sequence[np.ndarray], given: bool) -> dict[str, bool]:
+    if not any(map(np.any, false)):
+        return ALL
+    return KINDS_GIVEN if given else KINDS
 
 
 def temperatures_figure(
-    scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray]
+    scored: Mapping[str, Sequence[Scored]], false: Sequence[np.ndarray], *, given: bool = False
 ) -> "Figure | None":
     """Histograms of the adapted temperatures of the first method that has some.
 
     Args:
         scored: from `score_training_parts`.
         false: where the label is not the clean one, ``[n]`` for each data set.
+        given: whether that one is as somebody gave it, and need not be right.
 
     Returns:
         A figure; None where no loss adapts.
@@ -171,7 +176,7 @@ def temperatures_figure(
     figure = Figure(figsize=(5.5, 3.4), layout="constrained")
     panel = figure.subplots()
     edges = np.histogram_bin_edges(values, 40)
-    for kind, wanted in _kinds(false).items():
+    for kind, wanted in _kinds(false, given).items():
         chosen = values[mislabelled == wanted]
         if len(chosen):
             panel.hist(chosen, edges, density=True, alpha=0.6, label=kind)
@@ -217,5 +222,6 @@ def suspicious_images(
     for panel in panels:
         panel.axis("off")
     title = f"the labels that {method} believes least"
-    figure.suptitle(title + "; green: made false by the noise" * bool(false.any()))
+    known = "changed by the noise" if splits.given else "known to be false"
+    figure.suptitle(title + f"; green: {known}" * bool(false.any()))
     return figure

@@ -6,13 +6,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lnl_jax import data, noise
+from lnl_jax.comparison.conditions import UNCHANGED
 from lnl_jax.comparison.methods import what_is_known
 from lnl_jax.data.splits import stack
 from lnl_jax.noise import corrupt
 from lnl_jax.runner.arguments import refused
 
 # The noises of the LDR paper, and how many labels each of them changes.
-RATES = {"clean": (0.0,), "uniform": (0.3, 0.6, 0.9), "class_dependent": (0.1, 0.3, 0.5)}
+# Labels that are given, and may be false, are left as they are: none.
+RATES = {
+    "clean": (0.0,),
+    "none": (0.0,),
+    "uniform": (0.3, 0.6, 0.9),
+    "class_dependent": (0.1, 0.3, 0.5),
+}
 # Class-dependent noise swaps classes that are alike where it is known which are.
 SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
 
@@ -42,7 +49,8 @@ def noisy_folds(
     sorted by class a fold would lack classes, which is an error.
 
     Args:
-        development: what is trained and validated on: ``label`` and any inputs, ``[N, ...]``.
+        development: what is trained and validated on: ``label`` and any inputs, ``[N, ...]``; a
+            ``clean_label`` where it is known and another.
         test: handed on as it is, with clean labels.
         matrix: probabilities of the noisy labels given the clean ones, ``[K, K]``.
         folds: how many, at least 2.
@@ -56,7 +64,8 @@ def noisy_folds(
         StudyError: if a class has no example in a fold.
     """
     noisy = corrupt(development["label"], matrix, np.random.default_rng(seed))
-    corrupted = development | {"clean_label": development["label"], "label": noisy.labels}
+    clean = development.get("clean_label", development["label"])
+    corrupted = development | {"clean_label": clean, "label": noisy.labels}
     with refused("folds"):
         parts = data.k_fold(corrupted, folds, by="clean_label")
     for training, validation in parts:
@@ -98,6 +107,20 @@ def all_noisy_folds(
                     part["train"] = part["train"] | {"index": np.arange(size, dtype=np.int32)}
                     parts.append(part)
     return found, stack(parts)
+
+
+def named_noises(noises: Sequence[str], given: bool) -> tuple[str, ...]:
+    """The noises as they are called on these labels, each once.
+
+    Args:
+        noises: names of `RATES`.
+        given: whether the labels are as somebody gave them.
+
+    Returns:
+        The names, where no label is changed `none` for labels that are given, else `clean`.
+    """
+    unchanged = "none" if given else "clean"
+    return tuple(dict.fromkeys(unchanged if name in UNCHANGED else name for name in noises))
 
 
 def transition_matrix(dataset: str, name: str, rate: float, num_classes: int) -> np.ndarray:

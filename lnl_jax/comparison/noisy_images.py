@@ -130,7 +130,7 @@ def image_folds(
     """
     splits = noisy_images.splits
     development = {"index": splits.train["index"], "label": noisy_images.noisy}
-    development |= {"clean_label": splits.train["label"]}
+    development |= {"clean_label": splits.train.get("clean_label", splits.train["label"])}
     found = []
     rng = np.random.default_rng((seed, FOLDS_STREAM))
     with refused("folds"):

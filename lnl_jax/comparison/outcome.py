@@ -17,6 +17,11 @@ PyTree = Any
 # Title and metric of the columns of a table, and of the panels of a figure.
 COLUMNS = {"accuracy %": "accuracy", "nll": "nll", "memorized %": "memorized"}
 PANELS = {"test accuracy": "accuracy", "false labels memorised": "memorized"}
+# The same where the labels before the noise are as somebody gave them.
+COLUMNS_GIVEN = {"agrees with given labels %": "accuracy", "nll": "nll"}
+COLUMNS_GIVEN |= {"changed labels fitted %": "memorized"}
+PANELS_GIVEN = {"agreement with given test labels": "accuracy"}
+PANELS_GIVEN |= {"changed labels fitted": "memorized"}
 
 
 class Outcome(NamedTuple):

@@ -2,10 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from lnl_jax import data
+from lnl_jax.comparison.own_sets import OWN_SETS
+from lnl_jax.data.digits import NUM_CLASSES
+from lnl_jax.data.tables import scaled
 from lnl_jax.runner.arguments import check_table
 
 NUM_TEST = 2_000
@@ -13,7 +17,7 @@ NUM_TEST = 2_000
 OFFICIAL_TEST_ROWS = "idx_ldr_repo_test"
 
 
-def official_split(splits: data.Splits) -> tuple[dict, dict]:
+def official_split(splits: data.Splits) -> data.Splits:
     """All 20,000 rows as 18,000 for training and validation and 2,000 for testing.
 
     The test rows are the official ones where the file names them, else drawn once and for all.
@@ -28,43 +32,81 @@ def official_split(splits: data.Splits) -> tuple[dict, dict]:
         chosen = np.random.default_rng(0).permutation(size)[:NUM_TEST]
     is_test = np.zeros(size, bool)
     is_test[chosen] = True
-    return (
-        {name: values[~is_test] for name, values in rows.items()},
-        {name: values[is_test] for name, values in rows.items()},
+    return splits._replace(
+        train={name: values[~is_test] for name, values in rows.items()},
+        test={name: values[is_test] for name, values in rows.items()},
     )
 
 
-def letter(data_dir: str | None) -> tuple[dict, dict]:
+def letter(data_dir: str | None) -> data.Splits:
     """18,000 rows for training and validation, the official 2,000 for testing; 26 classes."""
     splits = data.letter(data_dir)
     check_table(splits, "letter")
     return official_split(splits)
 
 
-def digits(data_dir: str | None) -> tuple[dict, dict]:
-    """scikit-learn's digits, a fifth of them for testing."""
+def digits(data_dir: str | None) -> data.Splits:
+    """Scikit-learn's digits, a fifth of them for testing."""
     del data_dir
-    return data.hold_out(data.digits(), 0.2, np.random.default_rng(0))
+    parts = data.hold_out(data.digits(), 0.2, np.random.default_rng(0))
+    return data.Splits(*parts, NUM_CLASSES, tuple(map(str, range(NUM_CLASSES))))
 
 
-def _official(load: Callable, data_dir: str | None) -> tuple[dict, dict]:
-    splits = load(data_dir)
-    check_table(splits, load.__name__)
-    return splits.train, splits.test
+def vowel(data_dir: str | None) -> data.Splits:
+    """The official parts: 528 and 462 utterances of 11 vowels."""
+    return _official(data.vowel(data_dir), "vowel")
 
 
-def satimage(data_dir: str | None) -> tuple[dict, dict]:
+def pendigits(data_dir: str | None) -> data.Splits:
+    """The official parts: 7,494 and 3,498 digits on the way of a pen."""
+    return _official(data.pendigits(data_dir), "pendigits")
+
+
+def satimage(data_dir: str | None) -> data.Splits:
     """The official parts, the training rows mixed once: there each class stands by itself."""
-    training, test = _official(data.satimage, data_dir)
-    order = np.random.default_rng(0).permutation(len(training["label"]))
-    return {name: values[order] for name, values in training.items()}, test
+    return _mixed(_official(data.satimage(data_dir), "satimage"))
+
+
+def _official(splits: data.Splits, name: str) -> data.Splits:
+    check_table(splits, name)
+    return splits
+
+
+def _mixed(splits: data.Splits) -> data.Splits:
+    order = np.random.default_rng(0).permutation(len(splits.train["label"]))
+    return splits._replace(train={name: values[order] for name, values in splits.train.items()})
+
+
+def as_table(load: Callable[..., data.Splits]) -> Callable[..., data.Splits]:
+    """A user's own set as a table: columns from -1 to 1, rows mixed once, numbers alone.
+
+    Args:
+        load: ``(data_dir, ...) -> splits``.
+
+    Returns:
+        The function with the same keywords.
+    """
+
+    @functools.wraps(load)
+    def read(data_dir: str | None, **keywords: Any) -> data.Splits:
+        return _mixed(scaled(_official(load(data_dir, **keywords), load.__name__)))
+
+    return read
+
+
+def plain_name(dataset: Callable) -> str:
+    """The name of a choice, without the keywords that are set."""
+    return getattr(dataset, "func", dataset).__name__
 
 
 # (data_dir) -> what is trained and validated on, and the test part.
-TABLE_SETS: dict[str, Callable] = {
+TABLE_SETS: dict[str, Callable[..., data.Splits]] = {
     "letter": letter,
-    "vowel": functools.partial(_official, data.vowel),
+    "vowel": vowel,
     "digits": digits,
     "satimage": satimage,
-    "pendigits": functools.partial(_official, data.pendigits),
+    "pendigits": pendigits,
+    "csv": as_table(OWN_SETS["csv"]),
+    "npz": as_table(OWN_SETS["npz"]),
+    "tfds": as_table(OWN_SETS["tfds"]),
 }

@@ -24,7 +24,7 @@ from lnl_jax.runner.files import csv_bytes
 from lnl_jax.runner.outputs import Artifact, Row
 
 _NOTE = (
-    "Accuracy on clean test labels in percent, mean ± standard deviation over the runs; "
+    "Accuracy on {labels} test labels in percent, mean ± standard deviation over the runs; "
     "hyperparameters and learning rate by accuracy on noisy validation labels. {best}"
 )
 _DIVERGED = (
@@ -116,7 +116,7 @@ def _latex_cell(cell: Cell | None, place: int | None) -> str:
 def _note(cells: Cells, conditions: Sequence[Condition], best: str) -> str:
     shown = [cell for (condition, _), cell in cells.items() if condition in conditions]
     partly = any(0 < cell.finite < cell.runs for cell in shown)
-    return _NOTE.format(best=best) + f" {_DIVERGED}" * partly
+    return _NOTE.format(best=best, labels=conditions[0].labels) + f" {_DIVERGED}" * partly
 
 
 def _markdown(cells: Cells, conditions: Sequence[Condition], losses: Sequence[str]) -> str:

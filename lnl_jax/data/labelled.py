@@ -135,7 +135,7 @@ def read_images(
 
 
 def hold_out_test(whole: Labelled, share: float = 0.2, seed: int = 0) -> Splits:
-    """Splits off a test part, with the given labels as they are.
+    """Splits off a test part: its labels are the true ones where they are known, else as given.
 
     Args:
         whole: the data set.
@@ -153,4 +153,5 @@ def hold_out_test(whole: Labelled, share: float = 0.2, seed: int = 0) -> Splits:
         part | {"index": np.arange(len(part["label"]), dtype=np.int32)} for part in (rest, test)
     ]
     given = "clean_label" not in whole.columns
+    parts[1]["label"] = parts[1].get("clean_label", parts[1]["label"])
     return Splits(*parts, whole.num_classes, whole.class_names, given=given)

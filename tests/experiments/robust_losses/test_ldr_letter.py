@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.robust_losses.ldr_letter import NOISES, NUM_CLASSES, ldr_letter
+from experiments.robust_losses.ldr_letter import NOISES, ldr_letter
 from lnl_jax import data, noise
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import METRICS
@@ -9,7 +9,7 @@ from lnl_jax.comparison.noisy_folds import noisy_folds
 from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS, official_split
 from lnl_jax.runner.outputs import Artifact
 
-SIZE, FOLDS = 400, 2
+SIZE, FOLDS, NUM_CLASSES = 400, 2, 26
 TINY = {"epochs": 2, "folds": FOLDS, "learning_rates": (0.1,), "qs": (0.05, 0.7)}
 TINY |= {"batch_size": 50}
 
@@ -47,7 +47,8 @@ def outputs(data_dir):
 
 
 def test_the_official_test_rows_are_taken_where_the_file_has_them(data_dir):
-    development, test = official_split(data.letter(data_dir))
+    splits = official_split(data.letter(data_dir))
+    development, test = splits.train, splits.test
     assert test["index"].tolist() == list(range(5, SIZE, 10))
     rows = np.concatenate([development["index"], test["index"]])
     assert sorted(rows) == list(range(SIZE))
@@ -58,10 +59,11 @@ def test_elsewhere_two_thousand_rows_are_drawn_once_and_for_all():
     rng = np.random.default_rng(0)
     part = {"x": rng.normal(size=(2_500, 3)), "label": np.arange(2_500)}
     splits = data.Splits(part, part, NUM_CLASSES)
-    development, test = official_split(splits)
+    parts = official_split(splits)
+    development, test = parts.train, parts.test
     assert len(test["index"]) == 2_000
     assert not set(test["index"]) & set(development["index"])
-    np.testing.assert_array_equal(official_split(splits)[1]["index"], test["index"])
+    np.testing.assert_array_equal(official_split(splits).test["index"], test["index"])
 
 
 def test_every_fold_validates_once_on_the_same_noisy_labels():
@@ -114,7 +116,7 @@ def test_clean_labels_leave_nothing_to_detect(data_dir):
 
 
 def test_class_dependent_noise_swaps_the_pairs_of_the_paper():
-    matrix = NOISES["class_dependent"](NUM_CLASSES, 0.3)
+    matrix = NOISES["class_dependent"](NUM_CLASSES, 0.3, "letter")
     pairs = {"BD", "CG", "EF", "HN", "IL", "KX", "MW", "OQ", "PR", "UV"}
     for first in range(NUM_CLASSES):
         for second in range(NUM_CLASSES):

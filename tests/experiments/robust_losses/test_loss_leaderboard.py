@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.robust_losses._shared import several_noises
 from experiments.robust_losses.ldr_digits import ldr_digits
-from experiments.robust_losses.loss_leaderboard import NOISES, loss_leaderboard
+from experiments.robust_losses.loss_leaderboard import loss_leaderboard
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.methods import METRICS, best_setting
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
@@ -12,6 +13,7 @@ ONLY = ("forward_correction", "truncated_generalized_cross_entropy")
 TINY = {"epochs": 2, "seeds": 2, "learning_rates": (0.1,), "batch_size": 128}
 # In the order of LOSSES.
 METHODS = ["cross_entropy", *ONLY]
+NOISES = [*several_noises(10)]
 
 
 def call(**arguments):
