@@ -12,6 +12,7 @@ from experiments.distillation.hello_noisy import FOUNDATIONS
 from lnl_jax import models
 from lnl_jax.comparison.catalogue import LOSSES, shapes32
 from lnl_jax.comparison.label_plan import Projector, Students
+from lnl_jax.comparison.table_sets import TABLE_SETS
 from lnl_jax.distill.images import digit_parts
 from lnl_jax.runner.command_line import bind
 from lnl_jax.runner.outputs import Checkpoint
@@ -34,7 +35,7 @@ SLOW = {
     | {"temperatures": (1.0,), "step_sizes": (0.1,)}
     | ONE_RATE,
     "loss_leaderboard": {"epochs": 1, "seeds": 2, "only": ("ldr_kl",)} | ONE_RATE,
-    "ldr_benchmark": {"dataset": "digits", "losses": ("ldr_kl",), "noises": ("clean",)}
+    "ldr_benchmark": {"dataset": TABLE_SETS["digits"], "losses": ("ldr_kl",), "noises": ("clean",)}
     | {"folds": 2, "epochs": 1}
     | ONE_RATE,
     "ldr_cifar": IMAGES

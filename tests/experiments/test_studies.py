@@ -19,6 +19,7 @@ from lnl_jax.comparison import methods as noisy_labels
 from lnl_jax.comparison.catalogue import CATALOGUE, LOSSES, MODELS
 from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.comparison.networks import tabular
+from lnl_jax.comparison.table_sets import TABLE_SETS
 from lnl_jax.distill import labels
 from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
@@ -103,6 +104,7 @@ def loss(name, **keywords):
     return {"loss": functools.partial(LOSSES[name], **keywords)}
 
 
+DIGITS = {"dataset": TABLE_SETS["digits"]}
 ONE_BOUND = LearntTemperatures(range=(1.0,))
 # study, arguments, what the line says
 REFUSED = [
@@ -114,8 +116,11 @@ REFUSED = [
     ("dro_groups", {"batch_size": 100_000}, "batch_size must be at most"),
     ("loss_leaderboard", {"batch_size": 100_000}, "batch_size must be at most"),
     ("loss_leaderboard", {"only": ("ldr",)}, "only cannot be ldr; did you mean ldr_kl"),
-    ("ldr_benchmark", {"dataset": "digits", "batch_size": 100_000}, "batch_size must be at most"),
-    ("ldr_benchmark", {"dataset": "dgits"}, "did you mean digits"),
+    (
+        "ldr_benchmark",
+        {"dataset": TABLE_SETS["digits"], "batch_size": 100_000},
+        "batch_size must be at most",
+    ),
     ("ldr_benchmark", {"noises": ()}, "noises must hold at least one"),
     ("ldr_benchmark", {"losses": ("ldr_kl", "ldr_kl")}, "losses must not name anything twice"),
     ("isogclr_digits", {"batch_size": 100_000}, "batch_size must be at most"),
