@@ -131,16 +131,15 @@ def looped_knn_shapley(features, labels, test_features, test_labels):
 
 
 def crowd(rng, labels):
-    """Triples of item, annotator and label: ten labels an item, 1,000 annotators, four classes."""
-    items, annotators, classes = labels // 10, 1000, 4
+    """Triples of item, annotator and label: five labels an item, 1,000 annotators, four classes."""
+    items, annotators, classes, each = labels // 5, 1000, 4, 5
     truth = rng.integers(0, classes, items)
-    # Ten of a hundred teams of ten, no one twice.
-    who = 10 * rng.permuted(np.arange(10) + np.zeros((items, 1), int), axis=1)
-    who += rng.integers(0, annotators // 100, (items, 10)) + 100 * rng.integers(0, 10, (items, 1))
-    skill = rng.uniform(0.4, 0.9, annotators)[who]
-    guess = rng.integers(0, classes, (items, 10))
-    label = np.where(rng.random((items, 10)) < skill, truth[:, None], guess)
-    item = np.repeat(np.arange(items), 10)
+    # One annotator of each of five teams.
+    who = np.arange(each) + each * rng.integers(0, annotators // each, (items, each))
+    skill = rng.uniform(0.1, 0.7, annotators)[who]
+    guess = rng.integers(0, classes, (items, each))
+    label = np.where(rng.random((items, each)) < skill, truth[:, None], guess)
+    item = np.repeat(np.arange(items), each)
     return (np.stack([item, who.ravel(), label.ravel()], 1),)
 
 

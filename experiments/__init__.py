@@ -11,6 +11,7 @@ from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
+from experiments.label_quality.crowd_labels import GENERATED, crowd_labels
 from experiments.label_quality.label_issues import label_issues
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.robust_losses.dro_groups import dro_groups
@@ -20,10 +21,11 @@ from experiments.robust_losses.ldr_cifarn import ldr_cifarn
 from experiments.robust_losses.ldr_digits import ldr_digits, noise_rates
 from experiments.robust_losses.ldr_letter import ldr_letter
 from experiments.robust_losses.loss_leaderboard import loss_leaderboard
-from lnl_jax.comparison.catalogue import is_generated
+from lnl_jax.comparison import catalogue
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
+    "crowd_labels": crowd_labels,
     "dro_groups": dro_groups,
     "hello_cifar": hello_cifar,
     "hello_digits": hello_digits,
@@ -48,5 +50,11 @@ SWEEPS: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
     "hello_digits_seeds": ("hello_digits", seeds_and_rows),
     "ldr_digits_noise": ("ldr_digits", noise_rates),
 }
+
+
+def is_generated(choice: Any) -> bool:
+    """Whether this argument of a study is data that nobody measured: a run on it says so."""
+    return catalogue.is_generated(choice) or (isinstance(choice, str) and choice == GENERATED)
+
 
 __all__ = ["EXPERIMENTS", "SWEEPS", "is_generated"]

@@ -33,6 +33,7 @@ ELSEWHERE = {
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
 # than one such command has.
 TINY = {
+    "crowd_labels": "--restarts 1 --epochs 1 --hidden 4 --seeds 2",
     "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
     "--temperatures 1 --step_sizes 0.1",
     "hello_cifar": "--foundation_steps 1 --teacher_steps 9 --projector.steps 1 --students.epochs 4 "
@@ -202,6 +203,8 @@ def folder(tmp_path_factory):
     worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
     save(found / "DIR/cifar10.npz", np.uint8(images), labels, 1200, y_train_worse=worse)
     save(found / "DIR/data.npz", np.uint8(images), labels, 1200)
+    given = [[row // 3, row % 3, (row // 3 + row % 5 // 4) % 2] for row in range(60)]
+    np.savez(found / "DIR/crowd_rte.npz", annotations=given, y=np.arange(20) % 2)
     rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]
     (found / "labels.csv").write_text("\n".join(["x,y,label", *rows]))
     return found

@@ -30,6 +30,7 @@ Example:
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
 from lnl_jax.comparison.cross_validation import cross_validated_probabilities
+from lnl_jax.comparison.distribution_training import train_on_distributions
 from lnl_jax.comparison.images import compare_on_images
 from lnl_jax.comparison.methods import measure, robust_loss
 from lnl_jax.comparison.mislabelled import score_training_parts
@@ -68,5 +69,6 @@ __all__ = [
     "stack_settings",
     "tabular",
     "tabular_in_lanes",
+    "train_on_distributions",
     "train_on_subsets",
 ]

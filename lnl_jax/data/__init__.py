@@ -4,6 +4,7 @@ What is done to images in training is in `lnl_jax.data.augment`.
 """
 
 from lnl_jax.data.batches import batches, epoch_plan, epoch_plans, take
+from lnl_jax.data.crowds import Crowd, crowd_csv, crowd_npz, generated_crowd
 from lnl_jax.data.csv_table import csv_table
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
@@ -28,6 +29,7 @@ from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
 __all__ = [
     "CroppedImages",
+    "Crowd",
     "DecodedImages",
     "ImageFolder",
     "ImageText",
@@ -39,12 +41,15 @@ __all__ = [
     "cifar10",
     "cifar100",
     "csv_table",
+    "crowd_csv",
+    "crowd_npz",
     "digits",
     "epoch_plan",
     "epoch_plans",
     "fashion_mnist",
     "fits_on_device",
     "fold_numbers",
+    "generated_crowd",
     "hold_out",
     "hold_out_test",
     "image_folder",

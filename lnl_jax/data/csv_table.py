@@ -61,16 +61,18 @@ def csv_table(
         >>> folder.cleanup()
     """
     check_integer("size", size)
-    names, rows, lines = _read(Path(file).expanduser())
+    names, rows, lines = read_rows(Path(file).expanduser())
     chosen = {"label": label, "image": image, "clean_label": clean_label}
     for argument, name in chosen.items():
         if name is not None:
-            _check_column(argument, name, names, file)
+            check_column(argument, name, names, file)
     for name in ignore:
-        _check_column("ignore", name, names, file)
+        check_column("ignore", name, names, file)
     kinds = [name for name in ("label", "clean_label") if chosen[name] is not None]
-    texts = {name: _cells(rows, lines, names.index(chosen[name]), names, file) for name in kinds}
-    classes = _sorted_classes({text for column in texts.values() for text in column})
+    texts = {
+        name: read_cells(rows, lines, names.index(chosen[name]), names, file) for name in kinds
+    }
+    classes = sorted_classes({text for column in texts.values() for text in column})
     number = {name: at for at, name in enumerate(classes)}
     columns = {
         name: np.array([number[text] for text in column], np.int32)
@@ -80,9 +82,10 @@ def csv_table(
     if image is None:
         left_out = {label, clean_label, *ignore}
         at = [index for index, name in enumerate(names) if name not in left_out]
-        columns["x"] = _numbers(rows, lines, at, names, file)
+        leave = "leave the column out: ignore"
+        columns["x"] = read_numbers(rows, lines, at, names, file, leave)
         return labelled(columns, classes, row)
-    paths = _cells(rows, lines, names.index(image), names, file)
+    paths = read_cells(rows, lines, names.index(image), names, file)
     paths = [str(Path(file).expanduser().parent / path) for path in paths]
     called = [
         f"row {at} (line {line}): {path}" for at, line, path in zip(row, lines, paths, strict=True)
@@ -92,7 +95,7 @@ def csv_table(
     return labelled(columns, classes, row[kept], [paths[at] for at in kept], skipped)
 
 
-def _read(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def read_rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """The names of the columns, the rows, and the line on which each ends."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}.")
@@ -123,7 +126,8 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     return names, [row for _, row in found[1:]], [line for line, _ in found[1:]]
 
 
-def _check_column(argument: str, name: str, names: Sequence[str], file: str | os.PathLike) -> None:
+def check_column(argument: str, name: str, names: Sequence[str], file: str | os.PathLike) -> None:
+    """Raises ValueError unless there is such a column; names close ones."""
     if name not in names:
         close = difflib.get_close_matches(name, names, n=3)
         close = close or [one for one in names if one.lower() == name.lower()]
@@ -131,7 +135,7 @@ def _check_column(argument: str, name: str, names: Sequence[str], file: str | os
         raise ValueError(f"{argument}: {file} has no column {name!r}; {hint}")
 
 
-def _cells(
+def read_cells(
     rows: Sequence[list[str]],
     lines: Sequence[int],
     column: int,
@@ -149,18 +153,21 @@ def _cells(
     return found
 
 
-def _sorted_classes(names: set[str]) -> list[str]:
+def sorted_classes(names: set[str]) -> list[str]:
+    """In the order of their names, by size where all are whole numbers."""
     whole = all(name.lstrip("-").isdigit() for name in names)
     return sorted(names, key=int) if whole else sorted(names)
 
 
-def _numbers(
+def read_numbers(
     rows: Sequence[list[str]],
     lines: Sequence[int],
     columns: Sequence[int],
     names: Sequence[str],
     file: str | os.PathLike,
+    otherwise: str = "leave the column out",
 ) -> np.ndarray:
+    """Columns of finite numbers, float32; `otherwise` says what else to do where one is none."""
     if not columns:
         raise ValueError(
             f"{file} has no columns of features beside {', '.join(names)}; give image, the column "
@@ -178,7 +185,7 @@ def _numbers(
             column = next(column for column in columns if not _is_finite(row[column]))
             raise ValueError(
                 f"{file}: row {at} (line {line}), column {names[column]} holds "
-                f"{row[column]!r}, {bad}; repair it, or leave the column out: ignore."
+                f"{row[column]!r}, {bad}; repair it, or {otherwise}."
             )
     return values
 

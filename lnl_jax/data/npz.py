@@ -57,18 +57,25 @@ def load_npz(
         ((4, 8, 8, 1), 3)
         >>> folder.cleanup()
     """
+    path, arrays = read_arrays(data_dir, name, ", ".join(KEYS))
+    try:
+        return splits_of(arrays, num_classes=num_classes, class_names=class_names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_arrays(
+    data_dir: str | os.PathLike, name: str, holds: str
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """The path of ``DIR/NAME.npz``, and what is in it; `holds` says what should be."""
     folder = check_folder(data_dir)
     path = folder / f"{name}.npz"
     if not path.is_file():
         others = ", ".join(sorted(file.name for file in folder.glob("*.npz"))) or "none"
         raise FileNotFoundError(
-            f"{path} does not exist; the .npz files there: {others}. It holds {', '.join(KEYS)}."
+            f"{path} does not exist; the .npz files there: {others}. It holds {holds}."
         )
-    arrays = _read(path)
-    try:
-        return splits_of(arrays, num_classes=num_classes, class_names=class_names)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return path, _read(path)
 
 
 def check_folder(data_dir: str | os.PathLike) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from lnl_jax._host_arguments import LISTED, check_integer, host_classes, read_class_numbers
+from lnl_jax._host_arguments import LARGEST, LISTED, check_integer, host_classes, read_class_numbers
 
 COLUMNS = ("item", "annotator", "label")
 
@@ -76,9 +76,13 @@ def read_annotations(
             "annotations must be of at least two annotators, got one: nobody agrees or disagrees "
             "with it; take its labels as they are, or look for errors with a classifier."
         )
-    if num_classes is None:
-        num_classes = int(label.max()) + 1
-    check_integer("num_classes", num_classes, at_least=2)
+    num_classes = int(label.max()) + 1 if num_classes is None else num_classes
+    check_integer("num_classes", num_classes)
+    if num_classes < 2:
+        raise ValueError(
+            "annotations must be of at least two classes, got one: there is nothing to decide; if "
+            "others may come, give num_classes."
+        )
     label = host_classes(label, len(item), num_classes, "annotations' label")
     _refuse_duplicates(item, annotator)
     return Annotations(item, annotator, label, num_items, num_annotators, int(num_classes))
@@ -106,8 +110,11 @@ def _columns(annotations: ArrayLike) -> np.ndarray:
 def _count_all(name: str, numbers: np.ndarray) -> int:
     """One more than the largest number, if each up to it occurs."""
     count = int(numbers.max()) + 1
-    # Not an array of all numbers before they are known to be about as many as there are rows.
-    present = np.unique(numbers)
+    # An array of all numbers only where they are about as many as there are rows.
+    if count <= 4 * len(numbers):
+        present = np.flatnonzero(np.bincount(numbers))
+    else:
+        present = np.unique(numbers)
     if len(present) == count:
         return count
     gaps = np.flatnonzero(np.diff(present, prepend=-1) > 1)
@@ -125,10 +132,12 @@ def _count_all(name: str, numbers: np.ndarray) -> int:
 
 
 def _refuse_duplicates(item: np.ndarray, annotator: np.ndarray) -> None:
-    order = np.lexsort((annotator, item))
-    same = (np.diff(item[order]) == 0) & (np.diff(annotator[order]) == 0)
-    if same.any():
-        first, second = sorted(order[np.flatnonzero(same)[0] :][:2])
+    pairs = item * np.int64(annotator.max() + 1) + annotator
+    # Sorting the pairs is several times faster than sorting rows by them.
+    if (np.diff(np.sort(pairs)) == 0).any():
+        order = np.argsort(pairs, kind="stable")
+        same = np.diff(pairs[order]) == 0
+        first, second = order[np.flatnonzero(same)[0] :][:2]
         raise ValueError(
             f"annotations must hold one label of an annotator for an item; {same.sum()} are there "
             f"again, the first of item {item[second]} by annotator {annotator[second]} in rows "
@@ -161,7 +170,8 @@ def mean_of_annotators(annotations: Annotations, values: np.ndarray) -> np.ndarr
 
 def incidence(annotations: Annotations) -> sparse.csr_array:
     """1 where an annotator gave an item a label, ``[N, J K]``, of which M are stored."""
-    columns = annotations.annotator.astype(np.int64) * annotations.num_classes + annotations.label
     shape = (annotations.num_items, annotations.num_annotators * annotations.num_classes)
+    columns = annotations.annotator * np.int64(annotations.num_classes) + annotations.label
+    columns = columns.astype(np.int32 if shape[1] <= LARGEST else np.int64)
     ones = np.ones(len(columns))
     return sparse.coo_array((ones, (annotations.item, columns)), shape).tocsr()

@@ -1,10 +1,11 @@
 """Dawid and Skene's model: each annotator has a confusion matrix."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import sparse
 
 from lnl_jax._host_arguments import check_integer, check_number
 from lnl_jax.label_models._annotations import Annotations, incidence, read_annotations, vote_counts
@@ -87,41 +88,50 @@ def dawid_skene(
     by_annotator = votes.T.tocsr()
     used = np.diff(by_annotator.indptr).reshape(-1, given.num_classes, 1) > 0
     probabilities = normalized(vote_counts(given))
+    further = np.float64(np.bincount(given.item, minlength=given.num_items) - 1)
     bounds = np.full(2, -np.inf)
-    for iteration in range(max_iterations + 1):
-        prior = probabilities.mean(0)
-        rates = _rates(by_annotator @ probabilities, used)
+    prior, rates, logits = _m_step(votes, by_annotator, used, probabilities)
+    for iteration in range(1, max_iterations + 1):
+        probabilities, logs = _softmax(logits)
         # One array serves two ends: the bound of this iteration, and the labels of the next.
-        logits = _log_joint(votes, prior, rates, used)
-        if iteration:
-            before, bounds = bounds, _bounds(given, probabilities, prior, logits)
-            if (bounds - before < tolerance).all() or iteration == max_iterations:
-                break
-        probabilities = special.softmax(logits, 1)
+        prior, rates, logits = _m_step(votes, by_annotator, used, probabilities)
+        # The lower bound by label, and with the prior counted at each label.
+        bound = np.vdot(probabilities, logits - logs)
+        counted = further @ probabilities @ np.log(np.maximum(prior, SMALLEST))
+        before, bounds = bounds, np.array([bound, bound + counted]) / len(given.item)
+        if (bounds - before < tolerance).all() or iteration == max_iterations:
+            break
     confusion = rates.transpose(0, 2, 1)
     quality = np.einsum("k,jkk->j", prior, confusion)
     probabilities = normalized(np.maximum(probabilities, SMALLEST))
     return DawidSkene(probabilities, quality, iteration, prior, confusion, float(bounds[0]))
 
 
-def _rates(sums: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """How often an annotator gives label l to items of class k, at ``[j, l, k]``."""
-    sums = np.where(used, np.maximum(sums.reshape(used.shape[:2] + (-1,)), SMALLEST), 0)
-    return sums / sums.sum(1, keepdims=True)
+def _m_step(
+    votes: sparse.csr_array,
+    by_annotator: sparse.csr_array,
+    used: np.ndarray,
+    probabilities: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The prior, the rates, and by both the log-probability of each item's labels and class.
 
-
-def _log_joint(votes, prior: np.ndarray, rates: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The log-probability of an item's labels and its class, ``[N, K]``."""
+    The rates are how often an annotator gives label l to items of class k, at ``[j, l, k]``.
+    """
+    prior = probabilities.mean(0)
+    sums = (by_annotator @ probabilities).reshape(*used.shape[:2], -1)
+    rates = np.where(used, np.maximum(sums, SMALLEST), 0)
+    rates /= rates.sum(1, keepdims=True)
     # A label that an annotator never gave meets no vote; its logarithm is not asked for.
-    logs = np.log(np.where(used, rates, 1))
-    return np.log(np.maximum(prior, SMALLEST)) + votes @ logs.reshape(-1, len(prior))
+    logs = np.log(np.where(used, rates, 1)).reshape(-1, len(prior))
+    return prior, rates, np.log(np.maximum(prior, SMALLEST)) + votes @ logs
 
 
-def _bounds(
-    given: Annotations, probabilities: np.ndarray, prior: np.ndarray, logits: np.ndarray
-) -> np.ndarray:
-    """The lower bound of the log-likelihood by label, and with the prior counted at each label."""
-    bound = (probabilities * logits).sum() + special.entr(probabilities).sum()
-    further = np.bincount(given.item, minlength=given.num_items) - 1
-    counted = further @ probabilities @ np.log(np.maximum(prior, SMALLEST))
-    return np.array([bound, bound + counted]) / len(given.item)
+def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities and their logarithms.
+
+    Class by class and as a product: along the few classes of an item, NumPy sums slowly.
+    """
+    shifted = logits - functools.reduce(np.maximum, logits.T)[:, None]
+    exponentials = np.exp(shifted)
+    sums = (exponentials @ np.ones(logits.shape[1]))[:, None]
+    return exponentials / sums, shifted - np.log(sums)

@@ -39,6 +39,9 @@ NO_NUMBERS |= {
     "folder.skip_unreadable",
     "data_dir",
     "resume",
+    "annotations",
+    "features",
+    *(f"columns.{field}" for field in ("item", "annotator", "label", "truth")),
 }
 
 

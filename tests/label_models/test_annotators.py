@@ -1,7 +1,8 @@
 """Models of annotators against numbers that others computed, and what must hold of any crowd.
 
 `golden/crowd_kit.npz` has 189 labels of 40 items by 9 annotators, drawn at random, and what
-Crowd-Kit 1.4.2 makes of them; CROWDLAB's numbers are those of cleanlab 2.9.0.
+Crowd-Kit 1.4.2 makes of them; `golden/cleanlab_crowd.npz` has labels of 60 items by 8 annotators,
+and a classifier's probabilities, with what cleanlab 2.9.0 makes of them by CROWDLAB.
 """
 
 import functools
@@ -14,7 +15,7 @@ from lnl_jax import label_models
 from tests.label_models import annotators
 from tests.label_models.cases import BELIEFS, POOL
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "crowd_kit.npz"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 # Four items, three annotators.
 TOY = np.array(
     [
@@ -36,7 +37,7 @@ DRAWN = [
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN) as file:
+    with np.load(GOLDEN / "crowd_kit.npz") as file:
         return dict(file)
 
 
@@ -72,6 +73,13 @@ def test_the_toy_crowd():
     np.testing.assert_allclose(mace[:2], wanted, atol=3e-8)
 
 
+def test_what_an_annotator_never_gave_is_no_rate_of_its_own():
+    # Annotator 2 labelled one item, which is certainly of class 0.
+    triples = [[0, 0, 0], [0, 1, 0], [0, 2, 0], [1, 0, 1], [1, 1, 1]]
+    confusion = label_models.dawid_skene(triples).confusion
+    np.testing.assert_allclose(confusion[2], [[1, 0], [1, 0]])
+
+
 CONSENSUS = [0, 1, 2, 1, 2, 1, 0, 2, 1, 0]
 QUALITY = [0.52874089786, 0.669322221162, 0.748559417847, 0.439676135273, 0.459312308892]
 QUALITY += [0.659843591716, 0.593402627322, 0.746104154524, 0.682032736651, 0.760366097733]
@@ -87,6 +95,17 @@ def test_crowdlab_is_cleanlabs():
     np.testing.assert_allclose(found.classifier_weight, 1.4191155304938667, atol=1e-14)
     of_first = [0.52874089786, 0.52874089786, 0.297940346743]
     np.testing.assert_allclose(found.label_quality[:3], of_first, atol=1e-11)
+
+
+def test_a_classifier_overrules_votes_as_cleanlabs_does():
+    with np.load(GOLDEN / "cleanlab_crowd.npz") as file:
+        golden = dict(file)
+    found = label_models.crowdlab(golden["triples"], golden["probabilities"])
+    for name in ("consensus", "consensus_quality", "annotator_quality"):
+        np.testing.assert_allclose(getattr(found, name), golden[name], atol=1e-12, err_msg=name)
+    votes = annotators.counts_of(golden["triples"])
+    overruled = votes[np.arange(60), found.consensus] < votes.max(1)
+    assert overruled.sum() == 8
 
 
 # cleanlab 2.9.0 counts three votes for class 1 as votes for class 0 where it fits the temperature.

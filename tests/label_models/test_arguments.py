@@ -389,7 +389,11 @@ REFUSED = {
     ),
     "one class of annotators": (
         lambda: label_models.dawid_skene(TRIPLES * [1, 1, 0]),
-        "num_classes must be an integer from 2 on, got 1",
+        "annotations must be of at least two classes, got one.*give num_classes",
+    ),
+    "no class by number": (
+        lambda: label_models.dawid_skene(TRIPLES * [1, 1, 0], num_classes=0),
+        "num_classes must be an integer from 1 on, got 0",
     ),
     "a label outside the classes": (
         lambda: label_models.normalized_votes(with_row(0, 2, 2), num_classes=2),
