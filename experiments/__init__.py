@@ -22,6 +22,8 @@ from experiments.robust_losses.ldr_digits import ldr_digits, noise_rates
 from experiments.robust_losses.ldr_letter import ldr_letter
 from experiments.robust_losses.loss_leaderboard import loss_leaderboard
 from lnl_jax.comparison import catalogue
+from experiments.robust_losses.noisy_training import noisy_training
+from lnl_jax.comparison.catalogue import is_generated
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
@@ -43,6 +45,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "ldr_letter": ldr_letter,
     "loss_leaderboard": loss_leaderboard,
     "memorization_digits": memorization_digits,
+    "noisy_training": noisy_training,
 }
 
 # name on the command line -> (name of the experiment, function that yields override dicts).

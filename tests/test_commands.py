@@ -58,6 +58,7 @@ TINY = {
     "ldr_digits_noise": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "ldr_letter": "--folds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
+    "noisy_training": "--seeds 2 --epochs 1 --learning_rates 0.1",
     "benchmarks/accelerator.py": "--tiny --sections a,i",
     "benchmarks/contrastive.py": "--batch_sizes 8 --block_sizes 4 --width 4 --calls 1",
     "benchmarks/import_time.py": "--runs 1",

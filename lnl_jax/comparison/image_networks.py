@@ -96,6 +96,7 @@ def image_runs(
 
     def batches(index, rows):
         training = dict(data_sets[index]["train"])
+        training["position"] = np.arange(len(training["index"]), dtype=np.int32)
         training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
         return data.stream(training, rows)
 

@@ -88,7 +88,15 @@ def make_trainer(
 
     def step(setting, data_set, state, batch):
         loss_fn = functools.partial(method.loss_fn, setting, data_set.get("known", {}))
-        return train.make_train_step(loss_fn, optimizer(setting))(state, batch)
+        if method.initial_rows is None:
+            return train.make_train_step(loss_fn, optimizer(setting))(state, batch)
+
+        # A row is found by the place in the training set, what else has a number by its index.
+        def at_its_index(params, extra, rows, placed, key):
+            return loss_fn(params, extra, rows, placed | {"index": batch["index"]}, key)
+
+        placed = batch | {"index": batch["position"]}
+        return train.make_train_step(at_its_index, optimizer(setting))(state, placed)
 
     return Trainer(start, step, measure)
 

@@ -17,6 +17,7 @@ from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
 from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
 from lnl_jax.models.mlp import MLP, LaneMLP
+from lnl_jax.models.nested_dropout import NestedDropout, best_prefix, prefix_probabilities
 from lnl_jax.models.projection_head import ProjectedEncoder, ProjectionHead, TwoTower
 from lnl_jax.models.resnet import (
     ResNet,
@@ -39,6 +40,7 @@ __all__ = [
     "LaneMLP",
     "LoadedCLIP",
     "ModifiedResNet",
+    "NestedDropout",
     "ProjectedEncoder",
     "ProjectionHead",
     "ResNet",
@@ -47,6 +49,7 @@ __all__ = [
     "ViT",
     "VisionTower",
     "WideResNet",
+    "best_prefix",
     "clip_rn50",
     "clip_vit_b32",
     "convnet",
@@ -55,6 +58,7 @@ __all__ = [
     "load_clip",
     "load_tokenizer",
     "plain_stem",
+    "prefix_probabilities",
     "pooled_stem",
     "projected",
     "quick_gelu",

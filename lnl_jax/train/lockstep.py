@@ -41,7 +41,8 @@ class Trainer(NamedTuple):
         start: ``(setting, data_set) -> state``, any pytree: what a run changes, with its state per
             training example.
         step: ``(setting, data_set, state, batch) -> (state, metrics)``, for the examples of one
-            batch. Metrics that nobody reads cost time: an empty dict is one, too.
+            batch, with their ``position`` in the training set and the ``mask``. Metrics that nobody
+            reads cost time: an empty dict is one, too.
         measure: ``(setting, data_set, state) -> dict`` of arrays.
     """
 
@@ -231,9 +232,9 @@ def fit_together(
 
 
 def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]:
-    """The batch at some positions of the training examples, with its mask."""
+    """The batch at some positions of the training examples, with these and its mask."""
     batch = {name: values[rows["position"]] for name, values in train.items()}
-    return batch | {"mask": rows["mask"]}
+    return batch | {"mask": rows["mask"], "position": rows["position"]}
 
 
 def on_host(measured: PyTree) -> PyTree:

@@ -20,7 +20,8 @@ def part(rng, size):
     labels = rng.integers(0, 4, (2, size))
     x = rng.normal(size=(size, 5)).astype(np.float32)
     return {"x": x, "label": np.int32(labels[0]), "clean_label": np.int32(labels[1])} | {
-        "index": np.arange(size, dtype=np.int32)
+        # Of a larger set, as `hold_out` leaves them.
+        "index": np.arange(size, dtype=np.int32) * 3 + 100
     }
 
 
