@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from experiments.robust_losses._shared import noisy_digits, noisy_rows
 from lnl_jax import data, models, train
 from lnl_jax import noise as noises
 from lnl_jax.comparison.learned_weights import storm
-from lnl_jax.comparison.methods import what_is_known
 from lnl_jax.comparison.network_pairs import co_teaching, divide_mix
 from lnl_jax.comparison.networks import initial_variables, tabular
 from lnl_jax.comparison.noisy_methods import (
@@ -23,7 +23,7 @@ from lnl_jax.comparison.outcome import COLUMNS, PANELS, curves_figure, results_t
 from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
 from lnl_jax.comparison.selected_features import nested_dropout
-from lnl_jax.comparison.table_sets import TABLE_SETS, digits
+from lnl_jax.comparison.table_sets import TABLE_SETS, digits, plain_name
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
@@ -55,7 +55,23 @@ def symmetric(num_classes: int, rate: float) -> np.ndarray:
     return noises.symmetric(num_classes, rate, include_self=True)
 
 
-NOISES: dict[str, Callable] = {"symmetric": symmetric, "pairflip": noises.pairflip}
+def none(num_classes: int, rate: float) -> np.ndarray:
+    """The labels stay as they were given, whatever the rate, for those that are noisy already."""
+    del rate
+    return np.eye(num_classes)
+
+
+NOISES: dict[str, Callable] = {"symmetric": symmetric, "pairflip": noises.pairflip, "none": none}
+# What is called so where the labels before the noise need not be right.
+OF_GIVEN = {
+    "agrees with given labels %": "accuracy",
+    "nll": "nll",
+    "changed labels fitted %": "memorized",
+}
+PANELS_OF_GIVEN = {
+    "agreement with given labels": "accuracy",
+    "changed labels fitted": "memorized",
+}
 
 
 @study
@@ -92,9 +108,9 @@ def noisy_training(
     Time: four minutes on 2 CPU cores.
 
     Args:
-        dataset: of numbers; digits needs no file.
+        dataset: of numbers, or your own: csv, npz, tfds; its labels are then given, not clean.
         methods: which ones; cross-entropy, the baseline, always is among them.
-        noise: which labels become false.
+        noise: which labels become false; none for labels that are noisy already.
         noise_rate: fraction of the labels that are drawn again or flipped, from 0 to 1.
         seeds: how many repetitions, at least 2.
         epochs: passes over the training set.
@@ -112,24 +128,27 @@ def noisy_training(
     """
     check_names("methods", methods, (*OF_ONE_LOSS, *MORE))
     with refused():
-        development, test = dataset(data_dir)
-    num_classes = int(max(development["label"].max(), test["label"].max())) + 1
-    matrix = noise(num_classes, noise_rate)
-    data_sets = [_parts(development, test, matrix, seed) for seed in range(seeds)]
+        splits = dataset(data_dir)
+        matrix = noise(splits.num_classes, noise_rate)
+        make = noisy_digits if dataset is digits else functools.partial(noisy_rows, splits)
+        data_sets = [make(matrix, seed) for seed in range(seeds)]
+    for each in data_sets:
+        # By which nested dropout chooses how many features count.
+        each["known"] |= {"validation": each["validation"]}
     size = len(data_sets[0]["train"]["label"])
     check_batch_size(batch_size, size)
     steps_per_epoch = -(-size // batch_size)
     chosen = _methods(
         ("cross_entropy", *(name for name in methods if name != "cross_entropy")),
         learning_rates,
-        num_classes=num_classes,
+        num_classes=splits.num_classes,
         hidden=hidden,
         num_examples=size,
         steps_per_epoch=steps_per_epoch,
         epochs=epochs,
     )
     schedule = train.staircase_schedule(steps_per_epoch * epochs)
-    example = development["x"][:1]
+    example = data_sets[0]["train"]["x"][:1]
     parts = stack(data_sets) | {"seed": np.arange(seeds)}
     all_runs = []
     for noisy, model in chosen:
@@ -152,21 +171,13 @@ def noisy_training(
         resume=resume,
         metrics=NOISY_METRICS,
     )
-    title = f"{noise_rate:.0%} of labels changed; {seeds} seeds, mean ± std"
-    columns = COLUMNS | {"suspicion AUROC %": "suspicion"}
+    changed = "labels as given" if noise is none else f"{noise_rate:.0%} of labels changed"
+    title = f"{plain_name(dataset)}, {changed}; {seeds} seeds, mean ± std"
+    columns, panels = (OF_GIVEN, PANELS_OF_GIVEN) if splits.given else (COLUMNS, PANELS)
+    columns = columns | {"suspicion AUROC %": "suspicion"}
     yield Artifact("results", results_table(outcome, columns))
-    yield Artifact("curves", curves_figure(outcome, title, PANELS))
+    yield Artifact("curves", curves_figure(outcome, title, panels))
     yield Artifact("history", outcome.arrays)
-
-
-def _parts(development: dict, test: dict, matrix: np.ndarray, seed: int) -> dict[str, Any]:
-    """Training and validation part with noisy labels, the test part, and what is known."""
-    rng = np.random.default_rng(seed)
-    noisy = noises.corrupt(development["label"], matrix, rng)
-    rows = development | {"clean_label": development["label"], "label": noisy.labels}
-    training, validation = data.hold_out(rows, 0.2, rng)
-    known = what_is_known(matrix, training["label"]) | {"validation": validation}
-    return {"train": training, "validation": validation, "test": test, "known": known}
 
 
 def _methods(
