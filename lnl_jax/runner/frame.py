@@ -40,12 +40,30 @@ def parse_frame(
         "--results_dir", metavar="DIR", default="results", help="(default: results)"
     )
     parser.add_argument("--data_dir", metavar="DIR", help="data sets, for experiments that take it")
+    parser.add_argument(
+        "--compilation_cache",
+        metavar="DIR",
+        help="keeps compiled programs; none keeps none (default: in the user's cache)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="N",
+        type=_count,
+        help="trace N epochs after the first one into the results folder",
+    )
     parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
     parser.add_argument("--version", action="store_true", help="of this library and of JAX")
     parser.add_argument("-h", "--help", action="store_true", help="help, also for one experiment")
     options, words = parser.parse_known_args(argv)
     return options, words, parser.format_help
+
+
+def _count(text: str) -> int:
+    """A number of epochs; argparse makes a line of the error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text}")
+    return int(text)
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:

@@ -21,12 +21,14 @@ from lnl_jax.runner.interrupts import stoppable
 from lnl_jax.runner.kept_stages import KeptStages
 from lnl_jax.runner.metrics_file import MetricsFile
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Output, Resume, Row, Stage
+from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.run_folder import clear, locked, make_folder, read_json, record_config
 from lnl_jax.runner.saved_states import SavedStates
 from lnl_jax.runner.usage import UsageError
 
 PAGE = "page.html"
 _OWN_FILES = ("config.json", "metrics.jsonl", "summary.json", "checkpoints", "stages", PAGE)
+_OWN_FILES += (PROFILE,)
 _START = {"rows": 0, "seconds": 0.0, "tables": {}}
 
 

@@ -22,7 +22,10 @@ from lnl_jax.runner import command_line, frame, help_text, progress, results, ru
 from lnl_jax.runner.arguments import StudyError, check_arguments
 from lnl_jax.runner.command_line import Call
 from lnl_jax.runner.commands import Experiments, Sweeps
+from lnl_jax.runner.compilation_cache import kept_programs
 from lnl_jax.runner.files import write_file
+from lnl_jax.runner.profiling import FOLDER as PROFILE
+from lnl_jax.runner.profiling import traced
 from lnl_jax.runner.results import PAGE, Results
 from lnl_jax.runner.usage import UsageError, look_up
 
@@ -167,7 +170,8 @@ def _run(
             console.print(f"generated data, not real: --{key} {call.config[key]}")
         if not finished:
             try:
-                _record(console, experiment, call, options.data_dir, opened)
+                with kept_programs(options.compilation_cache):
+                    _record(console, experiment, call, options, opened)
             except StudyError:
                 opened.discard_if_empty()
                 raise
@@ -205,21 +209,30 @@ def _where(path: pathlib.Path, seconds: float) -> list[str]:
     words = [f"results: {path}, {progress.number(float(seconds))} s"]
     words += [f"figures: {', '.join(figures)}"] if figures else []
     words += [f"page: {PAGE}"] if (path / PAGE).exists() else []
+    words += [f"profile: {PROFILE}"] if (path / PROFILE).exists() else []
     return words
 
 
 def _record(
-    console: Console, experiment: Callable, call: Call, data_dir: str | None, opened: Results
+    console: Console, experiment: Callable, call: Call, options: Namespace, opened: Results
 ) -> None:
     """Calls the experiment and writes all that it yields."""
     resume = opened.start(resumable=signatures.takes(experiment, "resume"))
     if resume.rows:
         console.print(f"resuming after epoch {resume.rows[-1].get('epoch', len(resume.rows))}")
-    handed = {"resume": resume, "data_dir": data_dir}
+    handed = {"resume": resume, "data_dir": options.data_dir}
     handed = {key: v for key, v in handed.items() if signatures.takes(experiment, key)}
     name, epochs = experiment.__name__, call.arguments.get("epochs")
-    with progress.progress(console, name, epochs, resume.rows) as update:
-        opened.write_all(experiment(**call.arguments, **handed), update)
+    with (
+        progress.progress(console, name, epochs, resume.rows) as update,
+        traced(opened.path, options.profile) as look,
+    ):
+
+        def show(row: dict[str, Any]) -> None:
+            update(row)
+            look(row)
+
+        opened.write_all(experiment(**call.arguments, **handed), show)
         opened.finish()
 
 
@@ -233,6 +246,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(orbax|tensorstore|etils|flax)\b")
+            # What cannot be kept, or read again, is compiled.
+            warnings.filterwarnings("ignore", message="Error (reading|writing) persistent comp")
             yield
     finally:
         absl.logging.set_verbosity(verbosity)

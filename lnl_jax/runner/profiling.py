@@ -1,0 +1,53 @@
+"""What the device and the host did in some epochs of a run, as JAX's profiler writes it."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+FOLDER = "profile"
+
+
+@contextlib.contextmanager
+def traced(folder: pathlib.Path, epochs: int | None) -> Iterator[Callable[[Mapping], None]]:
+    """Traces the epochs after the first one that this session runs, in which programs compile.
+
+    A row is an epoch, or with others of its number a part of one.
+
+    Args:
+        folder: of the run; the trace is written into `FOLDER` there, for TensorBoard, XProf or
+            Perfetto.
+        epochs: how many; None traces nothing.
+
+    Yields:
+        A function that is to be called with each row.
+    """
+    numbers: list[Any] = []
+    running = False
+
+    def stop() -> None:
+        nonlocal running
+        if running:
+            running = False
+            jax.profiler.stop_trace()
+
+    def look(row: Mapping) -> None:
+        nonlocal running
+        if epochs is None or len(numbers) > epochs:
+            return
+        number = row.get("epoch", len(numbers))
+        if numbers and number == numbers[-1]:
+            return
+        numbers.append(number)
+        if len(numbers) == 1:
+            jax.profiler.start_trace(folder / FOLDER)
+            running = True
+        elif len(numbers) > epochs:
+            stop()
+
+    try:
+        yield look
+    finally:
+        stop()
