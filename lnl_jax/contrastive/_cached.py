@@ -58,7 +58,9 @@ def cached_contrastive_grads(
         >>> def loss(weights, z):
         ...     return info_nce(z, z, temperature=1.0).mean(), None
         >>> x = jnp.eye(4)
-        >>> (value, _), gradient = cached_contrastive_grads(encode, x, x, loss, 2)
+        >>> def step(weights, batch):
+        ...     return cached_contrastive_grads(encode, weights, batch, loss, 2)
+        >>> (value, _), gradient = jax.jit(step)(x, x)
         >>> float(value), gradient.shape
         (0.744, (4, 4))
 

@@ -106,7 +106,7 @@ def fastclip(
         >>> def loss(temperature):
         ...     new = jnp.full(3, -jnp.inf)
         ...     return fastclip(z, z, new, temperature=temperature, rho=0.5, gamma=1.0)[0].mean()
-        >>> float(jax.grad(loss)(1.0))
+        >>> float(jax.jit(jax.grad(loss))(1.0))
         0.5
 
     References:

@@ -93,24 +93,27 @@ def test_a_position_that_no_key_has_is_found_after_all_keys():
 
 
 def test_a_label_outside_the_classes_spoils_a_probe_only_where_it_counts():
-    wrong = np.array([0, 1, -1])
-    assert np.isnan(probe(wrong).objective)
-    padded = probe(wrong, weights=np.array([1.0, 1, 0]))
-    fewer = probe(LABELS[:2], KEYS[:2])
+    @jax.jit
+    def weighted(labels, features, weights):
+        return probe(labels, features, weights=weights)
+
+    wrong = jnp.array([0, 1, -1])
+    assert np.isnan(weighted(wrong, KEYS, jnp.ones(3)).objective)
+    padded = weighted(wrong, KEYS, jnp.array([1.0, 1, 0]))
+    fewer = weighted(jnp.asarray(LABELS[:2]), KEYS[:2], jnp.ones(2))
     np.testing.assert_allclose(padded.objective, fewer.objective, rtol=1e-5)
 
 
 def test_directions_do_not_depend_on_the_length_and_have_finite_slopes_at_0():
     texts = jnp.array([[[3.0, 4.0]]])
-    for size in np.float32([1e-30, 1, 1e30]):
-        np.testing.assert_allclose(
-            evaluation.class_embeddings(size * texts), [[0.6, 0.8]], rtol=1e-6
-        )
-    slope = jax.grad(lambda texts: evaluation.class_embeddings(texts).sum())
-    assert not np.any(slope(jnp.zeros((1, 1, 2))))
+    sizes = np.float32([1e-30, 1, 1e30])[:, None, None]
+    found = evaluation.class_embeddings(sizes * texts)
+    np.testing.assert_allclose(found, np.tile([[0.6, 0.8]], (3, 1)), rtol=1e-6)
+    slope = jax.jit(jax.grad(lambda texts: evaluation.class_embeddings(texts).sum()))
+    assert not np.any(slope(jnp.zeros((1, 2, 2))))
     # The mean of opposite directions has none either.
     assert np.isfinite(slope(jnp.array([[[1.0, 0.0], [-1.0, 0.0]]]))).all()
-    of_image = jax.grad(lambda image: evaluation.zero_shot_scores(image, jnp.eye(2)).sum())
+    of_image = jax.jit(jax.grad(lambda image: evaluation.zero_shot_scores(image, jnp.eye(2)).sum()))
     assert not np.any(of_image(jnp.zeros((1, 2))))
 
 

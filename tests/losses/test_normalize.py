@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.losses import l1_mean_normalize, logit_normalize, softplus_mean_normalize
+from lnl_jax.losses import l1_mean_normalize, logit_clip, logit_normalize, softplus_mean_normalize
+from tests.losses.cases import OTHERS
 
 TAU = 0.4
+THRESHOLD = 9.0
 
 
 def softplus_mean(f):
@@ -25,10 +27,15 @@ def unit_norm(f):
     return f / (TAU * np.linalg.norm(f, axis=-1, keepdims=True))
 
 
+def clipped(f):
+    return f * np.minimum(1, THRESHOLD / np.linalg.norm(f, axis=-1, keepdims=True))
+
+
 NORMALIZERS = {
     "softplus_mean": (softplus_mean_normalize, softplus_mean),
     "l1_mean": (l1_mean_normalize, l1_mean),
     "logit": (functools.partial(logit_normalize, temperature=TAU), unit_norm),
+    "clip": (functools.partial(logit_clip, threshold=THRESHOLD), clipped),
 }
 EXTREMES = {
     "zeros": [0, 0, 0, 0],
@@ -57,6 +64,17 @@ def weighted_sum(normalize):
     return lambda f: (normalize(f) @ np.array([1, -2, 3, 5], f.dtype)).sum()
 
 
+def gradients(name, rows):
+    """Of `weighted_sum` in each row, in the rows' dtype."""
+    return jax.jit(jax.grad(weighted_sum(NORMALIZERS[name][0])))(rows)
+
+
+def test_every_normalisation_is_here():
+    functions = {getattr(function, "func", function) for function, _ in NORMALIZERS.values()}
+    returning = {name for name, reason in OTHERS.items() if reason.startswith("returns scores")}
+    assert {function.__name__ for function in functions} == returning
+
+
 def test_equals_its_definition(float64, pair, logits):
     normalize, definition = pair
     np.testing.assert_allclose(normalize(jnp.asarray(logits)), definition(logits), rtol=1e-14)
@@ -78,12 +96,20 @@ def test_half_precision_is_rounded_once_at_the_end(pair, logits, dtype):
     np.testing.assert_array_equal(found, normalize(logits.astype(jnp.float32)).astype(dtype))
 
 
-@pytest.mark.parametrize("extreme", EXTREMES.values(), ids=EXTREMES)
-def test_value_and_gradient_are_finite_at_extreme_scores(pair, extreme):
-    normalize, _ = pair
-    logits = jnp.asarray([extreme], jnp.float32)
-    assert jnp.isfinite(normalize(logits)).all()
-    assert jnp.isfinite(jax.jit(jax.grad(weighted_sum(normalize)))(logits)).all()
+@functools.cache
+def at_extremes(name):
+    normalize, _ = NORMALIZERS[name]
+    rows = jnp.asarray(list(EXTREMES.values()), jnp.float32)
+    return dict(
+        zip(EXTREMES, zip(normalize(rows), gradients(name, rows), strict=True), strict=True)
+    )
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_value_and_gradient_are_finite_at_extreme_scores(name, extreme):
+    for found in at_extremes(name)[extreme]:
+        assert jnp.isfinite(found).all()
 
 
 def test_softplus_scores_are_positive_with_mean_one_at_any_scale(logits):
@@ -113,14 +139,16 @@ def test_softplus_scores_and_gradients_join_where_the_formula_changes(float64):
     np.testing.assert_allclose(first(-50 - 1e-9), first(-50 + 1e-9), rtol=1e-8)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1.0, 1e10, 1e30])
 @pytest.mark.parametrize("name", ["l1_mean", "logit"])
-def test_the_scale_of_the_scores_divides_out_of_value_and_gradient(logits, name, scale):
+def test_the_scale_of_the_scores_divides_out_of_value_and_gradient(logits, name):
     normalize, definition = NORMALIZERS[name]
-    gradient = jax.jit(jax.grad(weighted_sum(normalize)))
-    one, scaled = jnp.float32(logits), jnp.float32(logits) * scale
-    np.testing.assert_allclose(normalize(scaled), definition(np.float32(logits)), rtol=1e-6)
-    np.testing.assert_allclose(scale * gradient(scaled), gradient(one), rtol=1e-4, atol=1e-6)
+    scales = np.float32([1e-30, 1e-10, 1.0, 1e10, 1e30])[:, None, None]
+    scaled = jnp.float32(logits)[None] * scales
+    shape = scaled.shape
+    expected = np.broadcast_to(definition(np.float32(logits)), shape)
+    np.testing.assert_allclose(normalize(scaled), expected, rtol=1e-6)
+    found = scales * gradients(name, scaled)
+    np.testing.assert_allclose(found, np.broadcast_to(found[2], shape), rtol=1e-4, atol=1e-6)
 
 
 def test_l1_scores_have_mean_absolute_value_one(logits):
@@ -143,7 +171,7 @@ def test_scores_that_are_all_zero_stay_zero():
 
 def test_the_gradient_has_no_part_along_the_scores_that_are_only_scaled(float64, logits):
     for name in ("l1_mean", "logit"):
-        gradient = jax.jit(jax.grad(weighted_sum(NORMALIZERS[name][0])))(logits)
+        gradient = gradients(name, logits)
         np.testing.assert_allclose((gradient * logits).sum(-1), 0, atol=1e-13)
 
 

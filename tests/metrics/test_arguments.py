@@ -99,10 +99,14 @@ def test_gradients_of_embeddings_that_coincide_are_those_of_nearby_ones():
         def curve(step):
             return metrics.uniformity((features + step * direction).astype(jnp.float64))
 
-        slope, bend = jax.grad(curve), jax.grad(jax.grad(curve))
-        up, middle, down = (float(curve(step)) for step in (0.05, 0.0, -0.05))
+        @jax.jit
+        def everything(steps):
+            return jax.grad(curve)(0.0), jax.grad(jax.grad(curve))(0.0), jax.lax.map(curve, steps)
+
+        slope, bend, values = everything(jnp.asarray([0.05, 0.0, -0.05]))
+        up, middle, down = map(float, values)
         # Float32 inside, so wide steps and what is left of the third order.
-        assert float(slope(0.0)) == pytest.approx((up - down) / 0.1, abs=0.02)
-        assert float(bend(0.0)) == pytest.approx((up + down - 2 * middle) / 0.05**2, rel=0.02)
-    flat = jax.grad(lambda x: metrics.effective_rank(x))(jnp.ones((3, 2)))
+        assert float(slope) == pytest.approx((up - down) / 0.1, abs=0.02)
+        assert float(bend) == pytest.approx((up + down - 2 * middle) / 0.05**2, rel=0.02)
+    flat = jax.jit(jax.grad(metrics.effective_rank))(jnp.ones((3, 2)))
     assert np.isfinite(flat).all()

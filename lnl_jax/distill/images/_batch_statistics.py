@@ -39,8 +39,9 @@ def batch_norm_inputs(
         >>> import jax
         >>> from lnl_jax import models
         >>> model, images = models.resnet8(3, width=4), jnp.zeros((2, 8, 8, 3))
-        >>> variables = model.init(jax.random.key(0), images)
-        >>> scores, inputs = batch_norm_inputs(model, variables, images)
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> compiled = jax.jit(batch_norm_inputs, static_argnums=0)
+        >>> scores, inputs = compiled(model, variables, images)
         >>> [(path, value.shape) for path, value in inputs.items()][:2]
         [('BatchNorm_0', (2, 8, 8, 4)), ('BatchNorm_1', (2, 8, 8, 4))]
     """
