@@ -72,6 +72,8 @@ TINY = {
     "--help": "",
 }
 SPECIAL = {
+    "experiments/run.py --exp ldr_benchmark --dataset csv": "--folds 2 --epochs 1 --batch_size 16 "
+    "--learning_rates 0.1 --losses cross_entropy",
     "experiments/run.py --exp ldr_digits --loss ldr_kl": "--seeds 2 --epochs 1 "
     "--learning_rates 0.1",
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
