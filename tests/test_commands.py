@@ -28,6 +28,11 @@ ELSEWHERE = {
     ".venv/bin/pip install -e '.[docs]' && "
     ".venv/bin/python -m sphinx docs build/docs": "in .ci/run",
     "pip install .": "as a wheel, in .ci/run",
+    ".venv/bin/pip install -e '.[experiments]'": "its parts in .ci/run",
+    ".venv/bin/pip install -e '.[experiments,cuda13]'": "needs a GPU, which no test has",
+    ".venv/bin/pip install -e '.[experiments]' 'jax[cuda12]'": "needs a GPU, which no test has",
+    ".venv/bin/pip install -e '.[experiments,tpu]'": "needs a TPU, which no test has",
+    "pip install -q '.[experiments]'": "its parts in .ci/run",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
@@ -78,6 +83,8 @@ SPECIAL = {
     "--learning_rates 0.1",
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
 }
+# Options that no study takes.
+OF_THE_RUNNER = ("--exp", "--sweep", "--data_dir", "--compilation_cache", "--profile")
 # What stands for the results of an earlier command.
 READ = {
     "FOLDER": "python experiments/run.py --exp ldr_benchmark --data_dir DIR",
@@ -151,7 +158,7 @@ def check(command):
     if name is None or "--help" in options:
         return
     study = EXPERIMENTS[SWEEPS[name][0] if "--sweep" in options else name]
-    own = [word for word in options if word not in ("--exp", "--sweep", "--data_dir")]
+    own = [word for word in options if word not in OF_THE_RUNNER]
     command_line.bind(study, {word.removeprefix("--"): options[word][0] for word in own})
 
 

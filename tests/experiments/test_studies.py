@@ -28,7 +28,17 @@ from lnl_jax.runner.signatures import keywords_of, options_of
 
 WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, True, math.nan)}
 # Arguments that are no numbers, and those whose functions have a look at them.
-NO_NUMBERS = {"only", "losses", "methods", "noises", "dataset", "rows", "labels", "clip", "templates"}
+NO_NUMBERS = {
+    "only",
+    "losses",
+    "methods",
+    "noises",
+    "dataset",
+    "rows",
+    "labels",
+    "clip",
+    "templates",
+}
 NO_NUMBERS |= {
     "folder.class_names",
     "text.vocabulary",
