@@ -543,6 +543,8 @@ PRIOR = np.array([0.5, 0.3, 0.2])
 IN_SUBSET = (waves(6, 5, 0.2) > 0) & (np.arange(5) != 0) | (np.arange(5) == 1)
 # A tree, in which messages are exact: bags of two, each joined to the next by one edge.
 TREE = label_models.SimilarityEdges(np.array([[1, 2], [3, 5]]), np.array([0.7, 0.4]))
+# Where a bag is one factor, edges between bags that form no circle.
+BRIDGES = label_models.SimilarityEdges(np.array([[0, 1], [5, 6]]), np.array([0.7, 0.4]))
 
 # Of each class one label in four is wrong.
 PROBABILITIES = softmax(waves(40, 3, 0.4, 1.5) + 2 * np.eye(3)[np.arange(40) % 3])
@@ -769,6 +771,12 @@ CASES = {
     ),
     "loss_mixture": Case(label_models.loss_mixture, two_normals, (LOSSES,)),
     "beta_loss_mixture": Case(label_models.beta_loss_mixture, two_betas, (LOSSES,)),
+    "bag_count_marginals": Case(
+        label_models.bag_count_marginals,
+        bag_marginals,
+        (np.array([0, 1, 0, 1, 0, 2, 1, 1]), np.array([1, 3, 0]), BRIDGES),
+        {"bag_weight": 1.0, "similarity_weight": 2.0},
+    ),
 }
 
 # A name -> why it has no case.

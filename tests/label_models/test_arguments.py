@@ -343,6 +343,10 @@ REFUSED = {
         lambda: label_models.bag_marginals([0, 0, 1, 2], [1, 1]),
         "bags must be from 0 to 1",
     ),
+    "whole bags with more positives than examples": (
+        lambda: label_models.bag_count_marginals([0, 0, 1, 1], [1, 3]),
+        "counts must be from 0 to the size of the bag; 1 of 2 bags do not add up",
+    ),
     "shares for counts": (
         lambda: label_models.bag_marginals([0, 0], [0.3]),
         "counts must be whole numbers.*multiply by the sizes",

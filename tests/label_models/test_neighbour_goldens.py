@@ -152,6 +152,22 @@ def test_beliefs_without_weights_are_even_and_with_large_ones_finite():
     np.testing.assert_allclose(1 - plain[bags == 4], np.exp(-10), rtol=1e-3)
 
 
+def test_whole_bags_are_exact_without_edges_and_kept_where_pairs_are_not():
+    found = label_models.bag_count_marginals([0, 0, 0, 1, 1, 1], [1, 2], bag_weight=1.0)
+    np.testing.assert_allclose(found[:3], 0.390677, rtol=0, atol=6e-7)
+    bags = np.arange(60) // 10
+    labels = (waves(60, 1, 0.4)[:, 0] > 0.2).astype(int)
+    features = np.column_stack([2.0 * labels - 1, waves(60, 2, 0.9, 0.3)])
+    edges = label_models.similarity_edges(features)
+    # The last two of the first bag are a bag of another size.
+    bags[8:10] = 6
+    counts = np.bincount(bags, labels).astype(int)
+    found = label_models.bag_count_marginals(bags, counts, edges, similarity_weight=1.0)
+    np.testing.assert_allclose(np.bincount(bags, found), counts, atol=0.1)
+    np.testing.assert_array_equal(found > 0.5, labels == 1)
+    assert np.isfinite(label_models.bag_count_marginals(bags, counts, edges, bag_weight=1e4)).all()
+
+
 def test_edges_that_are_given_twice_or_inside_a_bag_are_one_pair():
     bags, counts = [0, 0], [1]
     double = label_models.SimilarityEdges(np.array([[0, 1], [1, 0]]), np.array([0.2, 0.3]))
