@@ -13,6 +13,7 @@ from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
 from experiments.label_quality.crowd_labels import GENERATED, crowd_labels
 from experiments.label_quality.label_issues import label_issues
+from experiments.label_quality.label_proportions import label_proportions
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.robust_losses.dro_groups import dro_groups
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
@@ -38,6 +39,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "isogclr_digits": isogclr_digits,
     "isogclr_pairs": isogclr_pairs,
     "label_issues": label_issues,
+    "label_proportions": label_proportions,
     "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,
     "ldr_cifarn": ldr_cifarn,

@@ -28,6 +28,7 @@ Example:
 """
 
 import lnl_jax._flax  # noqa: F401
+from lnl_jax.comparison.bag_trainings import BagTrainings, BagWeights, train_on_bags
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
 from lnl_jax.comparison.cross_validation import cross_validated_probabilities
 from lnl_jax.comparison.distribution_training import train_on_distributions
@@ -45,6 +46,8 @@ from lnl_jax.comparison.subset_trainings import SubsetTrainings, train_on_subset
 
 __all__ = [
     "CATALOGUE",
+    "BagTrainings",
+    "BagWeights",
     "LossEntry",
     "Method",
     "Network",
@@ -70,5 +73,6 @@ __all__ = [
     "tabular",
     "tabular_in_lanes",
     "train_on_distributions",
+    "train_on_bags",
     "train_on_subsets",
 ]
