@@ -152,7 +152,7 @@ def _learn(
             [each for each in weights for _ in parts],
             seeds=list(range(len(parts))) * len(labels),
             bags_per_step=max(1, EXAMPLES_PER_STEP // truth.shape[2]),
-            **fit_by,
+            **fitting,
         )
         split = [np.split(values, len(labels)) for values in found]
         return {name: BagTrainings(*each) for name, *each in zip(labels, *split, strict=True)}
