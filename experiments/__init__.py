@@ -22,9 +22,8 @@ from experiments.robust_losses.ldr_cifarn import ldr_cifarn
 from experiments.robust_losses.ldr_digits import ldr_digits, noise_rates
 from experiments.robust_losses.ldr_letter import ldr_letter
 from experiments.robust_losses.loss_leaderboard import loss_leaderboard
-from lnl_jax.comparison import catalogue
 from experiments.robust_losses.noisy_training import noisy_training
-from lnl_jax.comparison.catalogue import is_generated
+from lnl_jax.comparison import catalogue
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {

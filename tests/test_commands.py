@@ -53,6 +53,7 @@ TINY = {
     "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
     "isogclr_pairs": "--seeds 2 --epochs 1",
     "label_issues": "--epochs 1 --learning_rates 0.1 --seeds 1",
+    "label_proportions": "--bag_sizes 8 --rounds 1 --seeds 2 --epochs 1",
     "ldr_benchmark": "--dataset vowel --noises clean,uniform --folds 2 --epochs 1 "
     "--learning_rates 0.1 --losses cross_entropy,generalized_cross_entropy,ldr_kl,aldr_kl_step",
     "ldr_cifar": "--folds 3 --first_folds 1 --epochs 1 --batch_size 16 --learning_rates 0.1 "
@@ -63,10 +64,12 @@ TINY = {
     "ldr_digits_noise": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "ldr_letter": "--folds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
+    "memorization_digits": "--trainings 3 --epochs 1",
     "noisy_training": "--seeds 2 --epochs 1 --learning_rates 0.1",
     "benchmarks/accelerator.py": "--tiny --sections a,i",
     "benchmarks/contrastive.py": "--batch_sizes 8 --block_sizes 4 --width 4 --calls 1",
     "benchmarks/import_time.py": "--runs 1",
+    "benchmarks/label_models.py": "--size 500",
     "benchmarks/losses.py": "--examples 8 --classes 6 --calls 1",
     "benchmarks/projector.py": "--batch 4 --steps 1",
     "benchmarks/sweep.py": "--runs 18 --steps 2 --rounds 1",

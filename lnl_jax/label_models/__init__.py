@@ -85,15 +85,14 @@ from lnl_jax.label_models._pairwise import (
     bradley_terry,
     pairwise_wins,
 )
-from lnl_jax.label_models._proportions import SimilarityEdges, bag_marginals, similarity_edges
-from lnl_jax.label_models._regression_scores import outlying_residual_scores, residual_scores
-from lnl_jax.label_models._token_issues import TokenIssues, find_token_issues
 from lnl_jax.label_models._proportions import (
     SimilarityEdges,
     bag_count_marginals,
     bag_marginals,
     similarity_edges,
 )
+from lnl_jax.label_models._regression_scores import outlying_residual_scores, residual_scores
+from lnl_jax.label_models._token_issues import TokenIssues, find_token_issues
 from lnl_jax.label_models._training_records import area_under_margin, forgetting
 from lnl_jax.label_models._valuation import knn_shapley, knn_shapley_of_others, out_of_bag_values
 from lnl_jax.label_models._votes import (
