@@ -95,7 +95,7 @@ def ldr_benchmark(
         weight_decay: added to the gradient, for all parameters.
         precision: in which the network computes: bfloat16 is for accelerators.
         shuffle: whether the order changes from epoch to epoch; the official code never shuffles.
-        memory: GiB that the runs of a chunk may take.
+        memory: GiB that the runs of a chunk may take on a CPU; accelerators are filled.
         data_dir: a folder with the data set as npz; none fetches it from OpenML.
         resume: where an interrupted run goes on: at the first chunk that had not finished.
 
@@ -178,7 +178,8 @@ def _chunk_size(
     one = jax.tree.map(lambda values: values[0], (settings, parts))
     devices, width = jax.local_device_count(), len(settings["learning_rate"])
     with refused():
-        return train.chunk_size(
+        fitting = train.data_sets_that_fit(trainer, settings, parts, batch_size)
+        return fitting or train.chunk_size(
             len(parts["seed"]),
             train.run_bytes(trainer, *one, batch_size) * width,
             memory=memory * 2**30,

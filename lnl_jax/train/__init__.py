@@ -13,6 +13,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
+from lnl_jax.train.memory import data_sets_that_fit, free_bytes, program_bytes
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
@@ -34,12 +35,14 @@ __all__ = [
     "Trainer",
     "chunk_size",
     "data_mesh",
+    "data_sets_that_fit",
     "dispatch_in_turn",
     "dispatch_steps",
     "evaluate",
     "fingerprint",
     "fit",
     "fit_together",
+    "free_bytes",
     "gather_batches",
     "grow",
     "in_chunks",
@@ -53,6 +56,7 @@ __all__ = [
     "open_checkpoints",
     "page_in",
     "page_out",
+    "program_bytes",
     "remap",
     "replicate",
     "restore_latest",
