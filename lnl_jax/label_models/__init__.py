@@ -1,22 +1,22 @@
 """Who is right: from probabilities, annotations, features and records of a training."""
 
 from lnl_jax.label_models._annotations import Annotations, read_annotations
-from lnl_jax.label_models._confident_learning import (
-    ConfidentJoint,
-    LabelIssues,
-    calibrate_joint,
-    class_prior,
+from lnl_jax.label_models._confident_filters import (
     confident_issues,
-    confident_joint,
-    confident_thresholds,
     differing_issues,
-    find_label_issues,
-    inverse_noise_matrix,
     lowest_scores,
-    noise_matrix,
     prune_by_both,
     prune_by_class,
     prune_by_noise_rate,
+)
+from lnl_jax.label_models._confident_joint import (
+    ConfidentJoint,
+    calibrate_joint,
+    class_prior,
+    confident_joint,
+    confident_thresholds,
+    inverse_noise_matrix,
+    noise_matrix,
 )
 from lnl_jax.label_models._crowdlab import (
     ActiveLab,
@@ -31,6 +31,10 @@ from lnl_jax.label_models._influence import (
     ridge_leave_one_out,
     ridge_removal_effects,
     softmax_removal_effects,
+)
+from lnl_jax.label_models._label_issues import (
+    LabelIssues,
+    find_label_issues,
 )
 from lnl_jax.label_models._label_scores import (
     adjusted_probabilities,
