@@ -454,8 +454,7 @@ def test_soft_labels_have_finite_gradients_on_faces_of_the_simplex(case, scale):
 def test_value_under_differentiation_is_the_value(case, scale):
     found = whole(case, "integer")["scaled", scale]
     # At a high temperature a sum that adds up in another order beside its derivative shows.
-    units = 0
-    np.testing.assert_array_max_ulp(found.losses, found.value, maxulp=units)
+    np.testing.assert_array_max_ulp(found.losses, found.value, maxulp=0)
 
 
 def test_labels_outside_the_classes_give_nan(case):
