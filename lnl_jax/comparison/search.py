@@ -55,11 +55,21 @@ def search(
             now = values[:, epoch - 1]
             means = now[..., choose(now)].mean(1)
             row = {"epoch": epoch, "method": method.name}
-            row |= {name: float(mean) for name, mean in zip(metrics, means, strict=True)}
+            row |= {
+                name: float(mean)
+                for name, mean, each in zip(metrics, means, now, strict=True)
+                if not _is_unknown(each, found["loss"])
+            }
             yield row | {"examples": examples}
         states = trained
         yield Checkpoint((states, history))
     return Outcome(methods, states, history, metrics, choose)
+
+
+def _is_unknown(values: np.ndarray, losses: np.ndarray) -> bool:
+    """Whether a metric is NaN in all runs that did not diverge: it cannot be known then."""
+    finite = np.isfinite(losses)
+    return bool(finite.any() and np.isnan(values[finite]).all())
 
 
 def search_in_lanes(

@@ -168,7 +168,7 @@ def test_clean_labels_have_nothing_to_memorise_and_cross_entropy_may_stand_alone
     rows, artifacts = call(**TINY | {"noise_rate": 0.0, "loss": LOSSES["cross_entropy"]})
     (line,) = artifacts["results"]
     assert line["gain"] is None
-    assert np.isnan([row["memorized"] for row in rows]).all()
+    assert not any("memorized" in row for row in rows)
     assert "memorized %" not in line
     assert rows[-1]["accuracy"] > 0.5
 
