@@ -5,7 +5,7 @@ What is done to images in training is in `lnl_jax.data.augment`.
 
 from lnl_jax.data.batches import batches, epoch_plan, epoch_plans, take
 from lnl_jax.data.crowds import Crowd, crowd_csv, crowd_npz, generated_crowd
-from lnl_jax.data.csv_table import csv_table
+from lnl_jax.data.csv_files import csv_table
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
 from lnl_jax.data.image_folder import (
@@ -20,7 +20,7 @@ from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.labelled import Labelled, hold_out_test, labelled_folder
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
-from lnl_jax.data.prepared_set import prepared_set
+from lnl_jax.data.prepared_sets import prepared_set
 from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
 from lnl_jax.data.splits import fold_numbers, hold_out, k_fold, long_tailed, subset

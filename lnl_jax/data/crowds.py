@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnl_jax._host_arguments import check_generator, check_integer
-from lnl_jax.data.csv_table import (
+from lnl_jax.data.csv_files import (
     check_column,
     read_cells,
     read_numbers,
