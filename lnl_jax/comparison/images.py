@@ -36,10 +36,10 @@ from lnl_jax.comparison.outcome import (
     results_table,
 )
 from lnl_jax.comparison.protocol import Protocol, make_methods
-from lnl_jax.comparison.runs import make_trainer, stack_settings
+from lnl_jax.comparison.runs import make_trainer, memory_of, stack_settings
 from lnl_jax.comparison.search import search
-from lnl_jax.runner.arguments import check_network
-from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume, Row
+from lnl_jax.runner.arguments import check_memory, check_network
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume, Row
 from lnl_jax.runner.usage import as_text
 
 # As in the official code: softplus for LDR-KL, and before ALDR-KL's norm for CIFAR-100 alone.
@@ -62,7 +62,7 @@ def compare_on_images(
     title: str,
     resume: Resume,
     **protocol: Any,
-) -> Generator[Row | Checkpoint | Artifact, None, None]:
+) -> Generator[Row | Checkpoint | Artifact | Note, None, None]:
     """Trains every loss on every fold, one run after the other; yields all that is to be seen.
 
     Args:
@@ -83,7 +83,8 @@ def compare_on_images(
         **protocol: the fields of `Protocol`.
 
     Yields:
-        A row per epoch and method and a checkpoint per epoch, as `search`; at the end the tables
+        A note of the memory that it takes; a row per epoch and method and a checkpoint per epoch,
+        as `search`; at the end the tables
         ``protocol``, ``results`` and ``temperatures``, figures, and the arrays ``history``.
 
     Raises:
@@ -131,6 +132,8 @@ def compare_on_images(
         for method in methods
     ]
     plan = data.epoch_plans(size, protocol.batch_size, seeds)
+    if (needed := memory_of(all_runs, plan(0))) is not None:
+        yield Note(check_memory(needed, train.device_bytes()))
     outcome = yield from search(methods, all_runs, plan, epochs=protocol.epochs, resume=resume)
     scored = score_training_parts(outcome, network, data_sets, streamed=streamed)
     name = name_of_choice(model)

@@ -101,6 +101,24 @@ def make_trainer(
     return Trainer(start, step, measure)
 
 
+def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:
+    """How much memory of the device it takes to train runs in lockstep, one after the other.
+
+    Args:
+        all_runs: of all methods.
+        rows: of an epoch.
+
+    Returns:
+        Bytes: of the largest program with its data, and of the states of all runs; None where one
+        of the programs is not known.
+    """
+    each = [runs.memory(rows) for runs in all_runs]
+    if None in each:
+        return None
+    states = jax.tree.leaves([runs.state for runs in all_runs])
+    return max(each) + sum(leaf.nbytes for leaf in states)
+
+
 def stack_settings(settings: Sequence[Setting]) -> dict[str, np.ndarray]:
     """The settings as arrays with a leading axis.
 

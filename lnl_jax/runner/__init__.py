@@ -6,6 +6,7 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Precision,
     Range,
     Repetitions,
     Seed,
@@ -21,7 +22,7 @@ from lnl_jax.runner.arguments import (
     study,
 )
 from lnl_jax.runner.commands import main, write_report
-from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume
 from lnl_jax.runner.stages import stage
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "Count",
     "Folds",
     "NotNegative",
+    "Note",
     "Positive",
     "PositiveShare",
+    "Precision",
     "Range",
     "Repetitions",
     "Resume",

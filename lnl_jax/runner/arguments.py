@@ -220,6 +220,33 @@ def check_batch_size(batch_size: int, examples: int, name: str = "batch_size") -
         )
 
 
+def check_memory(needed: int, device: int | None) -> str:
+    """Raises StudyError for a run that needs more memory than the device has, where that is known.
+
+    Args:
+        needed: bytes.
+        device: bytes of the device; None where it does not tell.
+
+    Returns:
+        A line on it.
+
+    Example:
+        >>> check_memory(1_234_567_890, None)
+        'about 1.2 GB on the device'
+    """
+    if device is not None and needed > device:
+        raise StudyError(
+            f"the run needs about {_size(needed)} of the device's {_size(device)}: take smaller "
+            "batches (batch_size), a smaller network (model), fewer settings, or precision "
+            "bfloat16."
+        )
+    return f"about {_size(needed)} on the device"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
 def check_images(splits: Any, source: str) -> None:
     """Raises StudyError for a data set that is not of images with labels."""
     _check_columns(splits, "image", source, "images", "other studies take tables")

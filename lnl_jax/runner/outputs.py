@@ -94,4 +94,18 @@ class Kept(NamedTuple):
     result: Any
 
 
-Output = Row | Artifact | Checkpoint | Stage | Kept
+class Note(NamedTuple):
+    """A line for the one who watches; nothing is written of it.
+
+    Attributes:
+      text: the line.
+
+    Example:
+        >>> Note("about 1.2 GB on the device").text
+        'about 1.2 GB on the device'
+    """
+
+    text: str
+
+
+Output = Row | Artifact | Checkpoint | Stage | Kept | Note

@@ -20,7 +20,7 @@ from lnl_jax.runner.files import from_json, to_json, write_artifact, write_json
 from lnl_jax.runner.interrupts import stoppable
 from lnl_jax.runner.kept_stages import KeptStages
 from lnl_jax.runner.metrics_file import MetricsFile
-from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Output, Resume, Row, Stage
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Note, Output, Resume, Row, Stage
 from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.run_folder import clear, locked, make_folder, read_json, record_config
 from lnl_jax.runner.saved_states import SavedStates
@@ -114,8 +114,13 @@ class Results:
         ended = None if self._resumable else self._stages.last_metadata()
         return ended or dict(_START)
 
-    def write_all(self, outputs: Iterator[Output], show: Callable[[Row], None]) -> None:
-        """Writes all that a study yields, shows its new rows, and answers where a stage asks."""
+    def write_all(
+        self,
+        outputs: Iterator[Output],
+        show: Callable[[Row], None],
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Writes all that a study yields, shows rows and notes, and answers where a stage asks."""
         # A study that has no stages may be any iterator.
         answer_to = getattr(outputs, "send", lambda answer: next(outputs))
         answer = None
@@ -124,6 +129,10 @@ class Results:
                 output = answer_to(answer)
             except StopIteration:
                 return
+            if isinstance(output, Note):
+                say(output.text)
+                answer = None
+                continue
             answer = self.write(output)
             if isinstance(answer, dict):
                 show(answer)

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import functools
 import inspect
 import pathlib
 import sys
@@ -232,7 +233,8 @@ def _record(
             update(row)
             look(row)
 
-        opened.write_all(experiment(**call.arguments, **handed), show)
+        say = functools.partial(console.print, soft_wrap=True)
+        opened.write_all(experiment(**call.arguments, **handed), show, say)
         opened.finish()
 
 

@@ -13,7 +13,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
-from lnl_jax.train.memory import data_sets_that_fit, free_bytes, program_bytes
+from lnl_jax.train.memory import data_sets_that_fit, device_bytes, free_bytes, program_bytes
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
@@ -36,6 +36,7 @@ __all__ = [
     "chunk_size",
     "data_mesh",
     "data_sets_that_fit",
+    "device_bytes",
     "dispatch_in_turn",
     "dispatch_steps",
     "evaluate",

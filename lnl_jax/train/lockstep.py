@@ -60,11 +60,14 @@ class Runs(NamedTuple):
             ``position`` and ``mask``, ``[steps, data sets, batch]``, the metrics ``[steps, data
             sets, settings]``. The states are donated.
         measure: ``states -> dict`` of arrays ``[data sets, settings, ...]``.
+        memory: ``rows -> bytes`` on the device, of one run's steps on such rows with its data; they
+            are compiled for it, and not again when they run. None where it is not known.
     """
 
     state: PyTree
     run_steps: Callable[[PyTree, Rows], tuple[PyTree, dict]]
     measure: Callable[[PyTree], dict]
+    memory: Callable[[Rows], int | None] = lambda rows: None  # noqa: E731
 
 
 def in_lanes(

@@ -11,7 +11,8 @@ import numpy as np
 
 from lnl_jax.train.lockstep import Runs, Trainer, gathered
 from lnl_jax.train.lockstep_checks import Rows, check_rows, leading_axis, num_examples
-from lnl_jax.train.loop import dispatch_steps, run_steps
+from lnl_jax.train.loop import dispatch_steps, run_steps, steps_program
+from lnl_jax.train.memory import program_bytes
 
 PyTree = Any
 
@@ -92,7 +93,17 @@ def in_turn(
 
     start = jax.jit(jax.vmap(trainer.start, (0, None)))
     states = [start(settings, each) for each in data_sets]
-    return Runs(jax.tree.map(lambda *each: jnp.stack(each), *states), run_rows, measure_all)
+    states = jax.tree.map(lambda *each: jnp.stack(each), *states)
+
+    def memory(rows: Rows) -> int | None:
+        if batches is not None:
+            return None
+        run = jax.tree_util.Partial(step, of_settings[0], data_sets[0])
+        own = {name: values[:, 0] for name, values in rows.items()}
+        program, arguments = steps_program(run, _pick(states, on_device[0, 0]), own)
+        return program_bytes(program, *arguments)
+
+    return Runs(states, run_rows, measure_all, memory)
 
 
 @jax.jit

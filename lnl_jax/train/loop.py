@@ -180,11 +180,23 @@ def run_steps(step: Step) -> RunEpoch:
     def run(state: PyTree, batches: Mapping) -> tuple[PyTree, dict]:
         if not chosen:
             first = next(_unstacked(batches))
-            slow = jax.default_backend() == "cpu" and has_convolution(step, state, first)
-            chosen.append(dispatched if slow else scanned)
+            chosen.append(dispatched if slow_in_loops(step, state, first) else scanned)
         return chosen[0](state, batches)
 
     return run
+
+
+def slow_in_loops(step: Step, state: PyTree, batch: Mapping) -> bool:
+    """Whether `run_steps` dispatches such a step."""
+    return jax.default_backend() == "cpu" and has_convolution(step, state, batch)
+
+
+def steps_program(step: Step, state: PyTree, batches: Mapping) -> tuple[Callable, tuple]:
+    """The compiled function that `run_steps` calls, and what it is called with."""
+    first = next(_unstacked(batches))
+    if slow_in_loops(step, state, first):
+        return _dispatch, (_as_argument(step), state, jax.device_put(dict(first)))
+    return _scan, (_as_argument(step), state, jax.device_put(dict(batches)))
 
 
 def has_convolution(function: Callable, *args: Any) -> bool:

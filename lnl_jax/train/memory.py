@@ -43,6 +43,19 @@ def program_bytes(function: Callable, *args: Any, donate_argnums: Any = ()) -> i
     return both + found.temp_size_in_bytes
 
 
+def device_bytes(device: jax.Device | None = None) -> int | None:
+    """How much memory a device has for arrays, in use or not.
+
+    Args:
+        device: None takes the first one of this process.
+
+    Returns:
+        Bytes; None where the device does not tell, as CPUs.
+    """
+    device = jax.local_devices()[0] if device is None else device
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
 def free_bytes(device: jax.Device | None = None) -> int | None:
     """How much memory of a device is free.
 
@@ -53,10 +66,8 @@ def free_bytes(device: jax.Device | None = None) -> int | None:
         Bytes; None where the device does not tell, as CPUs.
     """
     device = jax.local_devices()[0] if device is None else device
-    found = device.memory_stats() or {}
-    if "bytes_limit" not in found:
-        return None
-    return found["bytes_limit"] - found.get("bytes_in_use", 0)
+    limit = device_bytes(device)
+    return None if limit is None else limit - device.memory_stats().get("bytes_in_use", 0)
 
 
 def data_sets_that_fit(

@@ -140,3 +140,15 @@ def test_a_trace_ends_with_the_study_and_is_of_whole_numbers(command, tmp_path):
         assert "--profile" in err
     jax.profiler.start_trace(tmp_path / "free")
     jax.profiler.stop_trace()
+
+
+def test_a_note_is_said_and_not_written(tmp_path, capsys):
+    def noted(*, epochs: int = 1):
+        yield runner.Note("about 1.2 GB on the device")
+        yield {"epoch": 1}
+
+    words = ["--exp", "noted", "--results_dir", str(tmp_path)]
+    assert runner.main({"noted": noted}, argv=words) == 0
+    assert "\nabout 1.2 GB on the device\n" in capsys.readouterr().out
+    (rows,) = tmp_path.glob("noted/*/metrics.jsonl")
+    assert rows.read_text().count("\n") == 1

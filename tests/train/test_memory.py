@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.train import memory
+from lnl_jax.comparison.runs import memory_of
+from lnl_jax.runner.arguments import StudyError, check_memory
+from lnl_jax.train import Runs, in_lanes, in_turn, memory
 from lnl_jax.train.memory import data_sets_that_fit, free_bytes, program_bytes
-from tests.train.test_chunks import BATCH, DATA_SETS, TRAINER, make_problem
+from tests.train.test_chunks import BATCH, DATA_SETS, STEPS, TRAINER, make_problem, step
 
 
 def test_a_program_takes_its_arguments_its_results_and_what_is_between():
@@ -63,3 +65,53 @@ def test_as_many_data_sets_are_chosen_as_the_fullest_device_holds(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(each[0] // 2, 0)])
     with pytest.raises(ValueError, match="memory must hold a data set per device"):
         data_sets_that_fit(TRAINER, settings, many, BATCH)
+
+
+def test_runs_in_turn_compile_their_step_ahead_and_not_again():
+    settings, data_sets = make_problem()
+    each = [jax.tree.map(lambda values, at=at: values[at], data_sets) for at in range(DATA_SETS)]
+    runs = in_turn(TRAINER._replace(step=with_metrics), settings, each)
+    rows = {"position": np.zeros((STEPS, DATA_SETS, BATCH), np.int32)}
+    rows["mask"] = np.ones(rows["position"].shape, bool)
+    compiled = []
+
+    def listen(event, duration, **more):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(more.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        found = runs.memory(rows)
+        ahead = len(compiled)
+        runs.run_steps(runs.state, rows)
+        assert "_scan" in str(compiled[:ahead])
+        assert "_scan" not in str(compiled[ahead:])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    # The data of one run, and its state as argument and result at once.
+    held = [*jax.tree.leaves(each[0]), *jax.tree.leaves(runs.state)]
+    assert found > sum(leaf.nbytes for leaf in jax.tree.leaves(each[0]))
+    assert found < 20 * sum(leaf.nbytes for leaf in held) + 10_000
+    # What is streamed from the host is not known ahead, nor are runs in lanes.
+    streamed = in_turn(TRAINER, settings, each, batches=lambda one, rows: [])
+    assert streamed.memory(rows) is None
+    assert in_lanes(TRAINER, settings, data_sets).memory(rows) is None
+
+
+def with_metrics(setting, part, state, batch):
+    state, _ = step(setting, part, state, batch)
+    return state, {"loss": state["w"].sum()}
+
+
+def test_the_memory_of_all_runs_is_the_largest_program_with_all_states():
+    one, other = jnp.zeros(10), jnp.zeros((2, 5), jnp.int8)
+    runs = [Runs(state, None, None, lambda rows, n=n: n) for n, state in ((7, one), (5, other))]
+    assert memory_of(runs, {}) == 7 + 40 + 10
+    assert memory_of([*runs, Runs(one, None, None)], {}) is None
+
+
+def test_a_run_that_needs_more_than_the_device_has_is_refused_before_it_starts():
+    assert check_memory(1_230_000_000, 2 * 10**9) == "about 1.2 GB on the device"
+    assert check_memory(11_300_000, None) == "about 11 MB on the device"
+    with pytest.raises(StudyError, match="needs about 3.5 GB of the device's 2.0 GB: .*batch_size"):
+        check_memory(3_500_000_000, 2 * 10**9)
