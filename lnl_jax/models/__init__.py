@@ -16,6 +16,8 @@ from lnl_jax.models.clip_tokenizer import load_tokenizer
 from lnl_jax.models.clip_weights import LoadedCLIP, load_clip
 from lnl_jax.models.clip_zero_shot import zero_shot_weights
 from lnl_jax.models.convnet import ConvNet, convnet
+from lnl_jax.models.efficientnet import EfficientNetLite, Stage
+from lnl_jax.models.efficientnet_weights import LoadedEfficientNet, load_efficientnet
 from lnl_jax.models.mlp import MLP, LaneMLP
 from lnl_jax.models.nested_dropout import NestedDropout, best_prefix, prefix_probabilities
 from lnl_jax.models.projection_head import ProjectedEncoder, ProjectionHead, TwoTower
@@ -37,13 +39,16 @@ __all__ = [
     "CLIP",
     "MLP",
     "ConvNet",
+    "EfficientNetLite",
     "LaneMLP",
     "LoadedCLIP",
+    "LoadedEfficientNet",
     "ModifiedResNet",
     "NestedDropout",
     "ProjectedEncoder",
     "ProjectionHead",
     "ResNet",
+    "Stage",
     "TextTower",
     "TwoTower",
     "ViT",
@@ -56,6 +61,7 @@ __all__ = [
     "gelu",
     "in_dtype",
     "load_clip",
+    "load_efficientnet",
     "load_tokenizer",
     "plain_stem",
     "prefix_probabilities",

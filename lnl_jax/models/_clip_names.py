@@ -1,16 +1,14 @@
 """What the parameters of CLIP are called in checkpoints, and how they become ours."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
+from lnl_jax.models._checkpoints import Entry, Take
 from lnl_jax.models.clip import CLIP
 from lnl_jax.models.clip_resnet import ModifiedResNet
 
 Path = tuple[str, ...]
-Take = Callable[[np.ndarray], np.ndarray]
-# A name in the file, the path of our parameter, and what makes the one of the other.
-Entry = tuple[str, Path, Take]
 
 # Other things that checkpoints hold beside parameters: constants, and counters of batches.
 NOT_PARAMETERS = ("position_ids", "num_batches_tracked")

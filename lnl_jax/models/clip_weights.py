@@ -1,21 +1,24 @@
 """CLIP weights from files: nothing is downloaded, no pickle is read, no parameter is left over."""
 
-import json
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
-from jax import Array
 
-from lnl_jax._extras import require
 from lnl_jax.models import _clip_configs as configs
 from lnl_jax.models import _clip_names as names
+from lnl_jax.models._checkpoints import (
+    account,
+    converted,
+    is_pickle,
+    listed,
+    read_json,
+    read_tensors,
+)
 from lnl_jax.models._transformer import Activation
 from lnl_jax.models.clip import CLIP
 
@@ -25,7 +28,6 @@ IN_A_FOLDER = (
     ("model.safetensors", "config.json"),
     ("model.safetensors.index.json", "config.json"),
 )
-LISTED = 40
 # What torch.nn.DataParallel, torch.compile and training frameworks put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 
@@ -91,9 +93,9 @@ def load_clip(
         FileNotFoundError: no CLIP weights at no/such/folder. Nothing is downloaded. Fetch into ...
     """
     weights, config = _located(path)
-    tensors = _unwrapped(_read(weights), weights)
+    tensors = _unwrapped(read_tensors(weights), weights)
     if config is not None:
-        config = _json(config)
+        config = read_json(config)
     try:
         return _loaded(tensors, config, activation)
     except ValueError as error:
@@ -128,51 +130,13 @@ def _loaded(
     else:
         raise ValueError(
             "this is a checkpoint of another architecture: CLIP's have names that begin with "
-            f"'vision_model.' and 'text_model.', or with 'visual.'; this one has {_list(shapes)}."
+            f"'vision_model.' and 'text_model.', or with 'visual.'; this one has {listed(shapes)}."
         )
-    _account(shapes, {name for name, *_ in entries})
-    return LoadedCLIP(model, _converted(model, tensors, entries))
-
-
-def _account(found: Iterable[str], expected: set[str]) -> None:
-    missing, extra = expected - set(found), set(found) - expected
-    if missing or extra:
-        both = (("missing", missing), ("left over", extra))
-        listed = "; ".join(f"{what}: {_list(which)}" for what, which in both if which)
-        raise ValueError(f"this is a checkpoint of another architecture; {listed}.")
-
-
-def _list(found: Iterable[str]) -> str:
-    found = sorted(found)
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return (", ".join(found[:LISTED]) or "nothing") + more
-
-
-def _converted(
-    model: CLIP, tensors: dict[str, np.ndarray], entries: list[names.Entry]
-) -> dict[str, Any]:
+    account(shapes, {name for name, *_ in entries})
     image = jnp.zeros((1, model.image.image_size, model.image.image_size, 3))
     ids = jnp.zeros((1, 1), jnp.int32)
     wanted = jax.eval_shape(model.init, jax.random.key(0), image, ids)
-    wanted = traverse_util.flatten_dict(wanted)
-    values = {path: _value(tensors[name], name, take) for name, path, take in entries}
-    wrong = [
-        f"{'/'.join(path)} {values[path].shape} instead of {wanted[path].shape}"
-        for path in wanted
-        if values[path].shape != wanted[path].shape
-    ]
-    if wrong or set(values) != set(wanted):
-        raise ValueError(f"shapes are of another architecture: {_list(wrong)}.")
-    return traverse_util.unflatten_dict(values)
-
-
-def _value(tensor: np.ndarray, name: str, take: names.Take) -> Array:
-    if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        raise ValueError(f"{name} must be floating point, got {tensor.dtype}.")
-    try:
-        return jnp.asarray(take(tensor), jnp.float32)
-    except ValueError:
-        raise ValueError(f"{name} has the shape {tensor.shape} of another architecture.") from None
+    return LoadedCLIP(model, converted(wanted, tensors, entries))
 
 
 def _located(path: str | os.PathLike[str] | None) -> tuple[Path, Path | None]:
@@ -189,46 +153,12 @@ def _located(path: str | os.PathLike[str] | None) -> tuple[Path, Path | None]:
     else:
         pairs = [(path / weights, path / config) for weights, config in IN_A_FOLDER]
         pairs = [pair for pair in pairs if pair[0].exists()]
-        pickles = [file for file in sorted(path.iterdir()) if _is_pickle(file)]
+        pickles = [file for file in sorted(path.iterdir()) if is_pickle(file)]
         if not pairs and pickles:
             raise ValueError(f"{pickles[0]} is a file of PyTorch; {TO_CONVERT}.")
         if not pairs:
             raise FileNotFoundError(f"no CLIP weights in the folder {path}. {TO_FETCH}")
-    if _is_pickle(path):
+    if is_pickle(path):
         raise ValueError(f"{path} is a file of PyTorch; {TO_CONVERT}.")
     complete = [pair for pair in pairs if pair[1].exists()]
     return complete[0] if complete else (pairs[0][0], None)
-
-
-def _is_pickle(path: Path) -> bool:
-    return path.suffix in (".pt", ".pth", ".bin", ".pkl", ".ckpt")
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix == ".json":
-        parts = sorted(set(_json(path).get("weight_map", {}).values()))
-        gone = [part for part in parts if not (path.parent / part).is_file()]
-        if gone or not parts:
-            raise FileNotFoundError(f"{path} names files that are not there: {_list(gone)}.")
-        return {k: v for part in parts for k, v in _read(path.parent / part).items()}
-    require("safetensors")
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a complete safetensors file ({path.stat().st_size} bytes; {error}): "
-            "it was cut off or is something else; fetch it again."
-        ) from None
-
-
-def _json(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}.")
-    return values

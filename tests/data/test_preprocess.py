@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lnl_jax.data.preprocess import CLIP_MEAN, CLIP_STD, clip_images, resize_and_crop
+from lnl_jax.data.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    clip_images,
+    efficientnet_images,
+    resize_and_crop,
+)
 
 
 def by_pillow(image, size):
@@ -56,3 +62,13 @@ def test_colours_are_standardised_by_those_of_clip():
 def test_what_is_no_image_is_refused(images, size, message):
     with pytest.raises(ValueError, match=message):
         clip_images(images, size=size)
+
+
+def test_images_for_efficientnet_run_from_about_minus_one_to_one():
+    images = jnp.asarray([0, 127, 255], jnp.uint8).reshape(1, 1, 1, 3).repeat(4, 1).repeat(4, 2)
+    found = efficientnet_images(images, size=2)
+    np.testing.assert_array_equal(
+        found, jnp.broadcast_to(jnp.array([-127 / 128, 0, 1]), (1, 2, 2, 3))
+    )
+    with pytest.raises(ValueError, match="images must have three channels"):
+        efficientnet_images(images[..., :1], size=2)
