@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lnl_jax import data, label_models, noise
+from lnl_jax import comparison, data, label_models, noise
 from tests.label_models.cases import PRIOR, TRANSITION, moments_of, waves
 
 DIGITS = {"rtol": 0, "atol": 5e-13}
@@ -251,16 +251,12 @@ def test_neighbours_find_flipped_digits():
 
 @pytest.mark.slow
 def test_neighbours_and_self_confidence_find_flipped_digits_as_well_as_was_measured():
-    linear_model = pytest.importorskip("sklearn.linear_model")
-    from sklearn.model_selection import cross_val_predict
-
     areas = {"votes": [], "shapley": [], "self-confidence": []}
     for seed in range(3):
         x, labels, false = flipped_digits(seed)
         for name, suspicion in neighbours_of(x, labels):
             areas[name].append(area(suspicion, false))
-        head = linear_model.LogisticRegression(max_iter=1000)
-        shares = cross_val_predict(head, x, labels, cv=5, method="predict_proba")
+        shares = comparison.cross_validated_probabilities(x, labels)
         areas["self-confidence"].append(area(-shares[np.arange(len(x)), labels], false))
     means = {name: np.mean(values) for name, values in areas.items()}
     assert means["shapley"] >= 0.99, means
