@@ -88,11 +88,9 @@ def ridge_removal_effects(
             f"{queries.shape[1]}."
         )
     inverse, residuals, free = _fit_ridge(features, targets, penalty)
-    left_out = residuals / _as_column(free, residuals)
+    left_out = (residuals / _as_column(free, residuals))[:, None]
     kernel = features @ inverse @ queries.T
-    return -(
-        kernel * left_out[:, None] if targets.ndim == 1 else kernel[..., None] * left_out[:, None]
-    )
+    return -left_out * (kernel if targets.ndim == 1 else kernel[..., None])
 
 
 def _fit_ridge(

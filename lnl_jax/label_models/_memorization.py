@@ -138,12 +138,11 @@ def long_tail_tau(
     # Of logarithms: the powers themselves are below the smallest number.
     with np.errstate(divide="ignore"):
         logs = np.log(weights)
-        for base, power in (
-            (frequencies, occurrences),
-            (1 - frequencies, num_examples - occurrences),
-        ):
-            # What never occurs to the power of 0 is 1.
-            logs = logs + (power * np.log(base) if power else 0)
+        # A frequency of 0 to the power of 0 is 1.
+        if occurrences:
+            logs = logs + occurrences * np.log(frequencies)
+        if occurrences < num_examples:
+            logs = logs + (num_examples - occurrences) * np.log1p(-frequencies)
     largest = logs.max(initial=-np.inf)
     if largest == -np.inf:
         raise ValueError(

@@ -303,8 +303,7 @@ def _read_edges(edges: SimilarityEdges | None, size: int) -> tuple[np.ndarray, n
             "edges must be pairs of rows, integers [E, 2], and finite similarities [E], got "
             f"{pairs.dtype} of shape {pairs.shape} and {similarities.shape}."
         )
-    if pairs.size and (
-        pairs.min() < 0 or pairs.max() >= size or (pairs[:, 0] == pairs[:, 1]).any()
-    ):
+    outside = (pairs < 0) | (pairs >= size)
+    if outside.any() or (pairs[:, 0] == pairs[:, 1]).any():
         raise ValueError(f"edges must join two different rows from 0 to {size - 1}.")
     return np.sort(pairs, axis=1).astype(np.int64), similarities
