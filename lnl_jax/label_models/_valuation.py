@@ -130,18 +130,26 @@ def _parts(tests: int, size: int) -> list[np.ndarray]:
 
 
 def _order(distances: np.ndarray) -> np.ndarray:
-    return np.argsort(distances, axis=1, kind="stable")
+    """The nearest first, of equally near ones the smaller index."""
+    order = np.argsort(distances, axis=1)
+    ordered = np.take_along_axis(distances, order, 1)
+    # A stable sort takes five times as long, and few rows need it.
+    ties = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+    order[ties] = np.argsort(distances[ties], axis=1, kind="stable")
+    return order
 
 
 def _sorted_values(matches: np.ndarray, num_neighbours: int) -> np.ndarray:
     """The values of the examples by rank, ``[Q, N]``, the nearest first."""
     size = matches.shape[1]
     rank = np.arange(1, size)
-    steps = -np.diff(matches.astype(np.float64), axis=1)
-    steps *= np.minimum(num_neighbours, rank) / (rank * num_neighbours)
+    matches = matches.astype(np.int8)
+    steps = matches[:, :-1] - matches[:, 1:]
+    steps = steps * (np.minimum(num_neighbours, rank) / (rank * num_neighbours))
     values = np.empty(matches.shape)
     values[:, -1] = matches[:, -1] / size
-    values[:, :-1] = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1] + values[:, -1:]
+    np.cumsum(steps[:, ::-1], axis=1, out=values[:, -2::-1])
+    values[:, :-1] += values[:, -1:]
     return values
 
 

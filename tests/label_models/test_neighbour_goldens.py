@@ -66,6 +66,20 @@ def test_shapley_values_of_the_others_are_the_exact_ones():
     np.testing.assert_allclose(found[:3], [0.05989959115, 0.045812289562, 0.006027537278], **DIGITS)
 
 
+def test_of_equally_near_examples_the_first_counts_as_nearer():
+    features = np.repeat([[0.0], [1.0], [2.0]], 40, 0)
+    labels = np.arange(120) % 2
+    found = label_models.knn_shapley(features, labels, [[0.0]], [0], num_neighbours=1)
+    wanted, value = np.zeros(120), 0.0
+    for j in range(120, 0, -1):
+        behind = 1 - labels[j] if j < 120 else 0
+        value += (1 - labels[j - 1] - behind) / j
+        wanted[j - 1] = value
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-15)
+    alone = label_models.knn_shapley(features[:1], labels[:1], [[0.0]], [0], num_neighbours=1)
+    np.testing.assert_array_equal(alone, 1)
+
+
 def test_tests_in_parts_are_tests_at_once(monkeypatch):
     labels, tests = np.arange(12) % 3, (waves(5, 5, 0.8), np.arange(5) % 3)
     whole = label_models.knn_shapley(CURVED, labels, *tests, num_neighbours=2)
