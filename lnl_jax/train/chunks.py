@@ -44,6 +44,7 @@ def run_bytes(trainer: Trainer, setting: PyTree, data_set: PyTree, batch_size: i
         dict(data_set["train"]),
     )
     batch["mask"] = jax.ShapeDtypeStruct((batch_size,), bool)
+    batch["position"] = jax.ShapeDtypeStruct((batch_size,), np.int32)
     program = jax.make_jaxpr(trainer.step)(setting, data_set, state, batch)
     held = sum(_bytes(v.aval) for equation in program.eqns for v in equation.outvars)
     return 2 * sum(_bytes(leaf) for leaf in jax.tree.leaves(state)) + held
