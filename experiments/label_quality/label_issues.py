@@ -92,6 +92,9 @@ def label_issues(
 
     Time: under a minute on 2 CPU cores, for thousands of rows of some dozen columns.
 
+    Result: on digits an area of 99.6 for self-confidence, 99.9 for KNN-Shapley, and 2 points gained
+    without the flagged rows; docs/results/label_issues, made by commit 1ffd764.
+
     Args:
         dataset: digits, or your own: a CSV file, a folder of images, an npz or a prepared set.
         labels: other labels to judge, the column label_NAME of the set, such as worse of cifar10;

@@ -71,7 +71,10 @@ def compare_trainings(
         }
         row = {"training": name, "rows": round(np.mean([*map(len, rows)]))}
         for kind, values in agreed.items():
-            row |= {f"agrees with {kind} labels %": values.mean(), f"std, {kind}": _std(values)}
+            row |= {
+                f"agrees with {kind} labels %": values.mean(),
+                f"std, {kind}": standard_deviation(values),
+            }
         last = agreed[kind]
         if baseline is None:
             baseline = last
@@ -82,10 +85,6 @@ def compare_trainings(
         table.append(row | {"chosen": setting_text(found.settings[best])})
         yield {"method": name, "accuracy": float(last.mean() / 100)}
     return table
-
-
-def _std(values: np.ndarray) -> float | None:
-    return standard_deviation(values)
 
 
 def _agreement(
