@@ -3,12 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from lnl_jax import data, label_models
+from lnl_jax import data, label_models, metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def scores_of(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy, NLL, Brier score over all classes and ECE in 15 bins."""
+    logits, labels = jnp.asarray(logits, jnp.float32), jnp.asarray(labels)
+    bins = metrics.calibration_bins(logits, labels)
+    return {
+        "accuracy %": 100 * float(metrics.accuracy(logits, labels).value),
+        "NLL": float(metrics.negative_log_likelihood(logits, labels).value),
+        "Brier": float(metrics.brier_score(logits, labels).value),
+        "ECE %": 100 * float(metrics.expected_calibration_error(bins)),
+    }
 
 
 def item_rows(crowd: data.Crowd, probabilities: np.ndarray, certainty: float) -> list[dict]:
@@ -27,13 +40,13 @@ def item_rows(crowd: data.Crowd, probabilities: np.ndarray, certainty: float) ->
     ]
 
 
-def annotator_rows(crowd: data.Crowd, qualities: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def annotator_rows(crowd: data.Crowd, found: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """The quality of each annotator by every model, the worst by the average first."""
     counts = np.bincount(crowd.annotations[:, 1])
     return [
         {"annotator": crowd.annotator_names[j], "labels given": int(counts[j])}
-        | {name: float(quality[j]) for name, quality in qualities.items()}
-        for j in np.argsort(qualities["average"], kind="stable")
+        | {name: float(one["quality"][j]) for name, one in found.items()}
+        for j in np.argsort(found["average"]["quality"], kind="stable")
     ]
 
 

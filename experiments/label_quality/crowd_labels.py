@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.label_quality._shared import (
@@ -13,8 +12,9 @@ from experiments.label_quality._shared import (
     classifier_figure,
     classifier_rows,
     item_rows,
+    scores_of,
 )
-from lnl_jax import comparison, data, label_models, metrics
+from lnl_jax import comparison, data, label_models
 from lnl_jax.runner import (
     Artifact,
     Count,
@@ -33,7 +33,7 @@ from lnl_jax.runner.arguments import close_names
 from lnl_jax.runner.files import csv_bytes
 
 GENERATED = "generated"
-# The name of a set -> its file in --data_dir.
+# name -> file in --data_dir
 FILES = {name: f"crowd_{name}" for name in ("rte", "bluebird", "dog", "face4", "product")}
 FILES |= {"labelme": "labelme_crowd", "sentiment": "sentiment_crowd"}
 FOLDS = 5
@@ -127,21 +127,26 @@ def crowd_labels(
         rows.append({"labels": name} | _judged(one["probabilities"], crowd.truth, certainty))
         yield {"method": name} | {key: rows[-1][key] for key in rows[-1] if key != "labels"}
     distributions = {name: one["probabilities"] for name, one in found.items()}
-    qualities = {name: one["quality"] for name, one in found.items()}
     yield Artifact("results", rows)
     yield Artifact("labels.csv", csv_bytes(item_rows(crowd, distributions["average"], certainty)))
-    yield Artifact("annotators.csv", csv_bytes(annotator_rows(crowd, qualities)))
+    yield Artifact("annotators.csv", csv_bytes(annotator_rows(crowd, found)))
     yield Artifact("distributions", {"annotations": crowd.annotations} | distributions)
     if crowd.x is None:
         return
     held, tests = _tests(crowd, held_out, shift, seed)
+    rest = _without(given, held)
+    # Of the other items alone: CROWDLAB's classifier must not have seen those held out.
+    found = yield from stage(
+        "labels to train on", _label_models, rest, crowd.x[~held], restarts, hidden, seed
+    )
+    targets = {name: one["probabilities"] for name, one in found.items()}
     if crowd.truth is not None:
-        distributions["true labels"] = np.eye(given.num_classes)[crowd.truth]
+        targets["true labels"] = np.eye(given.num_classes)[crowd.truth[~held]]
     logits = yield from stage(
         "classifiers",
         comparison.train_on_distributions,
         crowd.x[~held],
-        {name: one[~held] for name, one in distributions.items()},
+        targets,
         {name: test["x"] for name, test in tests.items()},
         hidden=(hidden,) if hidden else (),
         seeds=range(seed, seed + seeds),
@@ -150,12 +155,12 @@ def crowd_labels(
         learning_rate=learning_rate,
     )
     scores = {
-        name: [[_scores(run, tests[name]["label"]) for run in kind] for kind in found]
-        for name, found in logits.items()
+        name: [[scores_of(run, test["label"]) for run in kind] for kind in logits[name]]
+        for name, test in tests.items()
     }
-    known = crowd.truth is not None
-    yield Artifact("classifiers", classifier_rows(scores, [*distributions], known))
-    yield Artifact("classifiers", classifier_figure(scores, [*distributions]))
+    lines = classifier_rows(scores, [*targets], known=crowd.truth is not None)
+    yield Artifact("classifiers", lines)
+    yield Artifact("classifiers", classifier_figure(scores, [*targets]))
 
 
 def _crowd(
@@ -206,6 +211,14 @@ def _label_models(
     }
 
 
+def _without(given: label_models.Annotations, held: np.ndarray) -> label_models.Annotations:
+    """The labels of the other items, these and their annotators numbered anew."""
+    rows = ~held[given.item]
+    item, annotator = (np.unique(one[rows], return_inverse=True)[1] for one in given[:2])
+    triples = np.stack([item, annotator, given.label[rows]], 1)
+    return label_models.read_annotations(triples, given.num_classes)
+
+
 def _tests(
     crowd: data.Crowd, held_out: float, shift: float, seed: int
 ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
@@ -234,15 +247,4 @@ def _judged(
     if choice.accepted.any():
         right = (choice.best == truth)[choice.accepted]
         accepted["of these right %"] = 100 * float(right.mean())
-    return _scores(np.log(np.maximum(probabilities, SMALLEST)), truth) | accepted
-
-
-def _scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    logits, labels = jnp.asarray(logits, jnp.float32), jnp.asarray(labels)
-    bins = metrics.calibration_bins(logits, labels)
-    return {
-        "accuracy %": 100 * float(metrics.accuracy(logits, labels).value),
-        "NLL": float(metrics.negative_log_likelihood(logits, labels).value),
-        "Brier": float(metrics.brier_score(logits, labels).value),
-        "ECE %": 100 * float(metrics.expected_calibration_error(bins)),
-    }
+    return scores_of(np.log(np.maximum(probabilities, SMALLEST)), truth) | accepted

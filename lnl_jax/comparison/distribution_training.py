@@ -123,7 +123,8 @@ def train_on_distributions(
     for epoch in range(1, epochs + 1):
         state, measured = runs.run_steps(state, plan(epoch - 1))
         yield {"epoch": epoch, "loss": float(np.mean(measured["loss"]))}
+    found = runs.measure(state)
     return {
-        name: logits.reshape(len(targets), len(seeds), *logits.shape[2:])
-        for name, logits in runs.measure(state).items()
+        name: found[name].reshape(len(targets), len(seeds), *found[name].shape[2:])
+        for name in tests
     }

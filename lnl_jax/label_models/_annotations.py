@@ -174,4 +174,7 @@ def incidence(annotations: Annotations) -> sparse.csr_array:
     columns = annotations.annotator * np.int64(annotations.num_classes) + annotations.label
     columns = columns.astype(np.int32 if shape[1] <= LARGEST else np.int64)
     ones = np.ones(len(columns))
-    return sparse.coo_array((ones, (annotations.item, columns)), shape).tocsr()
+    triples = sparse.coo_array((ones, (annotations.item, columns)), shape)
+    # No pair is there twice, so that none need be looked for.
+    triples.has_canonical_format = True
+    return triples.tocsr()

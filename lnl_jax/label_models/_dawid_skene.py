@@ -96,7 +96,7 @@ def dawid_skene(
         # One array serves two ends: the bound of this iteration, and the labels of the next.
         prior, rates, logits = _m_step(votes, by_annotator, used, probabilities)
         # The lower bound by label, and with the prior counted at each label.
-        bound = np.vdot(probabilities, logits - logs)
+        bound = np.einsum("ik,ik->", probabilities, logits - logs)
         counted = further @ probabilities @ np.log(np.maximum(prior, SMALLEST))
         before, bounds = bounds, np.array([bound, bound + counted]) / len(given.item)
         if (bounds - before < tolerance).all() or iteration == max_iterations:
@@ -117,7 +117,7 @@ def _m_step(
 
     The rates are how often an annotator gives label l to items of class k, at ``[j, l, k]``.
     """
-    prior = probabilities.mean(0)
+    prior = np.einsum("ik->k", probabilities) / len(probabilities)
     sums = (by_annotator @ probabilities).reshape(*used.shape[:2], -1)
     rates = np.where(used, np.maximum(sums, SMALLEST), 0)
     rates /= rates.sum(1, keepdims=True)
@@ -129,9 +129,9 @@ def _m_step(
 def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities and their logarithms.
 
-    Class by class and as a product: along the few classes of an item, NumPy sums slowly.
+    Class by class and by `einsum`: along the few classes of an item, NumPy reduces slowly.
     """
     shifted = logits - functools.reduce(np.maximum, logits.T)[:, None]
     exponentials = np.exp(shifted)
-    sums = (exponentials @ np.ones(logits.shape[1]))[:, None]
+    sums = np.einsum("ik->i", exponentials)[:, None]
     return exponentials / sums, shifted - np.log(sums)

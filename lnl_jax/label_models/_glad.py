@@ -137,10 +137,14 @@ def _negated_objective(
         ability, easiness = np.split(parameters, [annotations.num_annotators])
         factor = np.exp(easiness)[item]
         margin = ability[annotator] * factor
-        log_likelihood = (right * margin - np.logaddexp(0, margin)).sum() - among_others
+        # The logarithm of the sum and the sigmoid, by one exponential that does not overflow.
+        small = np.exp(-np.abs(margin))
+        softplus = np.maximum(margin, 0) + np.log1p(small)
+        sigmoid = np.where(margin >= 0, 1, small) / (1 + small)
+        log_likelihood = right @ margin - softplus.sum() - among_others
         from_mean = parameters - PRIOR_MEAN
         value = log_likelihood - 0.5 * from_mean @ from_mean - normal
-        slope = (right - special.expit(margin)) * factor
+        slope = (right - sigmoid) * factor
         of_ability = of_annotators(annotations, slope)
         of_easiness = np.bincount(item, slope * ability[annotator], annotations.num_items)
         return -value, from_mean - np.concatenate([of_ability, of_easiness])

@@ -172,15 +172,17 @@ def _from_start(given: Annotations, logs, iterations: int, prior: float, strateg
 
 def _e_step(given: Annotations, spams: np.ndarray, knows: np.ndarray, strategy: np.ndarray):
     """The log-likelihood, the probabilities, and that of having known each label, ``[M]``."""
-    guess = spams[given.annotator] + strategy[given.annotator, given.label]
-    know = knows[given.annotator]
-    either = np.logaddexp(guess, know)
+    # A label says what any other of that class by its annotator does; far fewer are such pairs.
+    guess = spams[:, None] + strategy
+    either = np.logaddexp(guess, knows[:, None])
+    at = given.annotator, given.label
     # Of all classes, and what a label adds to its own; in logarithms, as products of many vanish.
-    of_all = np.bincount(given.item, guess, given.num_items)
-    log_joint = of_all[:, None] + class_sums(given, either - guess) - np.log(given.num_classes)
+    of_all = np.bincount(given.item, guess[at], given.num_items)
+    added = class_sums(given, (either - guess)[at])
+    log_joint = of_all[:, None] + added - np.log(given.num_classes)
     log_marginal = special.logsumexp(log_joint, 1)
     probabilities = np.exp(log_joint - log_marginal[:, None])
-    known = probabilities[given.item, given.label] * np.exp(know - either)
+    known = probabilities[given.item, given.label] * np.exp(knows[:, None] - either)[at]
     return log_marginal.sum(), probabilities, known
 
 

@@ -255,7 +255,7 @@ def average_distribution(distributions: Sequence[ArrayLike]) -> np.ndarray:
 
 
 def normalized(sums: np.ndarray) -> np.ndarray:
-    return sums / sums.sum(-1, keepdims=True)
+    return sums / np.einsum("...k->...", sums)[..., None]
 
 
 def winners(annotations: Annotations, scores: np.ndarray) -> np.ndarray:
