@@ -92,6 +92,7 @@ HELPERS = {
     "Mace",
     "MaceStarts",
     "Neighbours",
+    "ReviewedLabels",
     "SimilarityEdges",
     "SopRows",
     "Temperatures",

@@ -41,7 +41,13 @@ from lnl_jax.comparison.noisy_images import NoisyImages
 from lnl_jax.comparison.outcome import Outcome, curves_figure, results_table
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.comparison.search import finish, search, search_in_lanes
-from lnl_jax.comparison.statistics import grid, paired_gain
+from lnl_jax.comparison.statistics import (
+    LabelPurchase,
+    budget_grid,
+    grid,
+    paired_gain,
+    pareto_front,
+)
 from lnl_jax.comparison.subset_trainings import SubsetTrainings, train_on_subsets
 
 __all__ = [
@@ -49,11 +55,13 @@ __all__ = [
     "BagTrainings",
     "BagWeights",
     "LossEntry",
+    "LabelPurchase",
     "Method",
     "Network",
     "NoisyImages",
     "Outcome",
     "SubsetTrainings",
+    "budget_grid",
     "compare_on_images",
     "cross_validated_probabilities",
     "curves_figure",
@@ -64,6 +72,7 @@ __all__ = [
     "measure",
     "noisy_folds",
     "paired_gain",
+    "pareto_front",
     "results_table",
     "robust_loss",
     "score_training_parts",

@@ -96,6 +96,7 @@ from lnl_jax.label_models._proportions import (
     similarity_edges,
 )
 from lnl_jax.label_models._regression_scores import outlying_residual_scores, residual_scores
+from lnl_jax.label_models._reviewed import ReviewedLabels, reviewed_labels
 from lnl_jax.label_models._token_issues import TokenIssues, find_token_issues
 from lnl_jax.label_models._training_records import area_under_margin, forgetting
 from lnl_jax.label_models._valuation import knn_shapley, knn_shapley_of_others, out_of_bag_values
@@ -129,6 +130,7 @@ __all__ = [
     "NearDuplicates",
     "NeighbourLabels",
     "Neighbours",
+    "ReviewedLabels",
     "SimilarityEdges",
     "TokenIssues",
     "TransitionEstimate",
@@ -190,6 +192,7 @@ __all__ = [
     "prune_by_noise_rate",
     "read_annotations",
     "residual_scores",
+    "reviewed_labels",
     "ridge_leave_one_out",
     "ridge_removal_effects",
     "self_confidence",

@@ -324,3 +324,11 @@ def accept_or_review(probabilities, threshold):
         second, first = sorted(row)[-2:]
         certainty.append(first / (first + second))
     return best, certainty, [one >= threshold for one in certainty]
+
+
+def reviewed_labels(given, guessed, votes, *, least):
+    labels, wrong = [], []
+    for label, guess, (for_given, for_guess, _, _) in zip(given, guessed, votes, strict=True):
+        wrong.append(for_given < least)
+        labels.append(label if for_given >= least else guess if for_guess >= least else -1)
+    return labels, wrong

@@ -576,6 +576,7 @@ BELIEFS = softmax(waves(10, 3, 0.4, 1.5) + 1.2 * np.eye(3)[[0, 1, 2, 1, 2, 1, 0,
 POOL = softmax(waves(4, 3, 2.2, 1.5))
 VOTES = np.array([[0, 1, 0], [0, 2, 1], [2, 0, 2], [0, 1, 0], [2, 0, 1], [0, 0, 2], [2, 2, 0]])
 WINS = np.array([[0, 3, 4], [1, 0, 2], [0, 2, 0]])
+REVIEWS = (np.arange(36).reshape(9, 4) ** 2 % 7) // 2
 NO_STOP = {"max_iterations": 7, "tolerance": 0.0}
 
 CASES = {
@@ -636,6 +637,12 @@ CASES = {
     ),
     "accept_or_review": Case(
         label_models.accept_or_review, annotators.accept_or_review, (BELIEFS, 0.65)
+    ),
+    "reviewed_labels": Case(
+        label_models.reviewed_labels,
+        annotators.reviewed_labels,
+        (TRIPLES[:9, 2], (TRIPLES[:9, 2] + 1) % 3, REVIEWS),
+        {"least": 2},
     ),
     "area_under_margin": Case(
         label_models.area_under_margin, area_under_margin, (RECORDS, np.array([1, 2, 0, 2, 1]))
@@ -801,6 +808,7 @@ WITHOUT_CASE = {
     "MaceStarts": "what mace_starts returns",
     "mace_starts": "random numbers; test_annotators.py",
     "Neighbours": "what nearest_neighbours returns",
+    "ReviewedLabels": "what reviewed_labels returns",
     "SimilarityEdges": "what similarity_edges returns",
     "TokenIssues": "what find_token_issues returns",
     "TransitionEstimate": "what fit_transition returns",

@@ -72,6 +72,18 @@ def with_row(*row):
 
 
 REFUSED = {
+    "votes of another form": (
+        lambda: label_models.reviewed_labels([0, 1], [1, 0], [[5, 0, 0], [2, 2, 1]]),
+        r"votes must have the shape \[2, 4\], how many said given, guessed, neither, both",
+    ),
+    "votes that are shares": (
+        lambda: label_models.reviewed_labels([0], [1], [[0.5, 0.5, 0, 0]]),
+        "votes must be counts, integers from 0 on; got float64",
+    ),
+    "guesses of others": (
+        lambda: label_models.reviewed_labels([0, 1], [1], np.zeros((2, 4), int)),
+        "guessed must have one entry per example, 2, got 1",
+    ),
     "thresholds of other classes": (
         lambda: label_models.confident_joint(SHARES, LABELS, thresholds=np.ones(3)),
         r"thresholds must be a number for each class, shape \(2,\)",

@@ -29,6 +29,8 @@ MASKED = {
     "class_average": functools.partial(metrics.class_average, LOGITS[:, 0], LABELS, num_classes=3),
 }
 UNMASKED = {"class_mean", "effective_rank", "expected_calibration_error", "merge", "uniformity"}
+# Of sums and counts; `test_label_noise.py`.
+UNMASKED |= {"accuracy_bounds", "crossing_prevalence", "noise_corrected_accuracy"}
 OF_LABELS = ("accuracy", "top_k_accuracy", "per_class_accuracy", "negative_log_likelihood")
 OF_LABELS += ("calibration_bins", "brier_score")
 
