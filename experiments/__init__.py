@@ -11,10 +11,13 @@ from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
+from experiments.label_quality.candidate_labels import candidate_labels
 from experiments.label_quality.crowd_labels import GENERATED, crowd_labels
+from experiments.label_quality.label_budget import label_budget
 from experiments.label_quality.label_issues import label_issues
 from experiments.label_quality.label_proportions import label_proportions
 from experiments.label_quality.memorization_digits import memorization_digits
+from experiments.label_quality.test_labels import test_labels
 from experiments.robust_losses.dro_groups import dro_groups
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
 from experiments.robust_losses.ldr_cifar import ldr_cifar
@@ -27,6 +30,7 @@ from lnl_jax.comparison import catalogue
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
+    "candidate_labels": candidate_labels,
     "crowd_labels": crowd_labels,
     "dro_groups": dro_groups,
     "hello_cifar": hello_cifar,
@@ -37,6 +41,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,
     "isogclr_pairs": isogclr_pairs,
+    "label_budget": label_budget,
     "label_issues": label_issues,
     "label_proportions": label_proportions,
     "ldr_benchmark": ldr_benchmark,
@@ -47,6 +52,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "loss_leaderboard": loss_leaderboard,
     "memorization_digits": memorization_digits,
     "noisy_training": noisy_training,
+    "test_labels": test_labels,
 }
 
 # name on the command line -> (name of the experiment, function that yields override dicts).

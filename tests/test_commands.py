@@ -38,6 +38,7 @@ ELSEWHERE = {
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
 # than one such command has.
 TINY = {
+    "candidate_labels": "--items 20 --voters 4",
     "crowd_labels": "--restarts 1 --epochs 1 --hidden 4 --seeds 2",
     "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
     "--temperatures 1 --step_sizes 0.1",
@@ -52,6 +53,8 @@ TINY = {
     "--epochs 1 --warmup_epochs 0 --batch_size 16 --num_neighbours 3",
     "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
     "isogclr_pairs": "--seeds 2 --epochs 1",
+    "label_budget": "--budgets 50 --shares 0,1 --methods log_confidence --epochs 1 "
+    "--learning_rates 0.1 --seeds 2",
     "label_issues": "--epochs 1 --learning_rates 0.1 --seeds 1",
     "label_proportions": "--bag_sizes 8 --rounds 1 --seeds 2 --epochs 1",
     "ldr_benchmark": "--dataset vowel --noises clean,uniform --folds 2 --epochs 1 "
@@ -66,6 +69,7 @@ TINY = {
     "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
     "memorization_digits": "--trainings 3 --epochs 1",
     "noisy_training": "--seeds 2 --epochs 1 --learning_rates 0.1",
+    "test_labels": "--losses cross_entropy --widths 4 --epochs 1 --learning_rates 0.1 --seeds 2",
     "benchmarks/accelerator.py": "--tiny --sections a,i",
     "benchmarks/contrastive.py": "--batch_sizes 8 --block_sizes 4 --width 4 --calls 1",
     "benchmarks/import_time.py": "--runs 1",
@@ -216,6 +220,13 @@ def folder(tmp_path_factory):
     worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
     save(found / "DIR/cifar10.npz", np.uint8(images), labels, 1200, y_train_worse=worse)
     save(found / "DIR/data.npz", np.uint8(images), labels, 1200)
+    judged = {"idx_test": np.arange(300), "counts10h_test": 1 + np.eye(10, dtype=int)[labels[:300]]}
+    save(found / "DIR/cifar10_10k.npz", np.uint8(images), labels, 1200, **judged)
+    reviewed = {"id": [3, 4], "given": labels[1203:1205], "guess": [0, 0]}
+    reviewed |= {"votes": [[0, 5, 0, 0], [5, 0, 0, 0]]}
+    np.savez(
+        found / "DIR/label_errors.npz", **{f"cifar10_{k}": values for k, values in reviewed.items()}
+    )
     given = [[row // 3, row % 3, (row // 3 + row % 5 // 4) % 2] for row in range(60)]
     np.savez(found / "DIR/crowd_rte.npz", annotations=given, y=np.arange(20) % 2)
     rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]

@@ -118,7 +118,7 @@ def test_labels(
         )
         found.append(run["probabilities"])
         agreed = float((found[-1].argmax(-1) == tests.given).mean())
-        yield {"network": names[-1], "agrees with given labels": agreed}
+        yield {"method": names[-1], "as given": agreed}
     probabilities = np.stack(found)
     table = judge_networks(names, probabilities, tests)
     yield Artifact("results", table)

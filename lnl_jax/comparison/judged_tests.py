@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from lnl_jax import label_models, metrics
+from lnl_jax._extras import require
 from lnl_jax.comparison.corrected_tests import CorrectedTest
 from lnl_jax.comparison.statistics import standard_deviation
 
@@ -103,6 +103,8 @@ def winner_rows(table: Sequence[dict], tests: CorrectedTest) -> list[dict[str, A
     Returns:
         A dict per judge.
     """
+    from scipy import stats
+
     ranks = {key[6:]: [row[key] for row in table] for key in table[0] if key.startswith("rank, ")}
     rows = []
     for judge, own in ranks.items():
@@ -187,6 +189,7 @@ def prevalence_figure(
     Returns:
         The figure.
     """
+    require("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")

@@ -101,7 +101,7 @@ def budget_grid(
 
     .. math::
         n_{hi} = \lfloor s B / c_{hi} \rfloor, \qquad
-        n_{lo} = \lfloor (B - n_{hi} c_{hi}) / c_{lo} \rfloor, \qquad
+        n_{lo} = \lfloor (1 - s) B / c_{lo} \rfloor, \qquad
         n_{hi} + n_{lo} \le n
 
     Args:
@@ -112,7 +112,8 @@ def budget_grid(
         most: n, how many examples there are; none is labelled twice.
 
     Returns:
-        The purchases, the shares of a budget after each other; none comes twice.
+        The purchases, the shares of a budget after each other; none comes twice, and none of
+        nothing. More good labels than there are examples are not bought.
 
     Raises:
         ValueError: if a number is out of range, or a budget does not buy a label; names both.
@@ -141,10 +142,10 @@ def budget_grid(
         for share in shares:
             # Dividing rounds: a tenth of a budget is to buy the label that costs a tenth.
             high = min(int(share * budget / high_cost + 1e-9), most)
-            low = min(int((budget - high * high_cost) / low_cost + 1e-9), most - high)
+            low = min(int((1 - share) * budget / low_cost + 1e-9), most - high)
             cost = float(high * high_cost + low * low_cost)
             found.append(LabelPurchase(float(budget), high, low, cost))
-    return list(dict.fromkeys(found))
+    return [one for one in dict.fromkeys(found) if one.high + one.low]
 
 
 def pareto_front(costs: ArrayLike, values: ArrayLike) -> np.ndarray:

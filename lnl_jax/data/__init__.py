@@ -4,6 +4,7 @@ What is done to images in training is in `lnl_jax.data.augment`.
 """
 
 from lnl_jax.data.batches import batches, epoch_plan, epoch_plans, take
+from lnl_jax.data.candidates import CandidateVotes, candidate_csv, generated_candidates
 from lnl_jax.data.crowds import Crowd, crowd_csv, crowd_npz, generated_crowd
 from lnl_jax.data.csv_files import csv_table
 from lnl_jax.data.dataset import Splits
@@ -28,6 +29,7 @@ from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 
 __all__ = [
+    "CandidateVotes",
     "CroppedImages",
     "Crowd",
     "DecodedImages",
@@ -37,18 +39,20 @@ __all__ = [
     "MiddleImages",
     "Splits",
     "batches",
+    "candidate_csv",
     "check_labels",
     "cifar10",
     "cifar100",
-    "csv_table",
     "crowd_csv",
     "crowd_npz",
+    "csv_table",
     "digits",
     "epoch_plan",
     "epoch_plans",
     "fashion_mnist",
     "fits_on_device",
     "fold_numbers",
+    "generated_candidates",
     "generated_crowd",
     "hold_out",
     "hold_out_test",

@@ -45,7 +45,11 @@ class Choice(NamedTuple):
 
 
 def pairwise_wins(
-    votes: ArrayLike, num_candidates: int, num_items: int | None = None
+    votes: ArrayLike,
+    num_candidates: int,
+    num_items: int | None = None,
+    *,
+    weights: ArrayLike | None = None,
 ) -> np.ndarray:
     """Counts how often each candidate was preferred to each other one, item by item.
 
@@ -53,13 +57,16 @@ def pairwise_wins(
         votes: integers, ``[M, 3]``: the item, the candidate that was preferred, and the other one.
         num_candidates: C, at least 2.
         num_items: N; None takes one more than the largest item.
+        weights: what each vote counts, not negative, ``[M]``, such as the skill of who gave it;
+            None counts each once.
 
     Returns:
-        The counts, ``[N, C, C]``, at ``[i, a, b]`` how often a was preferred to b; a sum over the
-        first axis ranks the candidates over all items.
+        The counts, ``[N, C, C]``, float64 where they are weighted, at ``[i, a, b]`` how often a was
+        preferred to b; a sum over the first axis ranks the candidates over all items.
 
     Raises:
-        ValueError: if the votes are not such triples, or a candidate is compared with itself.
+        ValueError: if the votes are not such triples, or a candidate is compared with itself, or
+            there is not one weight, finite and not negative, for each.
 
     Example:
         >>> pairwise_wins([[0, 1, 0], [0, 1, 0], [0, 0, 1]], 2).tolist()
@@ -87,7 +94,14 @@ def pairwise_wins(
     if num_items is None:
         num_items = int(item.max(initial=-1)) + 1
     cells = (item.astype(np.int64) * num_candidates + winner) * num_candidates + loser
-    counts = np.bincount(cells, minlength=num_items * num_candidates**2)
+    if weights is not None:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (len(votes),) or not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(
+                f"weights must be finite and not negative, one for each of {len(votes)} votes; got "
+                f"the shape {weights.shape}, the least {weights.min(initial=0):g}."
+            )
+    counts = np.bincount(cells, weights, minlength=num_items * num_candidates**2)
     return counts.reshape(num_items, num_candidates, num_candidates)
 
 

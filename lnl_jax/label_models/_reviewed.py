@@ -63,7 +63,7 @@ def reviewed_labels(
         ([3, 5, -1], [False, True, True])
 
     References:
-        Northcutt, Athalye & Mueller, "Pervasive Label Errors in Test Sets Destabilize Machine
+        Northcutt, Athalye and Mueller, "Pervasive Label Errors in Test Sets Destabilize Machine
         Learning Benchmarks" (NeurIPS 2021, Datasets and Benchmarks), section 4.
     """
     check_integer("least", least, at_least=1)

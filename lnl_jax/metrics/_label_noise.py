@@ -142,7 +142,7 @@ def crossing_prevalence(on_right: ArrayLike, on_wrong: ArrayLike) -> Array:
         [nan, 0.200]
 
     References:
-        Northcutt, Athalye & Mueller, "Pervasive Label Errors in Test Sets Destabilize Machine
+        Northcutt, Athalye and Mueller, "Pervasive Label Errors in Test Sets Destabilize Machine
         Learning Benchmarks" (NeurIPS 2021, Datasets and Benchmarks), section 5.
     """
     right, wrong = jnp.asarray(on_right, jnp.float32), jnp.asarray(on_wrong, jnp.float32)

@@ -31,12 +31,15 @@ def test_a_budget_is_spent_as_far_as_it_buys_whole_labels():
     found = budget_grid([10.0, 25.0], [0.0, 0.5, 1.0], high_cost=10, low_cost=2, most=6)
     assert found == [
         LabelPurchase(10.0, 0, 5, 10.0),
+        LabelPurchase(10.0, 0, 2, 4.0),
         LabelPurchase(10.0, 1, 0, 10.0),
         # No more than there are examples.
         LabelPurchase(25.0, 0, 6, 12.0),
         LabelPurchase(25.0, 1, 5, 20.0),
-        LabelPurchase(25.0, 2, 2, 24.0),
+        LabelPurchase(25.0, 2, 0, 20.0),
     ]
+    # What buys nothing is left out.
+    assert budget_grid([5.0], [1.0], high_cost=10, low_cost=1, most=9) == []
     (tenth,) = budget_grid([0.3], [1.0], high_cost=0.1, low_cost=0.1, most=9)
     assert tenth.high == 3
 

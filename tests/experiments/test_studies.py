@@ -52,6 +52,10 @@ NO_NUMBERS |= {
     "annotations",
     "features",
     *(f"columns.{field}" for field in ("item", "annotator", "label", "truth")),
+    *(f"columns.{field}" for field in ("preferred", "other", "voter", "best")),
+    "votes",
+    "corrections",
+    "people",
 }
 
 

@@ -294,10 +294,10 @@ def active_lab(triples, probabilities, pool, *, temperature):
     return labelled, unlabelled, temperature
 
 
-def pairwise_wins(votes, num_candidates):
+def pairwise_wins(votes, num_candidates, *, weights):
     wins = np.zeros((votes[:, 0].max() + 1, num_candidates, num_candidates))
-    for item, winner, loser in votes:
-        wins[item, winner, loser] += 1
+    for (item, winner, loser), weight in zip(votes, weights, strict=True):
+        wins[item, winner, loser] += weight
     return wins
 
 

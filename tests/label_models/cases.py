@@ -628,7 +628,12 @@ CASES = {
         annotators.annotator_temperature,
         (TRIPLES, softmax(waves(10, 3, 0.4, 3.0))),
     ),
-    "pairwise_wins": Case(label_models.pairwise_wins, annotators.pairwise_wins, (VOTES, 3)),
+    "pairwise_wins": Case(
+        label_models.pairwise_wins,
+        annotators.pairwise_wins,
+        (VOTES, 3),
+        {"weights": np.arange(7) / 3},
+    ),
     "bradley_terry": Case(
         label_models.bradley_terry,
         annotators.bradley_terry,

@@ -72,6 +72,14 @@ def with_row(*row):
 
 
 REFUSED = {
+    "weights of other votes": (
+        lambda: label_models.pairwise_wins([[0, 1, 0]], 2, weights=[1, 1]),
+        r"weights must be finite and not negative, one for each of 1 votes; got the shape \(2,\)",
+    ),
+    "weights below 0": (
+        lambda: label_models.pairwise_wins([[0, 1, 0]], 2, weights=[-1.0]),
+        "weights must be finite and not negative",
+    ),
     "votes of another form": (
         lambda: label_models.reviewed_labels([0, 1], [1, 0], [[5, 0, 0], [2, 2, 1]]),
         r"votes must have the shape \[2, 4\], how many said given, guessed, neither, both",
