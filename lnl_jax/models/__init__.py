@@ -8,7 +8,7 @@ normalised by the batch, and the new statistics, which examples outside `mask` d
 
 import lnl_jax._flax  # noqa: F401
 from lnl_jax.models._in_dtype import in_dtype
-from lnl_jax.models._transformer import gelu, quick_gelu
+from lnl_jax.models._transformer import gelu, quick_gelu, tanh_gelu
 from lnl_jax.models._words import word_tokenizer
 from lnl_jax.models.clip import CLIP, TextTower, VisionTower, clip_rn50, clip_vit_b32
 from lnl_jax.models.clip_resnet import ModifiedResNet
@@ -32,6 +32,13 @@ from lnl_jax.models.resnet import (
     resnet34,
     zero_padded,
 )
+from lnl_jax.models.sentence_weights import (
+    LoadedSentenceEncoder,
+    embed_sentences,
+    load_sentence_encoder,
+    load_sentence_tokenizer,
+)
+from lnl_jax.models.sentences import SentenceEncoder
 from lnl_jax.models.vit import ViT, vit
 from lnl_jax.models.wide_resnet import WideResNet, wide_resnet28
 
@@ -43,11 +50,13 @@ __all__ = [
     "LaneMLP",
     "LoadedCLIP",
     "LoadedEfficientNet",
+    "LoadedSentenceEncoder",
     "ModifiedResNet",
     "NestedDropout",
     "ProjectedEncoder",
     "ProjectionHead",
     "ResNet",
+    "SentenceEncoder",
     "Stage",
     "TextTower",
     "TwoTower",
@@ -58,10 +67,13 @@ __all__ = [
     "clip_rn50",
     "clip_vit_b32",
     "convnet",
+    "embed_sentences",
     "gelu",
     "in_dtype",
     "load_clip",
     "load_efficientnet",
+    "load_sentence_encoder",
+    "load_sentence_tokenizer",
     "load_tokenizer",
     "plain_stem",
     "prefix_probabilities",
@@ -72,6 +84,7 @@ __all__ = [
     "resnet20",
     "resnet34",
     "resnet8",
+    "tanh_gelu",
     "vit",
     "wide_resnet28",
     "word_tokenizer",

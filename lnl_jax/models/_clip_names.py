@@ -50,67 +50,72 @@ def hugging_face(model: CLIP) -> Iterator[Entry]:
     yield "logit_scale", ("params", "logit_scale"), scalar
     image, text = ("params", "image"), ("params", "text")
     embedding = "vision_model.embeddings."
-    yield embedding + "patch_embedding.weight", _in(image, "embedding/patch/kernel"), channels_last
-    yield embedding + "class_embedding", _in(image, "embedding/class_token"), same
-    yield embedding + "position_embedding.weight", _in(image, "embedding/positions"), same
-    yield from _norm("vision_model.pre_layrnorm", _in(image, "norm_pre"))
-    yield from _hugging_face_blocks("vision_model", image, model.image.depth)
-    yield from _norm("vision_model.post_layernorm", _in(image, "norm_post"))
-    yield "visual_projection.weight", _in(image, "projection/kernel"), transposed
+    yield (
+        embedding + "patch_embedding.weight",
+        inside(image, "embedding/patch/kernel"),
+        channels_last,
+    )
+    yield embedding + "class_embedding", inside(image, "embedding/class_token"), same
+    yield embedding + "position_embedding.weight", inside(image, "embedding/positions"), same
+    yield from norm("vision_model.pre_layrnorm", inside(image, "norm_pre"))
+    yield from hugging_face_blocks("vision_model", image, model.image.depth)
+    yield from norm("vision_model.post_layernorm", inside(image, "norm_post"))
+    yield "visual_projection.weight", inside(image, "projection/kernel"), transposed
     embedding = "text_model.embeddings."
-    yield embedding + "token_embedding.weight", _in(text, "tokens/embedding"), same
-    yield embedding + "position_embedding.weight", _in(text, "positions"), same
-    yield from _hugging_face_blocks("text_model", text, model.text.depth)
-    yield from _norm("text_model.final_layer_norm", _in(text, "norm"))
-    yield "text_projection.weight", _in(text, "projection/kernel"), transposed
+    yield embedding + "token_embedding.weight", inside(text, "tokens/embedding"), same
+    yield embedding + "position_embedding.weight", inside(text, "positions"), same
+    yield from hugging_face_blocks("text_model", text, model.text.depth)
+    yield from norm("text_model.final_layer_norm", inside(text, "norm"))
+    yield "text_projection.weight", inside(text, "projection/kernel"), transposed
 
 
-def _hugging_face_blocks(prefix: str, tower: Path, depth: int) -> Iterator[Entry]:
+def hugging_face_blocks(prefix: str, tower: Path, depth: int) -> Iterator[Entry]:
+    """All blocks of a tower of CLIP or SigLIP."""
     attention = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
     for index in range(depth):
-        layer, block = f"{prefix}.encoder.layers.{index}", _in(tower, f"blocks/block_{index}")
-        yield from _norm(f"{layer}.layer_norm1", _in(block, "norm1"))
+        layer, block = f"{prefix}.encoder.layers.{index}", inside(tower, f"blocks/block_{index}")
+        yield from norm(f"{layer}.layer_norm1", inside(block, "norm1"))
         for theirs, ours in attention.items():
-            yield from _dense(f"{layer}.self_attn.{theirs}", _in(block, f"attention/{ours}"))
-        yield from _norm(f"{layer}.layer_norm2", _in(block, "norm2"))
+            yield from dense(f"{layer}.self_attn.{theirs}", inside(block, f"attention/{ours}"))
+        yield from norm(f"{layer}.layer_norm2", inside(block, "norm2"))
         for name in ("fc1", "fc2"):
-            yield from _dense(f"{layer}.mlp.{name}", _in(block, name))
+            yield from dense(f"{layer}.mlp.{name}", inside(block, name))
 
 
 def open_clip(model: CLIP) -> Iterator[Entry]:
     """Every parameter of open_clip's and of OpenAI's own checkpoints."""
     yield "logit_scale", ("params", "logit_scale"), scalar
     text = ("params", "text")
-    yield "token_embedding.weight", _in(text, "tokens/embedding"), same
-    yield "positional_embedding", _in(text, "positions"), same
+    yield "token_embedding.weight", inside(text, "tokens/embedding"), same
+    yield "positional_embedding", inside(text, "positions"), same
     yield from _open_clip_blocks("transformer", text, model.text.depth)
-    yield from _norm("ln_final", _in(text, "norm"))
-    yield "text_projection", _in(text, "projection/kernel"), same
+    yield from norm("ln_final", inside(text, "norm"))
+    yield "text_projection", inside(text, "projection/kernel"), same
     if isinstance(model.image, ModifiedResNet):
         yield from _resnet(model.image)
         return
     image = ("params", "image")
-    yield "visual.conv1.weight", _in(image, "embedding/patch/kernel"), channels_last
-    yield "visual.class_embedding", _in(image, "embedding/class_token"), same
-    yield "visual.positional_embedding", _in(image, "embedding/positions"), same
-    yield from _norm("visual.ln_pre", _in(image, "norm_pre"))
+    yield "visual.conv1.weight", inside(image, "embedding/patch/kernel"), channels_last
+    yield "visual.class_embedding", inside(image, "embedding/class_token"), same
+    yield "visual.positional_embedding", inside(image, "embedding/positions"), same
+    yield from norm("visual.ln_pre", inside(image, "norm_pre"))
     yield from _open_clip_blocks("visual.transformer", image, model.image.depth)
-    yield from _norm("visual.ln_post", _in(image, "norm_post"))
-    yield "visual.proj", _in(image, "projection/kernel"), same
+    yield from norm("visual.ln_post", inside(image, "norm_post"))
+    yield "visual.proj", inside(image, "projection/kernel"), same
 
 
 def _open_clip_blocks(prefix: str, tower: Path, depth: int) -> Iterator[Entry]:
     for index in range(depth):
-        layer, block = f"{prefix}.resblocks.{index}", _in(tower, f"blocks/block_{index}")
-        yield from _norm(f"{layer}.ln_1", _in(block, "norm1"))
+        layer, block = f"{prefix}.resblocks.{index}", inside(tower, f"blocks/block_{index}")
+        yield from norm(f"{layer}.ln_1", inside(block, "norm1"))
         for which, name in enumerate(("query", "key", "value")):
-            part = _in(block, f"attention/{name}")
+            part = inside(block, f"attention/{name}")
             yield f"{layer}.attn.in_proj_weight", (*part, "kernel"), third(which, transposed)
             yield f"{layer}.attn.in_proj_bias", (*part, "bias"), third(which, same)
-        yield from _dense(f"{layer}.attn.out_proj", _in(block, "attention/out"))
-        yield from _norm(f"{layer}.ln_2", _in(block, "norm2"))
-        yield from _dense(f"{layer}.mlp.c_fc", _in(block, "fc1"))
-        yield from _dense(f"{layer}.mlp.c_proj", _in(block, "fc2"))
+        yield from dense(f"{layer}.attn.out_proj", inside(block, "attention/out"))
+        yield from norm(f"{layer}.ln_2", inside(block, "norm2"))
+        yield from dense(f"{layer}.mlp.c_fc", inside(block, "fc1"))
+        yield from dense(f"{layer}.mlp.c_proj", inside(block, "fc2"))
 
 
 def _resnet(tower: ModifiedResNet) -> Iterator[Entry]:
@@ -129,28 +134,31 @@ def _resnet(tower: ModifiedResNet) -> Iterator[Entry]:
     pool = ("params", "image", "attention_pool")
     yield "visual.attnpool.positional_embedding", (*pool, "positions"), same
     for theirs, ours in {"q": "query", "k": "key", "v": "value", "c": "out"}.items():
-        yield from _dense(f"visual.attnpool.{theirs}_proj", (*pool, ours))
+        yield from dense(f"visual.attnpool.{theirs}_proj", (*pool, ours))
 
 
-def _in(path: Path, names: str) -> Path:
+def inside(path: Path, names: str) -> Path:
+    """A path that goes on with names between slashes."""
     return (*path, *names.split("/"))
 
 
-def _dense(name: str, path: Path) -> Iterator[Entry]:
+def dense(name: str, path: Path) -> Iterator[Entry]:
+    """A linear layer."""
     yield f"{name}.weight", (*path, "kernel"), transposed
     yield f"{name}.bias", (*path, "bias"), same
 
 
-def _norm(name: str, path: Path) -> Iterator[Entry]:
+def norm(name: str, path: Path) -> Iterator[Entry]:
+    """A scale and a shift."""
     yield f"{name}.weight", (*path, "scale"), same
     yield f"{name}.bias", (*path, "bias"), same
 
 
 def _convolution(name: str, path: str) -> Iterator[Entry]:
-    yield f"{name}.weight", _in(("params", "image"), f"{path}/kernel"), channels_last
+    yield f"{name}.weight", inside(("params", "image"), f"{path}/kernel"), channels_last
 
 
 def _batch_norm(name: str, path: str) -> Iterator[Entry]:
-    yield from _norm(name, _in(("params", "image"), path))
-    yield f"{name}.running_mean", _in(("batch_stats", "image"), f"{path}/mean"), same
-    yield f"{name}.running_var", _in(("batch_stats", "image"), f"{path}/var"), same
+    yield from norm(name, inside(("params", "image"), path))
+    yield f"{name}.running_mean", inside(("batch_stats", "image"), f"{path}/mean"), same
+    yield f"{name}.running_var", inside(("batch_stats", "image"), f"{path}/var"), same

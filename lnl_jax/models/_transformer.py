@@ -67,8 +67,30 @@ class LayerNorm(nn.Module):
         return norm(inputs.astype(jnp.float32)).astype(inputs.dtype)
 
 
-def attend(query: Array, key: Array, value: Array, *, causal: bool = False) -> Array:
+def tanh_gelu(inputs: Array) -> Array:
+    r"""The approximation of `gelu` with a hyperbolic tangent, which SigLIP was trained with.
+
+    .. math:: x / 2 \cdot (1 + \tanh(\sqrt{2 / \pi} (x + 0.044715\, x^3)))
+
+    Args:
+        inputs: any shape.
+
+    Returns:
+        The shape and dtype of `inputs`.
+
+    References:
+        Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)" (2016), section 2.
+    """
+    return jax.nn.gelu(inputs, approximate=True)
+
+
+def attend(
+    query: Array, key: Array, value: Array, *, causal: bool = False, where: Array | None = None
+) -> Array:
     """Scaled dot-product attention ``[B, T, H, d]``, with its softmax in float32.
+
+    Where `where`, boolean ``[B, T]``, is false, a key is not seen; one text of padding alone sees
+    all of it.
 
     That of `jax.nn` mixes bfloat16 and float32 in its gradient, which strict promotion refuses.
     """
@@ -77,6 +99,8 @@ def attend(query: Array, key: Array, value: Array, *, causal: bool = False) -> A
     if causal:
         seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)
         scores = jnp.where(seen[None, None], scores, -jnp.inf)
+    if where is not None:
+        scores = jnp.where(where[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
@@ -100,15 +124,15 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
-        """Attends: ``[B, T, D]`` to the same."""
+    def __call__(self, tokens: Array, where: Array | None = None) -> Array:
+        """Attends: ``[B, T, D]`` to the same; to tokens where `where`, ``[B, T]``, is true."""
         width = tokens.shape[-1]
         split = (*tokens.shape[:-1], self.heads, width // self.heads)
         query, key, value = (
             dense(width, width**-0.5, self.dtype, name=name)(tokens).reshape(split)
             for name in ("query", "key", "value")
         )
-        mixed = attend(query, key, value, causal=self.causal)
+        mixed = attend(query, key, value, causal=self.causal, where=where)
         return dense(width, self.out_std, self.dtype, name="out")(mixed.reshape(tokens.shape))
 
 
@@ -135,12 +159,12 @@ class Block(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
+    def __call__(self, tokens: Array, where: Array | None = None) -> Array:
         """One block: ``[B, T, D]`` to the same."""
         width = tokens.shape[-1]
         added_std = (2 * self.depth * width) ** -0.5
         attention = Attention(self.heads, self.causal, added_std, self.dtype, name="attention")
-        tokens = tokens + attention(LayerNorm(self.epsilon, name="norm1")(tokens))
+        tokens = tokens + attention(LayerNorm(self.epsilon, name="norm1")(tokens), where)
         hidden = LayerNorm(self.epsilon, name="norm2")(tokens)
         hidden = dense(self.hidden, (2 * width) ** -0.5, self.dtype, name="fc1")(hidden)
         return tokens + dense(width, added_std, self.dtype, name="fc2")(self.activation(hidden))
@@ -172,8 +196,8 @@ class Blocks(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
-        """All blocks: ``[B, T, D]`` to the same.
+    def __call__(self, tokens: Array, where: Array | None = None) -> Array:
+        """All blocks: ``[B, T, D]`` to the same; they attend where `where`, ``[B, T]``, is true.
 
         Raises:
             ValueError: if the heads do not divide the width.
@@ -192,7 +216,7 @@ class Blocks(nn.Module):
                 self.dtype,
                 name=f"block_{index}",
             )
-            tokens = block(tokens)
+            tokens = block(tokens, where)
         return tokens
 
 
