@@ -1,6 +1,8 @@
 """Images as a pretrained tower takes them: pure, compiled functions, one program per input size."""
 
 import functools
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,14 @@ import jax.numpy as jnp
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.augment import to_float
 
-__all__ = ["clip_images", "efficientnet_images", "resize_and_crop"]
+__all__ = [
+    "FlatPatches",
+    "clip_images",
+    "efficientnet_images",
+    "naflex_patches",
+    "resize_and_crop",
+    "siglip_images",
+]
 
 # Of the images that CLIP was trained on, red, green and blue.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -40,17 +49,11 @@ def resize_and_crop(images: jax.Array, *, size: int) -> jax.Array:
         Keys, "Cubic Convolution Interpolation for Digital Image Processing" (1981), equation 15.
     """
     _check(images, size)
-    batch, height, width, channels = images.shape
+    height, width = images.shape[1:3]
     shorter = min(height, width)
     rows, columns = (size * side // shorter for side in (height, width))
     top, left = (round((side - size) / 2) for side in (rows, columns))
-    # Columns first, as Pillow: it clips, and rounds whole grey levels, after each.
-    for shape in ((batch, height, columns, channels), (batch, rows, columns, channels)):
-        if shape != images.shape:
-            resized = jax.image.resize(images.astype(jnp.float32), shape, "cubic", antialias=True)
-            resized = jnp.clip(resized, 0, 255)
-            whole = jnp.issubdtype(images.dtype, jnp.integer)
-            images = (jnp.round(resized) if whole else resized).astype(images.dtype)
+    images = _resized(images, rows, columns, jax.image.ResizeMethod.CUBIC)
     return images[:, top : top + size, left : left + size]
 
 
@@ -114,6 +117,129 @@ def efficientnet_images(images: jax.Array, *, size: int) -> jax.Array:
     _check(images, size)
     _check_colours(images)
     return (resize_and_crop(images, size=size).astype(jnp.float32) - 127) / 128
+
+
+@functools.partial(jax.jit, static_argnames=("size", "method"))
+def siglip_images(
+    images: jax.Array,
+    *,
+    size: int,
+    method: jax.image.ResizeMethod = jax.image.ResizeMethod.CUBIC,
+) -> jax.Array:
+    """Images for SigLIP: the whole of them resized to a square, from -1 to 1.
+
+    Nothing is cut off; images that are no squares are distorted.
+
+    Args:
+        images: ``[B, H, W, 3]``, from 0 to 255; uint8 or floating point.
+        size: `image_size` of the tower, static.
+        method: of the interpolation, static; ``ResizeMethod.LINEAR`` for SigLIP 2.
+
+    Returns:
+        ``[B, size, size, 3]``, float32.
+
+    Raises:
+        ValueError: if `images` has another shape or dtype, or `size` is not positive.
+
+    Example:
+        >>> images = jnp.full((1, 6, 4, 3), 255, jnp.uint8)
+        >>> siglip_images(images, size=2)[0, 0, 0].tolist()
+        [1.0, 1.0, 1.0]
+
+    References:
+        Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (ICCV 2023), official code.
+    """
+    _check(images, size)
+    _check_colours(images)
+    return _resized(images, size, size, method).astype(jnp.float32) / 127.5 - 1
+
+
+class FlatPatches(NamedTuple):
+    """Images as patches, for towers that take any shape.
+
+    Attributes:
+        patches: ``[B, n, patch_size * patch_size * 3]``, float32, row by row, then zeros.
+        where: which of them are real, boolean, ``[B, n]``.
+        shapes: how many rows and columns of them an image has, int32, ``[B, 2]``.
+    """
+
+    patches: jax.Array
+    where: jax.Array
+    shapes: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("patch_size", "max_patches"))
+def naflex_patches(
+    images: jax.Array, *, patch_size: int = 16, max_patches: int = 256
+) -> FlatPatches:
+    """Images for SigLIP 2 NaFlex: resized to at most so many patches, of about their own shape.
+
+    Rows and columns become the largest whole numbers of patches of one common scale that fit;
+    bilinear and without aliasing; values from -1 to 1.
+
+    Args:
+        images: ``[B, H, W, 3]``, from 0 to 255; uint8 or floating point.
+        patch_size: of the tower, static.
+        max_patches: n, static.
+
+    Returns:
+        The `FlatPatches`: what the tower takes.
+
+    Raises:
+        ValueError: if `images` has another shape or dtype, or a size is not positive.
+
+    Example:
+        >>> images = jnp.full((1, 20, 40, 3), 255, jnp.uint8)
+        >>> found = naflex_patches(images, patch_size=4, max_patches=9)
+        >>> found.shapes.tolist(), int(found.where.sum()), found.patches.shape
+        ([[2, 4]], 8, (1, 9, 48))
+
+    References:
+        Tschannen et al., "SigLIP 2: Multilingual Vision-Language Encoders with Improved Semantic
+        Understanding, Localization, and Dense Features" (2025), section 2.4.
+    """
+    _check(images, patch_size)
+    _check_colours(images)
+    check_integer("max_patches", max_patches)
+    batch, height, width, channels = images.shape
+    rows, columns = _whole_patches(height / patch_size, width / patch_size, max_patches)
+    linear = jax.image.ResizeMethod.LINEAR
+    pixels = _resized(images, rows * patch_size, columns * patch_size, linear)
+    pixels = pixels.astype(jnp.float32) / 127.5 - 1
+    pixels = pixels.reshape(batch, rows, patch_size, columns, patch_size, channels)
+    patches = pixels.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
+    patches = jnp.pad(patches, ((0, 0), (0, max_patches - rows * columns), (0, 0)))
+    where = jnp.broadcast_to(jnp.arange(max_patches) < rows * columns, (batch, max_patches))
+    shapes = jnp.broadcast_to(jnp.array([rows, columns], jnp.int32), (batch, 2))
+    return FlatPatches(patches, where, shapes)
+
+
+def _whole_patches(height: float, width: float, most: int) -> tuple[int, int]:
+    """Rows and columns, rounded up, at the largest scale where there are not too many."""
+
+    def at(scale: float) -> tuple[int, int]:
+        return tuple(max(math.ceil(scale * side), 1) for side in (height, width))
+
+    low, high = 0.0, most / min(height, width)
+    for _ in range(60):
+        middle = (low + high) / 2
+        rows, columns = at(middle)
+        low, high = (middle, high) if rows * columns <= most else (low, middle)
+    return at(low)
+
+
+def _resized(
+    images: jax.Array, rows: int, columns: int, method: jax.image.ResizeMethod
+) -> jax.Array:
+    """Columns first, as Pillow: it clips, and rounds whole grey levels, after each."""
+    batch, height, _, channels = images.shape
+    for shape in ((batch, height, columns, channels), (batch, rows, columns, channels)):
+        if shape != images.shape:
+            resized = jax.image.resize(images.astype(jnp.float32), shape, method, antialias=True)
+            resized = jnp.clip(resized, 0, 255)
+            whole = jnp.issubdtype(images.dtype, jnp.integer)
+            images = (jnp.round(resized) if whole else resized).astype(images.dtype)
+    return images
 
 
 def _check_colours(images: jax.Array) -> None:

@@ -39,6 +39,10 @@ from lnl_jax.models.sentence_weights import (
     load_sentence_tokenizer,
 )
 from lnl_jax.models.sentences import SentenceEncoder
+from lnl_jax.models.siglip import SigLIP, SigLIPTextTower
+from lnl_jax.models.siglip_images import NaFlexTower, SigLIPVisionTower
+from lnl_jax.models.siglip_tokenizer import load_siglip_tokenizer
+from lnl_jax.models.siglip_weights import LoadedSigLIP, load_siglip
 from lnl_jax.models.vit import ViT, vit
 from lnl_jax.models.wide_resnet import WideResNet, wide_resnet28
 
@@ -51,12 +55,17 @@ __all__ = [
     "LoadedCLIP",
     "LoadedEfficientNet",
     "LoadedSentenceEncoder",
+    "LoadedSigLIP",
     "ModifiedResNet",
+    "NaFlexTower",
     "NestedDropout",
     "ProjectedEncoder",
     "ProjectionHead",
     "ResNet",
     "SentenceEncoder",
+    "SigLIP",
+    "SigLIPTextTower",
+    "SigLIPVisionTower",
     "Stage",
     "TextTower",
     "TwoTower",
@@ -74,6 +83,8 @@ __all__ = [
     "load_efficientnet",
     "load_sentence_encoder",
     "load_sentence_tokenizer",
+    "load_siglip",
+    "load_siglip_tokenizer",
     "load_tokenizer",
     "plain_stem",
     "prefix_probabilities",

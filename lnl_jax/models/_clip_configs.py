@@ -1,14 +1,23 @@
 """The architecture of a CLIP checkpoint: from its shapes, and from its configuration the rest."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from lnl_jax.models._shapes import (
+    Shapes,
+    agree,
+    count_of,
+    image_side,
+    of_texts,
+    part_of,
+    root_of,
+    shape_of,
+    side,
+)
 from lnl_jax.models._transformer import Activation, gelu, quick_gelu
 from lnl_jax.models.clip import CLIP, TextTower, VisionTower
 from lnl_jax.models.clip_resnet import ModifiedResNet
 
-Shapes = Mapping[str, tuple[int, ...]]
 ACTIVATIONS: dict[str, Activation] = {"gelu": gelu, "quick_gelu": quick_gelu}
 # What the transformers library takes where a configuration leaves it out.
 TEXT_DEFAULTS = {"hidden_act": "quick_gelu", "num_attention_heads": 8}
@@ -45,8 +54,8 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
     kind = config.get("model_type", "clip")
     if kind != "clip":
         raise ValueError(f"config.json is that of the architecture {kind!r}, not of 'clip'.")
-    vision = _section(config, "vision_config", VISION_DEFAULTS)
-    text = _section(config, "text_config", TEXT_DEFAULTS)
+    vision = part_of(config, "vision_config", VISION_DEFAULTS)
+    text = part_of(config, "text_config", TEXT_DEFAULTS)
     sizes = _hugging_face_sizes(shapes)
     for section, found in ((vision, sizes.image), (text, sizes.text)):
         declared = {
@@ -57,8 +66,8 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
             "vocabulary": section.get("vocab_size"),
             "context_length": section.get("max_position_embeddings"),
         }
-        _agree(declared, found)
-    image = sizes.image | {"image_size": _image_size(vision.get("image_size"), sizes.image)}
+        agree(declared, found)
+    image = sizes.image | {"image_size": image_side(vision.get("image_size"), sizes.image)}
     return CLIP(
         VisionTower(
             sizes.embed_dim,
@@ -76,11 +85,6 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
             epsilon=text.get("layer_norm_eps", 1e-5),
         ),
     )
-
-
-def _section(config: Mapping, name: str, defaults: Mapping) -> dict[str, Any]:
-    # Where both are there, the second has the last word.
-    return {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
 
 
 def _end_of_hugging_face(end: Any, vocabulary: int) -> int | None:
@@ -108,25 +112,6 @@ def _end_token(name: str, end: Any, vocabulary: int) -> int:
     return end
 
 
-def _image_size(declared: Any, found: Mapping[str, int]) -> int:
-    """Rows and columns; the weights only tell how many whole patches these have."""
-    size = _side(declared)
-    if size is None:
-        return found["image_size"]
-    whole = size // found["patch_size"] * found["patch_size"]
-    _agree({"image_size": whole}, found)
-    return size
-
-
-def _side(declared: Any) -> int | None:
-    """The side of a square, which some configurations give twice."""
-    if isinstance(declared, list | tuple):
-        if len(declared) != 2 or declared[0] != declared[1]:
-            raise ValueError(f"the configuration must have a square image_size, got {declared}.")
-        return declared[0]
-    return declared
-
-
 def _activation(name: str) -> Activation:
     if name not in ACTIVATIONS:
         raise ValueError(
@@ -137,22 +122,22 @@ def _activation(name: str) -> Activation:
 
 def _hugging_face_sizes(shapes: Shapes) -> Sizes:
     return Sizes(
-        _shape(shapes, "visual_projection.weight", 2)[0],
+        shape_of(shapes, "visual_projection.weight", 2)[0],
         {
             **_patches(
-                _shape(shapes, "vision_model.embeddings.patch_embedding.weight", 4),
-                _shape(shapes, "vision_model.embeddings.position_embedding.weight", 2),
+                shape_of(shapes, "vision_model.embeddings.patch_embedding.weight", 4),
+                shape_of(shapes, "vision_model.embeddings.position_embedding.weight", 2),
             ),
-            "depth": _count(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
-            "hidden": _shape(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
+            "depth": count_of(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
+            "hidden": shape_of(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
         },
         {
-            **_texts(
-                _shape(shapes, "text_model.embeddings.token_embedding.weight", 2),
-                _shape(shapes, "text_model.embeddings.position_embedding.weight", 2),
+            **of_texts(
+                shape_of(shapes, "text_model.embeddings.token_embedding.weight", 2),
+                shape_of(shapes, "text_model.embeddings.position_embedding.weight", 2),
             ),
-            "depth": _count(shapes, r"text_model\.encoder\.layers\.(\d+)\."),
-            "hidden": _shape(shapes, "text_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
+            "depth": count_of(shapes, r"text_model\.encoder\.layers\.(\d+)\."),
+            "hidden": shape_of(shapes, "text_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
         },
     )
 
@@ -179,9 +164,9 @@ def open_clip_model(
                 "most others."
             )
         activation = quick_gelu if settings.get("quick_gelu", False) else gelu
-    embed_dim, sizes = _shape(shapes, "text_projection", 2)[1], _open_clip_texts(shapes)
-    _agree({"embed_dim": settings.get("embed_dim")}, {"embed_dim": embed_dim})
-    _agree(
+    embed_dim, sizes = shape_of(shapes, "text_projection", 2)[1], _open_clip_texts(shapes)
+    agree({"embed_dim": settings.get("embed_dim")}, {"embed_dim": embed_dim})
+    agree(
         {
             "vocabulary": text.get("vocab_size"),
             "context_length": text.get("context_length"),
@@ -198,8 +183,8 @@ def open_clip_model(
     if "visual.layer1.0.conv1.weight" in shapes:
         return CLIP(_resnet(shapes, embed_dim, vision, settings.get("attnpool_heads")), tower)
     found = _open_clip_images(shapes)
-    _agree(_declared(vision), found)
-    found["image_size"] = _image_size(vision.get("image_size"), found)
+    agree(_declared(vision), found)
+    found["image_size"] = image_side(vision.get("image_size"), found)
     heads = found["width"] // (vision.get("head_width") or 64)
     return CLIP(VisionTower(embed_dim, **found, heads=heads, activation=activation), tower)
 
@@ -211,40 +196,41 @@ def _declared(vision: Mapping) -> dict[str, Any]:
 
 def _open_clip_texts(shapes: Shapes) -> dict[str, int]:
     return {
-        **_texts(
-            _shape(shapes, "token_embedding.weight", 2), _shape(shapes, "positional_embedding", 2)
+        **of_texts(
+            shape_of(shapes, "token_embedding.weight", 2),
+            shape_of(shapes, "positional_embedding", 2),
         ),
-        "depth": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
-        "hidden": _shape(shapes, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        "depth": count_of(shapes, r"transformer\.resblocks\.(\d+)\."),
+        "hidden": shape_of(shapes, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
     }
 
 
 def _open_clip_images(shapes: Shapes) -> dict[str, int]:
     return {
         **_patches(
-            _shape(shapes, "visual.conv1.weight", 4),
-            _shape(shapes, "visual.positional_embedding", 2),
+            shape_of(shapes, "visual.conv1.weight", 4),
+            shape_of(shapes, "visual.positional_embedding", 2),
         ),
-        "depth": _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\."),
-        "hidden": _shape(shapes, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        "depth": count_of(shapes, r"visual\.transformer\.resblocks\.(\d+)\."),
+        "hidden": shape_of(shapes, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
     }
 
 
 def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, heads: int | None) -> ModifiedResNet:
-    width = _shape(shapes, "visual.conv3.weight", 4)[0]
-    pixels = _shape(shapes, "visual.attnpool.positional_embedding", 2)[0] - 1
+    width = shape_of(shapes, "visual.conv3.weight", 4)[0]
+    pixels = shape_of(shapes, "visual.attnpool.positional_embedding", 2)[0] - 1
     found = {
-        "image_size": 32 * _root(pixels),
-        "blocks": tuple(_count(shapes, rf"visual\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)),
+        "image_size": 32 * root_of(pixels),
+        "blocks": tuple(count_of(shapes, rf"visual\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)),
         "width": width,
     }
     layers = vision.get("layers")
     declared = {
-        "image_size": _side(vision.get("image_size")),
+        "image_size": side(vision.get("image_size")),
         "blocks": None if layers is None else tuple(layers),
         "width": vision.get("width"),
     }
-    _agree(declared, found)
+    agree(declared, found)
     heads = heads or 32 * width // (vision.get("head_width") or 64)
     return ModifiedResNet(embed_dim, **found, heads=heads)
 
@@ -259,39 +245,6 @@ def _refuse_others(name: str, settings: Mapping, known: Iterable[str]) -> None:
         raise ValueError(f"{name} asks for what this CLIP does not have: {others}.")
 
 
-def _agree(declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    for name, value in declared.items():
-        if value is not None and name in found and value != found[name]:
-            raise ValueError(
-                f"the configuration says {name} {value}, the weights {found[name]}: they belong to "
-                "different checkpoints."
-            )
-
-
-def _shape(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
-    if name not in shapes:
-        raise ValueError(f"missing: {name}; this is a checkpoint of another architecture.")
-    if len(shapes[name]) != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimensions, got the shape {shapes[name]}.")
-    return shapes[name]
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    found = [re.match(pattern, name) for name in shapes]
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-
 def _patches(kernel: tuple[int, ...], positions: tuple[int, ...]) -> dict[str, int]:
     width, _, size, _ = kernel
-    return {"width": width, "patch_size": size, "image_size": size * _root(positions[0] - 1)}
-
-
-def _texts(tokens: tuple[int, ...], positions: tuple[int, ...]) -> dict[str, int]:
-    return {"vocabulary": tokens[0], "width": tokens[1], "context_length": positions[0]}
-
-
-def _root(count: int) -> int:
-    root = round(max(count, 0) ** 0.5)
-    if root < 1 or root**2 != count:
-        raise ValueError(f"{count} positions of the image tower are not those of a square image.")
-    return root
+    return {"width": width, "patch_size": size, "image_size": size * root_of(positions[0] - 1)}

@@ -1,5 +1,6 @@
 """Preprocessing against Pillow, whose bicubic resize is the one that CLIP was trained with."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from lnl_jax.data.preprocess import (
     CLIP_STD,
     clip_images,
     efficientnet_images,
+    naflex_patches,
     resize_and_crop,
+    siglip_images,
 )
 
 
@@ -72,3 +75,36 @@ def test_images_for_efficientnet_run_from_about_minus_one_to_one():
     )
     with pytest.raises(ValueError, match="images must have three channels"):
         efficientnet_images(images[..., :1], size=2)
+
+
+def test_images_for_siglip_are_squares_of_the_whole_from_minus_one_to_one():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 5, 7, 3), np.uint8)
+    linear = siglip_images(jnp.asarray(images), size=3, method=jax.image.ResizeMethod.LINEAR)
+    pillow = np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((3, 3), Image.Resampling.BILINEAR))
+            for image in images
+        ]
+    )
+    np.testing.assert_allclose(linear, pillow / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "most", "rows", "columns"),
+    [(20, 40, 9, 2, 4), (32, 32, 256, 16, 16), (4, 400, 16, 1, 16), (30, 20, 24, 6, 4)],
+)
+def test_patches_for_naflex_are_as_many_as_fit_row_by_row(height, width, most, rows, columns):
+    images = jnp.full((1, height, width, 3), 51, jnp.uint8)
+    found = naflex_patches(images, patch_size=4, max_patches=most)
+    assert found.shapes.tolist() == [[rows, columns]]
+    assert found.where[0].tolist() == [True] * rows * columns + [False] * (most - rows * columns)
+    np.testing.assert_allclose(found.patches[found.where], -0.6, atol=1e-6)
+    assert not found.patches[~found.where].any()
+
+
+def test_a_patch_for_naflex_holds_its_rows_then_columns_then_colours():
+    images = jnp.arange(48, dtype=jnp.uint8).reshape(1, 4, 4, 3)
+    found = naflex_patches(images, patch_size=2, max_patches=4)
+    second = (jnp.float32(images[0, :2, 2:]) / 127.5 - 1).ravel()
+    np.testing.assert_allclose(found.patches[0, 1], second, atol=1e-6)
