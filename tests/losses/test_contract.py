@@ -136,12 +136,12 @@ def masked_inputs(form):
 class Evaluated(NamedTuple):
     """`losses` stand beside the gradients of their sum, `value` is the losses alone.
 
-    Masked blocks have no `value`, and only unmasked ones with soft labels have `in_labels`.
+    Only unmasked blocks with soft labels have the gradient `in_labels`.
     """
 
     losses: np.ndarray
     in_logits: np.ndarray
-    value: np.ndarray | None = None
+    value: np.ndarray
     in_labels: np.ndarray | None = None
 
 
@@ -183,7 +183,8 @@ def masked(case, form):
     blocks = masked_inputs(form)
     logits, labels, where = batch_of(blocks)
     losses, in_logits = with_gradient(case, logits, labels, where=where)
-    return by_block(blocks, losses=losses, in_logits=in_logits)
+    value = case(logits, labels, where=where)
+    return by_block(blocks, losses=losses, in_logits=in_logits, value=value)
 
 
 @functools.cache
@@ -373,7 +374,7 @@ def test_masked_classes_equal_removed_classes(case):
     )
     expected = np.split(np.asarray(removed(*without, arrays)), 2)
     for form, removed in zip(("integer", "soft"), expected, strict=True):
-        found = masked(case, form)["a class"].losses
+        found = masked(case, form)["a class"].value
         np.testing.assert_allclose(found, removed, rtol=5e-6, atol=5e-6, err_msg=f"{form} labels")
 
 
@@ -463,7 +464,7 @@ def test_labels_outside_the_classes_give_nan(case):
 
 
 def test_labels_on_masked_classes_give_nan(case, form):
-    found = masked(case, form)["a label"].losses
+    found = masked(case, form)["a label"].value
     np.testing.assert_array_equal(np.isnan(found), np.arange(BLOCK) == 0)
 
 
