@@ -37,10 +37,8 @@ GENERATED = "generated"
 FILES = {name: f"crowd_{name}" for name in ("rte", "bluebird", "dog", "face4", "product")}
 FILES |= {"labelme": "labelme_crowd", "sentiment": "sentiment_crowd"}
 FOLDS = 5
-# Of probabilities in scores: a hard label that is wrong would cost infinitely much.
-SMALLEST = 1e-12
-Vote = Callable[[label_models.Annotations], Any]
-VOTES: dict[str, Vote] = {
+SMALLEST = 1e-12  # of probabilities in scores: a hard label may be wrong
+VOTES: dict[str, Callable[[label_models.Annotations], Any]] = {
     "majority": label_models.majority_vote,
     "normalised votes": label_models.normalized_votes,
     "softmax of votes": label_models.softmax_votes,
@@ -94,7 +92,9 @@ def crowd_labels(
         python experiments/run.py --exp crowd_labels --annotations labels.csv
         python experiments/run.py --exp crowd_labels --annotations rte --data_dir DIR
 
-    Time: seconds without features, about a minute with them, on 2 CPU cores.
+    Time: seconds without features, a minute or a few with them, on 2 CPU cores.
+
+    Result: the average has the lowest NLL on all sets, on RTE 0.225; docs/results/crowd_labels.
 
     Args:
         annotations: a CSV file with a line for each label; rte, bluebird, dog, face4, product,
