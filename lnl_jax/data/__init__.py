@@ -9,6 +9,8 @@ from lnl_jax.data.crowds import Crowd, crowd_csv, crowd_npz, generated_crowd
 from lnl_jax.data.csv_files import csv_table
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.digits import digits
+from lnl_jax.data.features import Tower, embed
+from lnl_jax.data.human_labels import human_labels, image_order, tfds_order
 from lnl_jax.data.image_folder import (
     CroppedImages,
     ImageFolder,
@@ -18,6 +20,7 @@ from lnl_jax.data.image_folder import (
 )
 from lnl_jax.data.image_sets import cifar10, cifar100, fashion_mnist, mnist
 from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
+from lnl_jax.data.imagenet_names import imagenet_class_names
 from lnl_jax.data.labelled import Labelled, hold_out_test, labelled_folder
 from lnl_jax.data.labels import check_labels
 from lnl_jax.data.npz import load_npz
@@ -38,6 +41,7 @@ __all__ = [
     "Labelled",
     "MiddleImages",
     "Splits",
+    "Tower",
     "batches",
     "candidate_csv",
     "check_labels",
@@ -47,6 +51,7 @@ __all__ = [
     "crowd_npz",
     "csv_table",
     "digits",
+    "embed",
     "epoch_plan",
     "epoch_plans",
     "fashion_mnist",
@@ -56,8 +61,11 @@ __all__ = [
     "generated_crowd",
     "hold_out",
     "hold_out_test",
+    "human_labels",
     "image_folder",
+    "image_order",
     "image_text",
+    "imagenet_class_names",
     "k_fold",
     "labelled_folder",
     "letter",
@@ -72,6 +80,7 @@ __all__ = [
     "stream",
     "subset",
     "take",
+    "tfds_order",
     "train_and_val",
     "vowel",
 ]
