@@ -61,7 +61,8 @@ def cifar10(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Where it is looked for: `lnl_jax.data.image_sets`. Human labels (CIFAR-10N) and vote counts
     (CIFAR-10H) are the columns ``label_NAME`` and ``NAME`` where the ``.npz`` has them. They are
-    published as pickles, which are not read here: store them as ``y_train_NAME``.
+    published as pickles, which are not read: store them as ``y_train_NAME``, or as a file of their
+    own for `lnl_jax.data.human_labels`.
 
     Args:
         data_dir: a folder with ``cifar10.npz``, ``cifar10_10k.npz`` or a prepared set; None looks
