@@ -20,6 +20,9 @@ FILES = (
     "Hugging Face repository openai/clip-vit-base-patch32. Nothing is downloaded."
 )
 
+# How many tokens CLIP's own vocabulary has, and what it makes of a text.
+REAL, TEXT, TOKENS = 49408, "a photo of a cat", [320, 1125, 539, 320, 2368]
+
 Tokenize = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -40,8 +43,9 @@ def load_tokenizer(path: str | os.PathLike[str], *, context_length: int = 77) ->
 
     Raises:
         FileNotFoundError: if the folder has no vocabulary.
-        ValueError: if the vocabulary cannot be read, or has no start and end token, or the context
-            is too short; the function raises it for a single string.
+        ValueError: if the vocabulary cannot be read, has no start and end token, or is as large as
+            CLIP's own and makes other tokens of a text; or if the context is too short; the
+            function raises it for a single string.
 
     References:
         Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (ACL 2016),
@@ -52,6 +56,7 @@ def load_tokenizer(path: str | os.PathLike[str], *, context_length: int = 77) ->
         raise ValueError(f"context_length must be at least 2, got {context_length}.")
     tokenizer = _read(Path(path))
     start, end = (_id(tokenizer, token, path) for token in (START, END))
+    _check_real(tokenizer, path)
 
     def tokenize(texts: Sequence[str]) -> np.ndarray:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -122,3 +127,15 @@ def _id(tokenizer: "Tokenizer", token: str, path: str | os.PathLike[str]) -> int
     if found is None:
         raise ValueError(f"the vocabulary in {path} has no {token}: it is not CLIP's; {FILES}")
     return found
+
+
+def _check_real(tokenizer: "Tokenizer", path: str | os.PathLike[str]) -> None:
+    """Whether a vocabulary as large as CLIP's own does with a text what that does."""
+    if tokenizer.get_vocab_size() != REAL:
+        return
+    found = tokenizer.encode(TEXT, add_special_tokens=False).ids
+    if found != TOKENS:
+        raise ValueError(
+            f"the vocabulary in {path} is as large as CLIP's but makes {found} of {TEXT!r} instead "
+            f"of {TOKENS}: its files are of different models; {FILES}"
+        )

@@ -200,3 +200,28 @@ def test_a_text_without_its_end_is_an_error_and_not_all_texts_alike(classifier):
     for end in (99, -1):
         with pytest.raises(ValueError, match=f"end_token must be from 0 to 98, .* got {end}"):
             jax.eval_shape(model.text.clone(end_token=end).apply, params, ids)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_a_vocabulary_as_large_as_clips_has_to_do_what_clips_does(tmp_path, moved):
+    """Made up but for the tokens of one text, of which one may stand elsewhere."""
+    words = {"a": 320, "photo": 1125, "of": 539, "cat": 2368 + moved}
+    pieces, merges = [], []
+    for word in words:
+        letters = [*word[:-1], f"{word[-1]}</w>"]
+        while len(letters) > 1:
+            pieces += letters[:2]
+            merges.append(" ".join(letters[:2]))
+            letters = ["".join(letters[:2]), *letters[2:]]
+    taken = {f"{word}</w>": place for word, place in words.items()} | {START: 49406, END: 49407}
+    free = iter(sorted(set(range(clip_tokenizer.REAL)) - set(taken.values())))
+    taken |= {piece: next(free) for piece in dict.fromkeys(pieces)}
+    taken |= {f"filling {place}": place for place in free}
+    (tmp_path / "vocab.json").write_text(json.dumps(taken))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    if moved:
+        with pytest.raises(ValueError, match=r"as large as CLIP's but makes .*2369\] of 'a photo"):
+            load_tokenizer(tmp_path)
+    else:
+        ids = load_tokenizer(tmp_path, context_length=8)(["A photo of a cat"])
+        assert ids.tolist() == [[49406, 320, 1125, 539, 320, 2368, 49407, 0]]
