@@ -149,7 +149,11 @@ def _complete(
     if not part.exists() or part.stat().st_size < len(head):
         part.write_bytes(head)
     with part.open("rb") as file:
-        _compare(part, json.loads(file.readline()), fingerprint)
+        try:
+            found = json.loads(file.readline())
+        except ValueError:
+            raise ValueError(f"{part} does not begin with a fingerprint; delete it.") from None
+    _compare(part, found, fingerprint)
     # Whole batches, so that the same ones are computed whether or not there was an interruption.
     start = len(_rows(part, width)) // batch_size * batch_size
     with part.open("r+b") as file:
@@ -177,10 +181,10 @@ def _fingerprint(tower: Tower, images: np.ndarray, size: int) -> dict[str, str]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tower.variables):
         leaf = np.ascontiguousarray(leaf)
         weights.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        weights.update(leaf)
+        weights.update(leaf.tobytes())
     pixels = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
     for start in range(0, len(images), 256):
-        pixels.update(np.ascontiguousarray(images[start : start + 256]))
+        pixels.update(np.asarray(images[start : start + 256]).tobytes())
     function = tower.preprocess
     name = getattr(function, "__qualname__", None) or repr(function)
     return {

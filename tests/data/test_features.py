@@ -128,6 +128,9 @@ def test_files_that_hold_no_features_are_refused(tmp_path):
     np.savez(cache, **arrays | {"features": arrays["features"][:3]})
     with pytest.raises(ValueError, match=r"features of shape \(3, 5\) and not \(7, 5\)"):
         embed(TOWER, IMAGES, SIZE, cache=cache)
+    (tmp_path / "h.npz.part").write_bytes(bytes(range(200)))
+    with pytest.raises(ValueError, match=r"h\.npz\.part does not begin with a fingerprint"):
+        embed(TOWER, IMAGES, SIZE, cache=tmp_path / "h.npz")
     cache.write_bytes(cache.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"f\.npz is no \.npz file or is broken"):
         embed(TOWER, IMAGES, SIZE, cache=cache)
@@ -153,6 +156,7 @@ def test_arguments_that_make_no_sense_are_refused(changes, message):
     assert "\n" not in str(error.value)
 
 
-def test_towers_take_variables_of_any_tree():
-    tower = Tower("tree", lambda v, x: x.mean((1, 2)) * v["a"][0], {"a": [jnp.ones(())]}, scaled)
-    assert embed(tower, IMAGES, SIZE).shape == (7, 3)
+def test_variables_are_of_any_tree_and_any_dtype(tmp_path):
+    variables = {"a": [jnp.ones((), jnp.bfloat16)]}
+    tower = Tower("tree", lambda v, x: x.mean((1, 2)) * v["a"][0].astype("f4"), variables, scaled)
+    assert embed(tower, IMAGES, SIZE, cache=tmp_path / "f.npz").shape == (7, 3)

@@ -144,6 +144,21 @@ def test_shifted_products_and_their_gradient_are_those_of_a_grouped_convolution(
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
+def test_the_gradient_on_a_mesh_is_that_of_the_whole_batch():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(8, 5, 5, 2)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 2)), jnp.float32)
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    places = jax.P(), jax.P("batch")
+
+    def slopes(kernel, images):
+        return jax.grad(lambda w: jnp.square(layers.depthwise(images, w, 2)).sum())(kernel)
+
+    parts = jax.jit(jax.shard_map(slopes, mesh=mesh, in_specs=places, out_specs=jax.P()))
+    whole = jax.jit(slopes)(kernel, images)
+    np.testing.assert_allclose(parts(kernel, images), whole, rtol=1e-5)
+
+
 def test_training_updates_every_statistic_and_leaves_masked_examples_out():
     images, variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), example())
 

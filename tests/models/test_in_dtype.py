@@ -28,6 +28,17 @@ NETWORKS = {
         models.CLIP(models.VisionTower(8, 16, 8, **TOWERS), models.TextTower(8, 6, 3, **TOWERS)),
         (IMAGES, IDS),
     ),
+    "siglip": (
+        models.SigLIP(
+            models.SigLIPVisionTower(16, 8, **TOWERS), models.SigLIPTextTower(8, 6, 3, **TOWERS)
+        ),
+        (IMAGES, IDS),
+    ),
+    "efficientnet": (
+        models.EfficientNetLite(3, stages=((1, 3, 1, 1, 4), (2, 5, 2, 6, 8)), stem=4, top=8),
+        (IMAGES,),
+    ),
+    "sentences": (models.SentenceEncoder(6, 3, hidden=16, **TOWERS), (IDS, IDS > 1)),
 }
 PRODUCTS = ("dot_general", "conv_general_dilated")
 
