@@ -194,8 +194,10 @@ def prevalence_figure(
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     panel = figure.subplots()
-    for name, right, wrong in zip(names, on_right, on_wrong, strict=True):
-        panel.plot([0, 100], [100 * right, 100 * wrong], label=name)
+    for at, (name, right, wrong) in enumerate(zip(names, on_right, on_wrong, strict=True)):
+        # There are ten colours.
+        style = ("-", "--", ":")[at // 10 % 3]
+        panel.plot([0, 100], [100 * right, 100 * wrong], style, label=name)
     panel.axvline(100 * prevalence, color="gray", linestyle=":")
     panel.set(xlabel="examples whose label was wrong, %", ylabel="accuracy, corrected labels, %")
     panel.grid(alpha=0.3)
