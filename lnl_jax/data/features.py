@@ -15,6 +15,8 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.npz import read_arrays, save_npz
 
 HOLDS = "features and their fingerprint, as lnl_jax.data.embed writes them"
+# Images at once.
+ON_CPU, ELSEWHERE = 8, 256
 REPAIR = "name another file, or delete it"
 
 
@@ -41,7 +43,7 @@ def embed(
     size: int,
     *,
     cache: str | Path | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """The features of each image, by a tower that stays as it is.
 
@@ -57,7 +59,8 @@ def embed(
         size: rows and columns that the tower sees.
         cache: an ``.npz`` file in a folder that exists. Where it is there, and of these images and
             this tower, it is read and nothing is computed. None keeps nothing.
-        batch_size: how many images are computed at once.
+        batch_size: how many images are computed at once; None for 8 on CPU, whose cache holds no
+            more of a network of images, and 256 elsewhere.
 
     Returns:
         ``[N, D]``, float32.
@@ -73,6 +76,8 @@ def embed(
         (5, 3)
     """
     check_integer("size", size)
+    if batch_size is None:
+        batch_size = ON_CPU if jax.default_backend() == "cpu" else ELSEWHERE
     check_integer("batch_size", batch_size)
     if getattr(images, "ndim", None) != 4 or not len(images):
         found = getattr(images, "shape", type(images).__name__)

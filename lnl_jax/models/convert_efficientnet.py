@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnl_jax._extras import require
+from lnl_jax._extras import MissingExtra, require
 from lnl_jax.models._torch_file import read_torch_file
 from lnl_jax.models.efficientnet import EfficientNetLite
 from lnl_jax.models.efficientnet_weights import efficientnet_variables
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         path = convert(given.file, given.out, EfficientNetLite())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MissingExtra) as error:
         sys.exit(f"error: {error}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()[: len(PUBLISHED)]

@@ -202,6 +202,12 @@ def test_the_installed_package_is_found_without_importing_it(tmp_path, monkeypat
     assert "some_weights" not in sys.modules
 
 
+def test_without_safetensors_the_command_says_what_to_install_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(SystemExit, match=r"^error: safetensors is not installed: pip install 'lnl"):
+        main(["a.pth", str(tmp_path / "a.safetensors")])
+
+
 def test_what_cannot_be_converted_says_what_to_give(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"got 'no_such_package': pip install .*towers"):
         convert("no_such_package", tmp_path / "a.safetensors", MODEL)
