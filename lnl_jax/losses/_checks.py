@@ -196,8 +196,8 @@ def label_score(scores: Scores) -> Array:
     if not scores.soft:
         return score_of(scores.labels, scores)
     # A class without mass may score -inf, and 0 * -inf is NaN.
-    finite = scores.logits > -jnp.inf
-    return (scores.labels * jnp.where(finite, scores.logits, 0)).sum(scores.axis)
+    absent = scores.logits == -jnp.inf
+    return (scores.labels * jnp.where(absent, 0, scores.logits)).sum(scores.axis)
 
 
 def score_of(classes: Array, scores: Scores) -> Array:

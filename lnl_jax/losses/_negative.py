@@ -1,5 +1,7 @@
 """Normalised negative losses: what is left of a loss on all the other classes."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -9,11 +11,10 @@ from lnl_jax.losses._checks import (
     Scores,
     along_classes,
     finish,
-    is_label,
     read_hyperparameter,
     read_scores,
 )
-from lnl_jax.losses._probabilities import relative_scores
+from lnl_jax.losses._probabilities import label_surprise, relative_scores
 
 
 def normalized_negative_cross_entropy(
@@ -61,9 +62,11 @@ def normalized_negative_cross_entropy(
     """
     scores = read_scores(logits, labels, axis, where)
     floor = _read_floor(floor, scores)
-    surprise = _surprise(scores)
-    log_floor = along_classes(jnp.log(floor), scores.axis)
-    return finish(_remainder(jnp.maximum(-surprise - log_floor, 0), floor, scores), scores)
+
+    def above(surprise: Array, floor: Array) -> Array:
+        return jnp.maximum(-surprise - jnp.log(floor), 0)
+
+    return finish(_remainder(above, floor, scores), scores)
 
 
 def normalized_negative_focal(
@@ -113,15 +116,17 @@ def normalized_negative_focal(
     """
     scores = read_scores(logits, labels, axis, where)
     floor = _read_floor(floor, scores)
-    gamma = along_classes(read_hyperparameter("gamma", gamma, scores, at_least=0), scores.axis)
-    least = along_classes(floor, scores.axis)
-    surprise = jnp.minimum(_surprise(scores), -jnp.log(least))
-    # At p = 1 the logarithm of 1 - p is infinite; the product is 0 all the same.
-    tiny = jnp.finfo(surprise.dtype).tiny
-    log_others = jax.nn.log1mexp(jnp.maximum(jax.lax.stop_gradient(surprise), tiny))
-    focal = jnp.exp(jax.lax.stop_gradient(gamma) * log_others) * surprise
-    highest = -jnp.exp(gamma * jnp.log1p(-least)) * jnp.log(least)
-    return finish(_remainder(highest - focal, floor, scores), scores)
+    gamma = read_hyperparameter("gamma", gamma, scores, at_least=0)
+
+    def above(surprise: Array, floor: Array, gamma: Array) -> Array:
+        surprise = jnp.minimum(surprise, -jnp.log(floor))
+        # At p = 1 the logarithm of 1 - p is infinite; the product is 0 all the same.
+        tiny = jnp.finfo(surprise.dtype).tiny
+        log_others = jax.nn.log1mexp(jnp.maximum(jax.lax.stop_gradient(surprise), tiny))
+        focal = jnp.exp(jax.lax.stop_gradient(gamma) * log_others) * surprise
+        return -jnp.exp(gamma * jnp.log1p(-floor)) * jnp.log(floor) - focal
+
+    return finish(_remainder(above, floor, scores, gamma), scores)
 
 
 def _read_floor(floor: ArrayLike, scores: Scores) -> Array:
@@ -130,21 +135,25 @@ def _read_floor(floor: ArrayLike, scores: Scores) -> Array:
     return jnp.where(floor * scores.count <= 1, floor, jnp.nan)
 
 
-def _surprise(scores: Scores) -> Array:
-    """Minus the logarithm of each probability; a class that scores -inf has that of the floor."""
-    _, gaps, log_normaliser = relative_scores(scores)
+def _remainder(
+    above: Callable[..., Array], floor: Array, scores: Scores, *others: Array
+) -> Array:
+    """One less the label's share of what all classes have above the floor.
+
+    `above` takes minus the logarithm of a probability, the floor, and other hyperparameters.
+    """
+    _, gaps, log_normaliser = relative = relative_scores(scores)
+    # A class that scores -inf has the probability of the floor.
     least = jnp.finfo(gaps.dtype).min / 4
-    return jnp.expand_dims(log_normaliser, scores.axis) - jnp.maximum(gaps, least)
-
-
-def _remainder(by_class: Array, floor: Array, scores: Scores) -> Array:
-    """One less the label's share of what all classes have above the floor."""
+    surprise = jnp.expand_dims(log_normaliser, scores.axis) - jnp.maximum(gaps, least)
+    by_class = above(surprise, *(along_classes(each, scores.axis) for each in (floor, *others)))
     if scores.included is not None:
         by_class = jnp.where(scores.included, by_class, 0)
     if scores.soft:
         own = (scores.labels * by_class).sum(scores.axis)
     else:
-        own = jnp.where(is_label(scores), by_class, 0).sum(scores.axis)
+        own = above(label_surprise(scores, relative), floor, *others)
+        own = jnp.where(scores.impossible, 0, own)
     total = by_class.sum(scores.axis)
     # One class alone has all of it, also where that is nothing.
     share = jnp.where(total == 0, 1, own / jnp.where(total == 0, 1, total))

@@ -65,7 +65,7 @@ def label_surprise(scores: Scores, relative: tuple[Array, Array, Array]) -> Arra
         return jnp.where(scores.impossible, 0, log_normaliser - own)
     surprise = jnp.expand_dims(log_normaliser, scores.axis) - gaps
     # A class without mass may score -inf, and 0 * -inf is NaN.
-    return (scores.labels * jnp.where(gaps > -jnp.inf, surprise, 0)).sum(scores.axis)
+    return (scores.labels * jnp.where(gaps == -jnp.inf, 0, surprise)).sum(scores.axis)
 
 
 def centred(scores: Scores) -> Scores:

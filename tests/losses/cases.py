@@ -20,10 +20,11 @@ class Case:
 
     `static`: arguments that are not traced. `arrays`: functions of K that give arguments with a
     class on each axis. `outside`: values out of range, where -0.5 is not. `detached`: its gradient
-    is by design not that of its value; test_golden.py checks it. `infinite`: why the loss is
-    infinite where a wrong class scores -inf. `kinks`: at which scores it has no derivative;
-    test_derivatives.py checks the subgradient there. `variant`: another setting of a loss that is
-    listed already, left to the slow tests.
+    is by design not that of its value; test_golden.py checks it. `labels_held`: nor is that in the
+    labels, on which what is held depends. `infinite`: why the loss is infinite where a wrong class
+    scores -inf. `kinks`: at which scores it has no derivative; test_derivatives.py checks the
+    subgradient there. `variant`: another setting of a loss that is listed already, left to the slow
+    tests.
     """
 
     function: Callable
@@ -33,6 +34,7 @@ class Case:
     arrays: dict[str, Callable[[int], np.ndarray]] = dataclasses.field(default_factory=dict)
     outside: dict[str, float] = dataclasses.field(default_factory=dict)
     detached: bool = False
+    labels_held: bool = False
     infinite: str = ""
     kinks: str = ""
     variant: bool = False
@@ -408,10 +410,20 @@ CASES = {
         detached=True,
     ),
     "sop_step": Case(
-        visit_sop, sop_step, {"rate_u": 0.1, "rate_v": 0.1}, detached=True, kinks="equal maxima"
+        visit_sop,
+        sop_step,
+        {"rate_u": 0.1, "rate_v": 0.1},
+        detached=True,
+        labels_held=True,
+        kinks="equal maxima",
     ),
     "scent_step": Case(
-        visit_scent, scent_step, {"log_step": 0.3}, outside={"log_step": np.inf}, detached=True
+        visit_scent,
+        scent_step,
+        {"log_step": 0.3},
+        outside={"log_step": np.inf},
+        detached=True,
+        labels_held=True,
     ),
     "early_learning_regularization": Case(
         losses.early_learning_regularization,

@@ -429,7 +429,9 @@ def test_hyperparameter_gradients_are_finite_at_minus_infinity(case):
     assert all(np.isfinite(gradient) for gradient in gradients.values())
 
 
-@of_unlike_losses
+@pytest.mark.parametrize(
+    "case", parameters({n: case for n, case in CASES.items() if not case.labels_held}, UNLIKE)
+)
 def test_gradients_with_soft_labels_match_finite_differences(case, rng):
     """Those in the labels, which leave the simplex here, and in the logits with them."""
     with jax.enable_x64(True):
@@ -468,8 +470,9 @@ def test_labels_on_masked_classes_give_nan(case, form):
     np.testing.assert_array_equal(np.isnan(found), np.arange(BLOCK) == 0)
 
 
-def test_nan_logits_give_nan(case):
-    found = whole(case, "integer")["a score is NaN"].value
+@pytest.mark.parametrize("form", ["integer", "soft"])
+def test_nan_logits_give_nan(case, form):
+    found = whole(case, form)["a score is NaN"].value
     np.testing.assert_array_equal(np.isnan(found), np.arange(BLOCK) == 3)
 
 
@@ -612,4 +615,7 @@ def test_integer_labels_build_no_one_hot_array(case):
         return analysis.temp_size_in_bytes
 
     integers = temporary_bytes(jax.ShapeDtypeStruct((64,), jnp.int32))
-    assert integers < temporary_bytes(logits) + 4 * 64 * classes / 2
+    array = 4 * 64 * classes
+    # With soft labels it keeps one array alone; of integers, the gather needs another backwards.
+    is_lean = case.function is losses.normalized_negative_cross_entropy
+    assert integers < temporary_bytes(logits) + (1.01 if is_lean else 0.5) * array
