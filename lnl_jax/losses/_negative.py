@@ -135,9 +135,7 @@ def _read_floor(floor: ArrayLike, scores: Scores) -> Array:
     return jnp.where(floor * scores.count <= 1, floor, jnp.nan)
 
 
-def _remainder(
-    above: Callable[..., Array], floor: Array, scores: Scores, *others: Array
-) -> Array:
+def _remainder(above: Callable[..., Array], floor: Array, scores: Scores, *others: Array) -> Array:
     """One less the label's share of what all classes have above the floor.
 
     `above` takes minus the logarithm of a probability, the floor, and other hyperparameters.
