@@ -47,6 +47,8 @@ def test_a_file_of_ones_own_is_ranked_and_a_voter_against_all_counts_nothing(fil
         w="old", x="a", y="a", z="a"
     )
     assert labels["x"]["votes"] == "9"
+    # The second of two candidates, not one that only other scans have.
+    assert float(labels["w"]["certainty"]) > 0.65
     voters = table(artifacts["voters.csv"])
     assert [row["voter"] for row in voters] == ["eve", "bob", "ann"]
     assert float(voters[0]["agrees"]) < 0.5
