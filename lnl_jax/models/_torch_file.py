@@ -6,8 +6,10 @@ What a pickle would call is never looked up: four names have a meaning here, eac
 shown and refused.
 """
 
+import io
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -17,6 +19,8 @@ import numpy as np
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 DICT, TENSOR = "collections.OrderedDict", "torch._utils._rebuild_tensor_v2"
 STORAGES = {"torch.FloatStorage": np.dtype("<f4"), "torch.LongStorage": np.dtype("<i8")}
+# Characters of what is wrong.
+SHOWN = 300
 NAMES = (DICT, TENSOR, *STORAGES)
 _MARK = object()
 
@@ -47,21 +51,28 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         ValueError: if the file is of another form, was cut off, or names anything but what a dict
             of tensors needs; the name is shown, and nothing of the file is executed.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(2) == b"PK":
+    with path.open("rb") as opened:
+        if opened.read(2) == b"PK":
             raise ValueError(
                 f"{path} is a zip archive, the newer form of PyTorch; this reads the old one, in "
                 "which the published file is."
             )
-        file.seek(0)
-        try:
+        opened.seek(0)
+        # In memory, where no length that was made up asks for more than there is.
+        file = io.BytesIO(opened.read())
+    try:
+        with warnings.catch_warnings():
+            # Of names with backslashes, which are refused anyway.
+            warnings.simplefilter("ignore", DeprecationWarning)
             return _read(file)
-        except (ValueError, IndexError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path} is not a complete file of PyTorch in its old form ({size} bytes; "
-                f"{error}): it was cut off or is something else. Nothing of it was executed."
-            ) from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # What it shows is of the file, which may hold anything.
+        reason = " ".join(ascii(str(error))[1:-1].replace("\\n", " ").split())[:SHOWN]
+        raise ValueError(
+            f"{path} is not a complete file of PyTorch in its old form "
+            f"({file.getbuffer().nbytes} bytes; {reason}): it was cut off or is something else. "
+            "Nothing of it was executed."
+        ) from None
 
 
 def _read(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -74,6 +85,9 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
     tensors, keys = _walked(file), _walked(file)
     if not isinstance(tensors, dict) or not all(isinstance(t, _Tensor) for t in tensors.values()):
         raise ValueError("it holds something other than a dict of tensors")
+    for name in tensors:
+        if not (isinstance(name, str) and name.isprintable()):
+            raise ValueError(f"a tensor has the name {name!r}")
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     if set(storages) != set(keys) or len(keys) != len(storages):
         raise ValueError("its list of storages is that of other tensors")
@@ -85,8 +99,9 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
 
 def _numbers(file: BinaryIO, storage: _Storage) -> np.ndarray:
     count = int.from_bytes(file.read(8), "little")
-    content = file.read(count * storage.dtype.itemsize) if count == storage.count else b""
-    if len(content) != storage.count * storage.dtype.itemsize:
+    length = count * storage.dtype.itemsize
+    content = file.read(length) if count == storage.count else b""
+    if count != storage.count or len(content) != length:
         raise ValueError(f"{storage.count} numbers of a storage are not there")
     return np.frombuffer(content, storage.dtype)
 
@@ -144,7 +159,9 @@ def _named(argument: str) -> _Name:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    place = len(stack) - 1 - next(i for i, one in enumerate(reversed(stack)) if one is _MARK)
+    place = len(stack) - 1
+    while stack[place] is not _MARK:
+        place -= 1
     values = stack[place + 1 :]
     del stack[place:]
     return values

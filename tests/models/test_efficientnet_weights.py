@@ -152,6 +152,20 @@ def test_a_file_that_was_cut_off_anywhere_is_refused(tmp_path):
         convert(str(file), tmp_path / "a.safetensors", MODEL)
 
 
+def test_a_file_with_a_byte_changed_is_read_or_refused_in_one_line(tmp_path):
+    whole, file, rng = torch_file(tensors()), tmp_path / "a.pth", np.random.default_rng(0)
+    pickles = len(whole) - sum(8 + value.nbytes for value in tensors().values())
+    messages = []
+    for place, value in rng.integers(0, (pickles, 256), (500, 2)):
+        file.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        try:
+            convert(str(file), tmp_path / "a.safetensors", MODEL)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 300
+    assert not [message for message in messages if not message.isprintable()]
+
+
 def lies_beyond(values):
     """A tensor that reaches past its storage, or is far larger than it."""
     name = "_bn0.weight"
