@@ -144,6 +144,19 @@ def test_shifted_products_and_their_gradient_are_those_of_a_grouped_convolution(
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 3), ("tpu", 3)])
+def test_accelerators_run_grouped_convolutions_and_cpus_none(platform, convolutions):
+    """One forwards, and one for each gradient; nothing is compiled."""
+    images, kernel = jnp.zeros((2, 6, 6, 3)), jnp.zeros((3, 3, 3))
+
+    def both(images, kernel):
+        out, back = jax.vjp(lambda x, w: layers.depthwise(x, w, 1), images, kernel)
+        return out, back(out)
+
+    program = jax.jit(both).trace(images, kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.convolution") == convolutions
+
+
 def test_the_gradient_on_a_mesh_is_that_of_the_whole_batch():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(8, 5, 5, 2)), jnp.float32)
