@@ -1,6 +1,7 @@
 """What the depthwise convolutions of EfficientNet-Lite0 cost, in either form, and `data.embed`.
 
-python benchmarks/towers.py [--images 64] [--size 112] [--embedded 512]
+python benchmarks/towers.py [--images 64] [--size 112] [--embedded 512] [--batch_sizes 8 16 32 64]
+    [--stages 7]
 
 CPU seconds of the whole network, forwards at `--size` and backwards at 64 pixels, with grouped
 convolutions, with shifted products, and with shifted products that autodiff differentiates; then of
@@ -38,8 +39,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--embedded", type=int, default=512)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--stages", type=int, default=7)
     options = parser.parse_args()
-    model = models.EfficientNetLite()
+    model = models.EfficientNetLite(stages=efficientnet.LITE0[: options.stages])
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     shape = (options.images, options.size, options.size, 3)
     images = jax.random.normal(jax.random.key(1), shape)
@@ -57,7 +60,7 @@ def main() -> None:
         "lite0", model.clone(num_classes=None).apply, variables, preprocess.efficientnet_images
     )
     pixels = np.random.default_rng(0).integers(0, 256, (options.embedded, 32, 32, 3), np.uint8)
-    for batch_size in (8, 16, 32, 64):
+    for batch_size in options.batch_sizes:
         run = partial(data.embed, tower, size=options.size, batch_size=batch_size)
         # Either call compiles; the difference is what images cost.
         few, many = (used(run, pixels[:count]) for count in (batch_size, len(pixels)))

@@ -78,6 +78,7 @@ TINY = {
     "benchmarks/projector.py": "--batch 4 --steps 1",
     "benchmarks/sweep.py": "--runs 18 --steps 2 --rounds 1",
     "benchmarks/sweep_in_float64.py": "--losses cross_entropy --data_dir DIR",
+    "benchmarks/towers.py": "--images 2 --size 32 --embedded 6 --batch_sizes 2 --stages 1",
     "benchmarks/training.py": "--models resnet8 --width 4 --batch 4 --steps 1",
     "experiments/report.py": "",
     "--list": "",
