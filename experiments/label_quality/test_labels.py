@@ -65,7 +65,7 @@ def test_labels(
     share of wrong labels is told at which two networks change places. The accuracy on the true
     labels is bounded by what confident learning estimates of the errors in the given ones. The
     question is that of Northcutt, Athalye and Mueller, "Pervasive Label Errors in Test Sets
-    Destabilize Machine Learning Benchmarks" (NeurIPS 2021), Figures 3 and 4.
+    Destabilize Machine Learning Benchmarks" (NeurIPS 2021), section 5.
 
     On digits, a share of whose labels is made the next class in training and test set alike, and on
     a set with human labels, DIR/cifar10_10k.npz, whose file DIR/label_errors.npz has votes on the

@@ -101,7 +101,7 @@ def test_generated_errors_are_said_to_be_generated():
 
 
 @pytest.mark.slow
-def test_networks_that_learn_the_errors_are_rewarded_by_given_labels():
+def test_generated_errors_cost_every_network_agreement_and_the_bounds_hold():
     found = EXPERIMENTS["test_labels"](losses=("cross_entropy",), widths=(0, 64), seeds=2)
     artifacts = {one.name: one.value for one in found if isinstance(one, Artifact)}
     for row in artifacts["results"]:
