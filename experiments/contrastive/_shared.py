@@ -14,6 +14,7 @@ import optax
 
 from lnl_jax import contrastive, data, train
 from lnl_jax.comparison.encoders import Embed
+from lnl_jax.comparison.runs import memory_note
 from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
@@ -22,7 +23,7 @@ from lnl_jax.runner.arguments import (
     check_once,
     refused,
 )
-from lnl_jax.runner.outputs import Checkpoint, Resume, Row
+from lnl_jax.runner.outputs import Checkpoint, Note, Resume, Row
 
 PyTree = Any
 # (views of unit norm [2, B, d], rows, mask [B]) -> (losses [B], rows)
@@ -199,7 +200,7 @@ def train_in_turns(
     batch_size: int,
     every: int,
     resume: Resume,
-) -> Generator[Row | Checkpoint, None, tuple[list[PyTree], list[dict[str, np.ndarray]]]]:
+) -> Generator[Row | Checkpoint | Note, None, tuple[list[PyTree], list[dict[str, np.ndarray]]]]:
     """Trains each method for some epochs, a turn, then the next.
 
     Args:
@@ -214,10 +215,13 @@ def train_in_turns(
         resume: where an interrupted run goes on.
 
     Yields:
-        A row per method and turn, and a checkpoint per turn.
+        A note of the memory that it takes; a row per method and turn, and a checkpoint per turn.
 
     Returns:
         The last states, and what was measured of them.
+
+    Raises:
+        StudyError: if the device has less memory.
     """
     of_epoch = data.epoch_plans(size, batch_size, seeds)
 
@@ -229,8 +233,11 @@ def train_in_turns(
     states = resume.restore([run.state for run in runs])
     last = resume.rows[-1] if resume.rows else {"epoch": 0, "examples": 0}
     examples = last["examples"]
+    finished = -(-last["epoch"] // every)
+    if last["epoch"] < epochs:
+        yield from memory_note(runs, plan(finished))
     for turn, reports, trained in train.fit_together(
-        runs, states, plan, epochs=-(-epochs // every), finished=-(-last["epoch"] // every)
+        runs, states, plan, epochs=-(-epochs // every), finished=finished
     ):
         for method, report in zip(methods, reports, strict=True):
             examples += report["examples"]

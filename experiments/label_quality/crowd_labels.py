@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.label_quality._shared import (
@@ -15,22 +16,10 @@ from experiments.label_quality._shared import (
     scores_of,
 )
 from lnl_jax import comparison, data, label_models
-from lnl_jax.runner import (
-    Artifact,
-    Count,
-    NotNegative,
-    Positive,
-    Range,
-    Seed,
-    Seeds,
-    StudyError,
-    Whole,
-    refused,
-    stage,
-    study,
-)
-from lnl_jax.runner.arguments import close_names
+from lnl_jax.runner import Artifact, Count, NotNegative, Positive, Precision, Range, Seed, Seeds
+from lnl_jax.runner.arguments import StudyError, Whole, close_names, refused, study
 from lnl_jax.runner.files import csv_bytes
+from lnl_jax.runner.stages import stage
 
 GENERATED = "generated"
 # name -> file in --data_dir
@@ -73,6 +62,7 @@ def crowd_labels(
     held_out: Annotated[float, Range(above=0, below=1)] = 0.2,
     shift: NotNegative = 1.0,
     seeds: Seeds = 3,
+    precision: Precision = jnp.float32,
     seed: Seed = 0,
     data_dir: str | None = None,
 ) -> Iterator[dict[str, Any] | Artifact]:
@@ -110,6 +100,7 @@ def crowd_labels(
         held_out: share of the items that the networks are not trained on.
         shift: standard deviation of the noise on shifted features, in those of the features.
         seeds: trainings of each network, at least 2.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         seed: of the split and of what is drawn.
         data_dir: the folder of the named sets.
 
@@ -121,7 +112,10 @@ def crowd_labels(
     crowd = _crowd(annotations, columns, features, data_dir, seed)
     with refused(annotations):
         given = label_models.read_annotations(crowd.annotations, len(crowd.class_names))
-    found = yield from stage("label models", _label_models, given, crowd.x, restarts, hidden, seed)
+    network = {"hidden": (hidden,) if hidden else (), "dtype": precision}
+    found = yield from stage(
+        "label models", _label_models, given, crowd.x, restarts, seed, **network
+    )
     rows = []
     for name, one in found.items():
         rows.append({"labels": name} | _judged(one["probabilities"], crowd.truth, certainty))
@@ -137,7 +131,7 @@ def crowd_labels(
     rest = _without(given, held)
     # Of the other items alone: CROWDLAB's classifier must not have seen those held out.
     found = yield from stage(
-        "labels to train on", _label_models, rest, crowd.x[~held], restarts, hidden, seed
+        "labels to train on", _label_models, rest, crowd.x[~held], restarts, seed, **network
     )
     targets = {name: one["probabilities"] for name, one in found.items()}
     if crowd.truth is not None:
@@ -148,11 +142,11 @@ def crowd_labels(
         crowd.x[~held],
         targets,
         {name: test["x"] for name, test in tests.items()},
-        hidden=(hidden,) if hidden else (),
         seeds=range(seed, seed + seeds),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        **network,
     )
     scores = {
         name: [[scores_of(run, test["label"]) for run in kind] for kind in logits[name]]
@@ -181,7 +175,11 @@ def _crowd(
 
 
 def _label_models(
-    given: label_models.Annotations, x: np.ndarray | None, restarts: int, hidden: int, seed: int
+    given: label_models.Annotations,
+    x: np.ndarray | None,
+    restarts: int,
+    seed: int,
+    **network: Any,
 ) -> dict[str, dict[str, np.ndarray]]:
     """By name the distributions and the quality of annotators."""
     rng = np.random.default_rng(seed)
@@ -200,9 +198,8 @@ def _label_models(
     # Folds have each class; a class that no vote won is in none.
     several = len(given.item) > given.num_items
     if x is not None and several and counts[counts > 0].min() >= FOLDS:
-        layers = (hidden,) if hidden else ()
         beliefs = comparison.cross_validated_probabilities(
-            x, majority, num_classes=given.num_classes, hidden=layers, folds=FOLDS, seed=seed
+            x, majority, num_classes=given.num_classes, folds=FOLDS, seed=seed, **network
         )
         found["CROWDLAB"] = label_models.crowdlab(given, beliefs)
     return {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import data, label_models
@@ -23,6 +24,7 @@ from lnl_jax.runner import (
     Count,
     Folds,
     Positive,
+    Precision,
     Repetitions,
     Seed,
     Share,
@@ -70,6 +72,7 @@ def label_issues(
     num_neighbours: Count = 10,
     seeds: Whole = 3,
     seed: Seed = 0,
+    precision: Precision = jnp.float32,
     data_dir: str | None = None,
 ) -> Iterator[dict[str, Any] | Artifact]:
     """Ranks the labels of a data set by how likely they are wrong, and trains without the worst.
@@ -109,6 +112,7 @@ def label_issues(
         num_neighbours: that judge a label.
         seeds: how often the trainings are compared; 0 leaves them out.
         seed: of noise, folds and trainings.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         data_dir: the folder of the data set.
 
     Yields:
@@ -127,7 +131,7 @@ def label_issues(
     with refused():
         features = read_inputs(inputs)
     network = {"hidden": (width,) if width else (), "num_classes": whole.num_classes}
-    network |= {"epochs": epochs, "learning_rates": learning_rates}
+    network |= {"epochs": epochs, "learning_rates": learning_rates, "dtype": precision}
     scores = yield from stage(
         "scores", _scores, inputs, given, folds, repeats, seed, num_neighbours, network
     )

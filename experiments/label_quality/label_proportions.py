@@ -9,18 +9,8 @@ import numpy as np
 from lnl_jax import data, evaluation, label_models, metrics
 from lnl_jax.comparison import BagTrainings, BagWeights, train_on_bags
 from lnl_jax.comparison.statistics import standard_deviation
-from lnl_jax.runner import (
-    Artifact,
-    Count,
-    NotNegative,
-    Positive,
-    Range,
-    Seeds,
-    Steps,
-    StudyError,
-    stage,
-    study,
-)
+from lnl_jax.runner import Artifact, StudyError, stage, study
+from lnl_jax.runner.arguments import Count, NotNegative, Positive, Precision, Range, Seeds, Steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,6 +53,7 @@ def label_proportions(
     bag_loss: NotNegative = 0.1,
     whole_bags: Beliefs = Beliefs(),
     pairs: Beliefs = Beliefs(1.0, 1.0, 5, 300, 0.9),
+    precision: Precision = jnp.float32,
 ) -> Iterator[dict[str, Any] | Artifact]:
     """Which digits are at least 5, where only their number in each bag is known.
 
@@ -90,6 +81,7 @@ def label_proportions(
         bag_loss: weight of the share of the bag beside the pseudo-labels.
         whole_bags: how beliefs are propagated with each bag one factor.
         pairs: how they are with all pairs of a bag.
+        precision: in which the networks compute: bfloat16 is for accelerators.
 
     Yields:
         A row per bag size and labelling; the table `results`; the figures `accuracy` and `bag`; the
@@ -102,6 +94,7 @@ def label_proportions(
     for size in bag_sizes:
         parts = [_bags(size, seed) for seed in range(seeds)]
         settings = {"epochs": epochs, "learning_rate": learning_rate, "bag_loss": bag_loss}
+        settings |= {"dtype": precision}
         found = yield from stage(f"bags of {size}", _learn, parts, beliefs, rounds, **settings)
         for name, values in found["scores"].items():
             row = {"bag size": size, "labelling": name}

@@ -8,16 +8,7 @@ import numpy as np
 
 from lnl_jax import comparison, data, label_models, metrics, noise
 from lnl_jax.data.digits import NUM_CLASSES
-from lnl_jax.runner import (
-    Artifact,
-    Count,
-    Positive,
-    Range,
-    Seed,
-    Share,
-    stage,
-    study,
-)
+from lnl_jax.runner import Artifact, Count, Positive, Precision, Range, Seed, Share, stage, study
 from lnl_jax.runner.arguments import check_batch_size
 
 if TYPE_CHECKING:
@@ -37,6 +28,7 @@ def memorization_digits(
     learning_rate: Positive = 0.1,
     memorized: Share = 0.25,
     subpopulations: Annotated[int, Range(2, 1_000_000)] = 1000,
+    precision: Precision = jnp.float32,
     seed: Seed = 0,
 ) -> Iterator[dict[str, Any] | Artifact]:
     """Memorisation and influence on scikit-learn's digits, some of them mislabelled.
@@ -65,6 +57,7 @@ def memorization_digits(
         learning_rate: of SGD with momentum 0.9; it falls tenfold twice.
         memorized: from which estimate on an example counts as memorised.
         subpopulations: of the prior of the long tail.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         seed: of the split, the noise, the subsets and the trainings.
 
     Yields:
@@ -83,6 +76,7 @@ def memorization_digits(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        dtype=precision,
         seed=seed,
     )
     inside = found["in_subset"]

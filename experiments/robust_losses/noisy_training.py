@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.robust_losses._shared import noisy_digits, noisy_rows
@@ -29,6 +31,7 @@ from lnl_jax.runner.arguments import (
     Count,
     NotNegative,
     Positive,
+    Precision,
     Seeds,
     Share,
     check_batch_size,
@@ -87,6 +90,7 @@ def noisy_training(
     learning_rates: tuple[Positive, ...] = (0.1, 0.03),
     weight_decay: NotNegative = 5e-3,
     hidden: tuple[Count, ...] = (64, 64),
+    precision: Precision = jnp.float32,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -118,6 +122,7 @@ def noisy_training(
         learning_rates: to choose from.
         weight_decay: added to the gradient, for all parameters.
         hidden: widths of the hidden layers, at least one; nested dropout orders the last of them.
+        precision: in which the networks compute: bfloat16 is for accelerators.
         data_dir: where a data set other than digits looks for its file.
         resume: where an interrupted run goes on.
 
@@ -143,13 +148,15 @@ def noisy_training(
         learning_rates,
         num_classes=splits.num_classes,
         hidden=hidden,
+        precision=precision,
         num_examples=size,
         steps_per_epoch=steps_per_epoch,
         epochs=epochs,
     )
     schedule = train.staircase_schedule(steps_per_epoch * epochs)
     example = data_sets[0]["train"]["x"][:1]
-    parts = stack(data_sets) | {"seed": np.arange(seeds)}
+    # Once on the device, not once for each method.
+    parts = jax.tree.map(jnp.asarray, stack(data_sets) | {"seed": np.arange(seeds)})
     all_runs = []
     for noisy, model in chosen:
         params = noisy.prepare(initial_variables(model, example, range(seeds)))
@@ -186,15 +193,16 @@ def _methods(
     *,
     num_classes: int,
     hidden: Sequence[int],
+    precision: Any,
     num_examples: int,
     steps_per_epoch: int,
     epochs: int,
 ) -> list[tuple[NoisyMethod, Any]]:
     """The methods, each with the module whose variables it starts from."""
-    model = models.MLP(num_classes=num_classes, hidden=tuple(hidden))
+    model = models.MLP(num_classes=num_classes, hidden=tuple(hidden), dtype=precision)
     *below, features = hidden
     ordered = models.NestedDropout(
-        num_classes, models.MLP(num_classes=features, hidden=tuple(below))
+        num_classes, models.MLP(num_classes=features, hidden=tuple(below), dtype=precision)
     )
     network, total_steps = tabular(model), steps_per_epoch * epochs
     make = {

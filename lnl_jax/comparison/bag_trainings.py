@@ -1,6 +1,6 @@
 """Networks that learn from bags of examples, many of them as one compiled program."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -51,15 +51,17 @@ class BagNetwork(nn.Module):
 
     Attributes:
         width: of both hidden layers.
+        dtype: in which they compute; None means that of the inputs.
     """
 
     width: int = 64
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """``[..., m, D]`` to ``[..., m, width]``, ``[..., m]`` and ``[...]``."""
-        hidden = nn.tanh(nn.Dense(self.width)(x))
-        embedding = nn.tanh(nn.Dense(self.width)(hidden))
+        hidden = nn.tanh(nn.Dense(self.width, dtype=self.dtype)(x))
+        embedding = nn.tanh(nn.Dense(self.width, dtype=self.dtype)(hidden)).astype(x.dtype)
         of_bag = nn.Dense(1)(embedding.mean(-2))
         return embedding, nn.Dense(1)(embedding)[..., 0], of_bag[..., 0]
 
@@ -76,6 +78,7 @@ def train_on_bags(
     epochs: int = 30,
     bags_per_step: int = 4,
     learning_rate: float = 0.05,
+    dtype: Any = None,
 ) -> BagTrainings:
     r"""Trains R networks side by side, each on bags, labels and weights of its own.
 
@@ -97,6 +100,8 @@ def train_on_bags(
         epochs: passes over the bags.
         bags_per_step: how many, at most all.
         learning_rate: at the start.
+        dtype: in which the network computes, such as ``jnp.bfloat16``; parameters and what it
+            returns are float32 all the same. None means that of the inputs.
 
     Returns:
         The `BagTrainings`.
@@ -127,7 +132,7 @@ def train_on_bags(
     check_number("learning_rate", learning_rate, above=0)
     bags = arrays["inputs"].shape[1]
     bags_per_step = min(bags_per_step, bags)
-    model = BagNetwork(width)
+    model = BagNetwork(width, dtype)
 
     def loss_fn(setting, known, params, extra, rows, batch, key):
         _, odds, of_bag = model.apply(params, batch["x"])

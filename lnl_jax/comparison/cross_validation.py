@@ -41,6 +41,7 @@ def cross_validated_probabilities(
     batch_size: int = 64,
     learning_rates: Sequence[float] = (0.1, 0.01),
     weight_decay: float = 5e-4,
+    dtype: Any = None,
 ) -> np.ndarray:
     r"""Scores every example by a network that was trained on the other folds.
 
@@ -69,6 +70,8 @@ def cross_validated_probabilities(
         batch_size: examples per step.
         learning_rates: to choose from.
         weight_decay: added to the gradient.
+        dtype: in which the network computes, such as ``jnp.bfloat16``; parameters and scores are
+            float32 all the same. None means that of the inputs.
 
     Returns:
         float32, ``[N, K]``, rows of probabilities.
@@ -108,6 +111,7 @@ def cross_validated_probabilities(
         batch_size=batch_size,
         learning_rates=learning_rates,
         weight_decay=weight_decay,
+        dtype=dtype,
     )
     return held.whole(labels, repeats)
 
@@ -173,6 +177,7 @@ def score_held_out(
     batch_size: int = 64,
     learning_rates: Sequence[float] = (0.1, 0.01),
     weight_decay: float = 5e-4,
+    dtype: Any = None,
 ) -> HeldOut:
     """Trains a network on each list of rows and scores another: all of them in one program.
 
@@ -188,6 +193,7 @@ def score_held_out(
         batch_size: examples per step.
         learning_rates: to choose from.
         weight_decay: added to the gradient.
+        dtype: as of `cross_validated_probabilities`.
 
     Returns:
         `HeldOut`.
@@ -205,7 +211,7 @@ def score_held_out(
     data_sets, sizes = _padded(labels, parts)
     size = data_sets["train"]["label"].shape[1]
     batch_size = min(batch_size, size)
-    model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden))
+    model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)
     params = initial_variables(model, jnp.zeros((features.shape[1], 1)), streams)
     counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     steps = -(-size // batch_size) * epochs

@@ -27,6 +27,7 @@ def train_on_distributions(
     batch_size: int = 64,
     learning_rate: float = 0.05,
     weight_decay: float = 5e-4,
+    dtype: Any = None,
 ) -> Generator[dict[str, Any], None, dict[str, np.ndarray]]:
     r"""Trains a network on each kind of label distribution, with several seeds, all in one program.
 
@@ -47,6 +48,8 @@ def train_on_distributions(
         batch_size: examples per step.
         learning_rate: at the start.
         weight_decay: added to the gradient.
+        dtype: in which the network computes, such as ``jnp.bfloat16``; parameters and scores are
+            float32 all the same. None means that of the inputs.
 
     Yields:
         A row per epoch, with the mean loss.
@@ -97,7 +100,7 @@ def train_on_distributions(
             f"{', '.join(str(target.shape) for target in targets) or 'none'}."
         )
     batch_size = min(batch_size, size)
-    model = models.LaneMLP(num_classes=shape[1], hidden=tuple(hidden))
+    model = models.LaneMLP(num_classes=shape[1], hidden=tuple(hidden), dtype=dtype)
 
     def loss_fn(setting, known, params, extra, rows, batch, key):
         logits = model.apply(params, known["train"][batch["index"]].T).T

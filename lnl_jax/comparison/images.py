@@ -36,9 +36,9 @@ from lnl_jax.comparison.outcome import (
     results_table,
 )
 from lnl_jax.comparison.protocol import Protocol, make_methods
-from lnl_jax.comparison.runs import make_trainer, memory_of, stack_settings
+from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
-from lnl_jax.runner.arguments import check_memory, check_network
+from lnl_jax.runner.arguments import check_network
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume, Row
 from lnl_jax.runner.usage import as_text
 
@@ -132,8 +132,6 @@ def compare_on_images(
         for method in methods
     ]
     plan = data.epoch_plans(size, protocol.batch_size, seeds)
-    if (needed := memory_of(all_runs, plan(0))) is not None:
-        yield Note(check_memory(needed, train.device_bytes()))
     outcome = yield from search(methods, all_runs, plan, epochs=protocol.epochs, resume=resume)
     scored = score_training_parts(outcome, network, data_sets, streamed=streamed)
     name = name_of_choice(model)

@@ -6,7 +6,7 @@ the runs of a trainer are carried out is a choice of `lnl_jax.train`: `in_lanes`
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,8 @@ import numpy as np
 import optax
 
 from lnl_jax import train
+from lnl_jax.runner.arguments import check_memory
+from lnl_jax.runner.outputs import Note
 from lnl_jax.train import Trainer
 
 PyTree = Any
@@ -117,6 +119,23 @@ def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:
         return None
     states = jax.tree.leaves([runs.state for runs in all_runs])
     return max(each) + sum(leaf.nbytes for leaf in states)
+
+
+def memory_note(all_runs: Sequence[train.Runs], rows: Mapping) -> Iterator[Note]:
+    """Says before a training starts how much memory it takes; refuses one that is too large.
+
+    Args:
+        all_runs: of all methods.
+        rows: of an epoch.
+
+    Yields:
+        A note, or nothing where one of the programs is not known.
+
+    Raises:
+        StudyError: if the device has less.
+    """
+    if (needed := memory_of(all_runs, rows)) is not None:
+        yield Note(check_memory(needed, train.device_bytes()))
 
 
 def stack_settings(settings: Sequence[Setting]) -> dict[str, np.ndarray]:

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax import data, train
 from lnl_jax.comparison.methods import METRICS, best_setting
 from lnl_jax.comparison.outcome import Outcome
-from lnl_jax.comparison.runs import Measure, Method, make_trainer, stack_settings
+from lnl_jax.comparison.runs import Measure, Method, make_trainer, memory_note, stack_settings
 from lnl_jax.data.splits import stack
-from lnl_jax.runner.outputs import Checkpoint, Resume, Row
+from lnl_jax.runner.outputs import Checkpoint, Note, Resume, Row
 
 
 def search(
@@ -22,7 +24,7 @@ def search(
     resume: Resume = Resume(),
     metrics: Sequence[str] = METRICS,
     choose: Callable[[np.ndarray], int] = best_setting,
-) -> Generator[Row | Checkpoint, None, Outcome]:
+) -> Generator[Row | Checkpoint | Note, None, Outcome]:
     """Trains all methods in lockstep, so that all curves grow together.
 
     Args:
@@ -35,10 +37,14 @@ def search(
         choose: the chosen setting, given ``[metrics, data sets, settings]``.
 
     Yields:
-        A row per epoch and method, of the setting that is best at that time; then a checkpoint.
+        A note of the memory that it takes; a row per epoch and method, of the setting that is best
+        at that time; then a checkpoint.
 
     Returns:
         The `Outcome`.
+
+    Raises:
+        StudyError: if the device has less memory.
     """
     shapes = [runs.state.step.shape for runs in all_runs]
     empty = [np.full((len(metrics), epochs, *shape), np.nan, np.float32) for shape in shapes]
@@ -46,6 +52,8 @@ def search(
     examples, finished = 0, 0
     if resume.rows:
         examples, finished = (resume.rows[-1][name] for name in ("examples", "epoch"))
+    if finished < epochs:
+        yield from memory_note(all_runs, plan(finished))
     for epoch, measured, trained in train.fit_together(
         all_runs, states, plan, epochs=epochs, finished=finished
     ):
@@ -85,7 +93,7 @@ def search_in_lanes(
     resume: Resume = Resume(),
     metrics: Sequence[str] = METRICS,
     choose: Callable[[np.ndarray], int] = best_setting,
-) -> Generator[Row | Checkpoint, None, Outcome]:
+) -> Generator[Row | Checkpoint | Note, None, Outcome]:
     """Trains small networks by SGD, each method's runs at once, the learning rate in a staircase.
 
     Args:
@@ -108,9 +116,14 @@ def search_in_lanes(
 
     Returns:
         The `Outcome`.
+
+    Raises:
+        StudyError: as `search`.
     """
     seeds = range(len(data_sets))
     parts = stack(data_sets) | {"params": params, "seed": np.array(seeds)}
+    # Once on the device, not once for each method.
+    parts = jax.tree.map(jnp.asarray, parts)
     size = len(data_sets[0]["train"]["label"])
     schedule = train.staircase_schedule(-(-size // batch_size) * epochs)
     all_runs = [

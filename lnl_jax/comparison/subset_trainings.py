@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,7 @@ def train_on_subsets(
     batch_size: int = 64,
     learning_rate: float = 0.1,
     weight_decay: float = 0.0,
+    dtype: Any = None,
 ) -> SubsetTrainings:
     """Trains many networks, each on a random subset, as one compiled program.
 
@@ -78,6 +79,8 @@ def train_on_subsets(
         batch_size: examples per step.
         learning_rate: at the start.
         weight_decay: added to the gradient.
+        dtype: in which the network computes, such as ``jnp.bfloat16``; parameters and scores are
+            float32 all the same. None means that of the inputs.
 
     Returns:
         The `SubsetTrainings`.
@@ -115,7 +118,7 @@ def train_on_subsets(
     rng = np.random.default_rng(seed)
     rows = np.stack([rng.permutation(len(x))[:size] for _ in range(trainings)])
     streams = rng.integers(0, 2**31 - 1, trainings).tolist()
-    model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden))
+    model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)
     network = of_shared_rows(tabular_in_lanes(model))
     steps = -(-size // batch_size) * epochs
     method = method_of(loss, [learning_rate], network, steps)

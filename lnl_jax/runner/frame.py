@@ -49,7 +49,7 @@ def parse_frame(
         "--profile",
         metavar="N",
         type=_count,
-        help="trace N epochs after the first one into the results folder",
+        help="trace N epochs after the first one, or the only one, into the results folder",
     )
     parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")

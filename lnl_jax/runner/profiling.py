@@ -11,7 +11,13 @@ FOLDER = "profile"
 
 
 @contextlib.contextmanager
-def traced(folder: pathlib.Path, epochs: int | None) -> Iterator[Callable[[Mapping], None]]:
+def traced(
+    folder: pathlib.Path,
+    epochs: int | None,
+    *,
+    at_once: bool = False,
+    say: Callable[[str], None] = print,
+) -> Iterator[Callable[[Mapping], None]]:
     """Traces the epochs after the first one that this session runs, in which programs compile.
 
     A row is an epoch, or with others of its number a part of one.
@@ -20,6 +26,8 @@ def traced(folder: pathlib.Path, epochs: int | None) -> Iterator[Callable[[Mappi
         folder: of the run; the trace is written into `FOLDER` there, for TensorBoard, XProf or
             Perfetto.
         epochs: how many; None traces nothing.
+        at_once: whether this session runs a single epoch: the trace is of all that it does.
+        say: is told where no epoch came after the first one.
 
     Yields:
         A function that is to be called with each row.
@@ -33,21 +41,28 @@ def traced(folder: pathlib.Path, epochs: int | None) -> Iterator[Callable[[Mappi
             running = False
             jax.profiler.stop_trace()
 
-    def look(row: Mapping) -> None:
+    def begin() -> None:
         nonlocal running
-        if epochs is None or len(numbers) > epochs:
+        jax.profiler.start_trace(folder / FOLDER)
+        running = True
+
+    def look(row: Mapping) -> None:
+        if at_once or epochs is None or len(numbers) > epochs:
             return
         number = row.get("epoch", len(numbers))
         if numbers and number == numbers[-1]:
             return
         numbers.append(number)
         if len(numbers) == 1:
-            jax.profiler.start_trace(folder / FOLDER)
-            running = True
+            begin()
         elif len(numbers) > epochs:
             stop()
 
+    if at_once and epochs is not None:
+        begin()
     try:
         yield look
     finally:
         stop()
+    if len(numbers) == 1:
+        say("no epoch came after the first one, so that the trace holds none")

@@ -224,16 +224,18 @@ def _record(
     handed = {"resume": resume, "data_dir": options.data_dir}
     handed = {key: v for key, v in handed.items() if signatures.takes(experiment, key)}
     name, epochs = experiment.__name__, call.arguments.get("epochs")
+    finished = resume.rows[-1].get("epoch", 0) if resume.rows else 0
+    single = epochs is not None and epochs - finished == 1
+    say = functools.partial(console.print, soft_wrap=True)
     with (
         progress.progress(console, name, epochs, resume.rows) as update,
-        traced(opened.path, options.profile) as look,
+        traced(opened.path, options.profile, at_once=single, say=say) as look,
     ):
 
         def show(row: dict[str, Any]) -> None:
             update(row)
             look(row)
 
-        say = functools.partial(console.print, soft_wrap=True)
         opened.write_all(experiment(**call.arguments, **handed), show, say)
         opened.finish()
 

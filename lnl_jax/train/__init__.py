@@ -1,7 +1,7 @@
 """Training as functions: a step, tables of per-example state, epochs; no loss and no model."""
 
 from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
-from lnl_jax.train.chunks import chunk_size, in_chunks, run_bytes
+from lnl_jax.train.chunks import chunk_size, data_sets_that_fit, in_chunks, run_bytes
 from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes
 from lnl_jax.train.lockstep_in_turn import in_turn
 from lnl_jax.train.loop import (
@@ -13,7 +13,7 @@ from lnl_jax.train.loop import (
     run_steps,
     scan_steps,
 )
-from lnl_jax.train.memory import data_sets_that_fit, device_bytes, free_bytes, program_bytes
+from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step

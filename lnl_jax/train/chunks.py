@@ -13,12 +13,15 @@ from lnl_jax._arguments import check_range
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.lockstep import Trainer, in_lanes
 from lnl_jax.train.lockstep_checks import Rows, check_runs, check_train
+from lnl_jax.train.memory import free_bytes, program_bytes
 from lnl_jax.train.sharding import local_mesh
 
 PyTree = Any
 # A few steps of small networks take less time than the way to the device and back, and at the end
 # of a call each device waits for the last one.
 STEPS_PER_CALL = 1000
+# Of the memory that is free: what is on the device besides, such as the programs, needs some.
+SHARE = 0.8
 
 
 def run_bytes(trainer: Trainer, setting: PyTree, data_set: PyTree, batch_size: int) -> int:
@@ -90,6 +93,48 @@ def chunk_size(
         largest = max(min(largest, at_most // devices * devices), devices)
     chunks = math.ceil(num_data_sets / largest)
     return math.ceil(num_data_sets / chunks / devices) * devices
+
+
+def data_sets_that_fit(
+    trainer: Trainer, settings: PyTree, data_sets: Mapping[str, PyTree], batch_size: int
+) -> int | None:
+    """A chunk for `in_chunks` that fills the devices: the step of one data set is compiled for it.
+
+    Args:
+        trainer: what a run does.
+        settings: as of `in_lanes`, all of which are trained on each data set.
+        data_sets: as of `in_lanes`.
+        batch_size: B.
+
+    Returns:
+        How many data sets are trained on at once, over all local devices; None where the devices do
+        not tell their memory, as CPUs, on which runs at once are a matter of the cache.
+
+    Raises:
+        ValueError: if there is nothing to train, or not even one data set per device fits.
+    """
+    check_integer("batch_size", batch_size)
+    count, _ = check_runs(settings, data_sets)
+    free = [free_bytes(device) for device in jax.local_devices()]
+    if None in free:
+        return None
+    settings = jax.tree.map(_shape, settings)
+    one = jax.tree.map(lambda values: _shape(values, 1), dict(data_sets))
+    batch = jax.tree.map(
+        lambda values: jax.ShapeDtypeStruct((batch_size, *values.shape[1:]), values.dtype),
+        dict(one["train"]),
+    )
+    batch["mask"] = jax.ShapeDtypeStruct((batch_size,), bool)
+    states = jax.eval_shape(jax.vmap(trainer.start, (0, None)), settings, one)
+
+    def step(settings, data_set, states, batch):
+        return jax.vmap(trainer.step, (0, None, 0, None))(settings, data_set, states, batch)[0]
+
+    each = program_bytes(step, settings, one, states, batch, donate_argnums=2)
+    if each is None:
+        return None
+    memory = SHARE * min(free) * len(free)
+    return chunk_size(count, each, memory=memory, devices=len(free))
 
 
 def in_chunks(
@@ -171,6 +216,11 @@ def _together(epochs: range, steps: int) -> Iterator[range]:
     each = max(count for count in range(1, min(most, len(epochs)) + 1) if len(epochs) % count == 0)
     for first in range(0, len(epochs), each):
         yield epochs[first : first + each]
+
+
+def _shape(values: Any, axes: int = 0) -> jax.ShapeDtypeStruct:
+    """That of an array without its leading axes."""
+    return jax.ShapeDtypeStruct(np.shape(values)[axes:], jax.numpy.result_type(values))
 
 
 def _bytes(array: Any) -> int:

@@ -25,6 +25,7 @@ from lnl_jax.train.lockstep_checks import (
     check_runs,
     num_examples,
 )
+from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
 
 PyTree = Any
@@ -60,8 +61,9 @@ class Runs(NamedTuple):
             ``position`` and ``mask``, ``[steps, data sets, batch]``, the metrics ``[steps, data
             sets, settings]``. The states are donated.
         measure: ``states -> dict`` of arrays ``[data sets, settings, ...]``.
-        memory: ``rows -> bytes`` on the device, of one run's steps on such rows with its data; they
-            are compiled for it, and not again when they run. None where it is not known.
+        memory: ``rows -> bytes`` on a device, of a call of `run_steps` on such rows with the data,
+            or of one run's where they come in turn; it is compiled for it, and not again when it
+            runs. None where it is not known.
     """
 
     state: PyTree
@@ -128,14 +130,20 @@ def in_lanes(
     shared = jax.device_put(dict(shared), NamedSharding(mesh, PartitionSpec()))
     of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
+    initial = start(settings, data_sets, shared)
+
+    def arguments(states: PyTree, rows: Rows) -> tuple:
+        return settings, data_sets, shared, states, jax.device_put(dict(rows), of_rows)
+
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
         check_rows(rows, size)
-        return run(settings, data_sets, shared, states, jax.device_put(dict(rows), of_rows))
+        return run(*arguments(states, rows))
 
     return Runs(
-        start(settings, data_sets, shared),
+        initial,
         run_rows,
         lambda states: on_host(measure(settings, data_sets, shared, states)),
+        lambda rows: program_bytes(run, *arguments(initial, rows)),
     )
 
 

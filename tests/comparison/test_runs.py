@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from lnl_jax.comparison.catalogue import LOSSES, LossEntry
 from lnl_jax.comparison.methods import METRICS
 from lnl_jax.comparison.statistics import paired_gain, standard_deviation
 from lnl_jax.data.splits import stack
+from lnl_jax.runner import Resume, StudyError
 
 EPOCHS, SIZE, BATCH = 3, 37, 8
 SEEDS = (3, 4)
@@ -126,6 +128,31 @@ def test_a_caller_compares_losses_of_their_own_on_arrays_of_their_own():
     assert all(row["accuracy %"] > 60 for row in table)
     assert table[1]["chosen"].startswith("learning_rate 0.1, shift ")
     assert "memorized %" not in table[0]
+
+
+def test_a_search_says_its_memory_first_and_is_refused_where_the_device_has_less(monkeypatch):
+    rng = np.random.default_rng(0)
+    folds = list(comparison.noisy_folds(part(rng, 20), part(rng, 9), np.eye(4), 2, seed=0))
+    model = models.MLP(num_classes=4, hidden=(3,))
+    network = tabular(model)
+    methods = [robust_loss(BOUNDED, [0.1], network=network, total_steps=4)]
+    params = comparison.initial_variables(model, np.zeros((1, 5), np.float32), range(2))
+    run = functools.partial(measure, network)
+
+    def search(**more):
+        return comparison.search_in_lanes(
+            methods, params, folds, run, epochs=1, batch_size=5, **more
+        )
+
+    note, row, _ = search()
+    assert re.fullmatch(r"about \d+ MB on the device", note.text)
+    assert row["epoch"] == 1
+    # Nothing is compiled where nothing is left to train.
+    finished = Resume([row])
+    assert not list(search(resume=finished))
+    monkeypatch.setattr(train, "device_bytes", lambda: 1000)
+    with pytest.raises(StudyError, match="needs about 0 MB of the device's 0 MB"):
+        next(search())
 
 
 def test_data_sets_of_unlike_sizes_are_named():

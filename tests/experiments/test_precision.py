@@ -22,7 +22,8 @@ from tests.experiments.replays import play
 WITH_PRECISION = [*"dro_groups hello_cifar hello_digits hello_imagenet hello_noisy".split()]
 WITH_PRECISION += [*"isogclr_cc3m isogclr_cifar isogclr_digits isogclr_pairs".split()]
 WITH_PRECISION += [*"ldr_benchmark ldr_cifar ldr_cifarn ldr_digits ldr_letter".split()]
-WITH_PRECISION += ["loss_leaderboard"]
+WITH_PRECISION += [*"crowd_labels label_issues label_proportions loss_leaderboard".split()]
+WITH_PRECISION += ["memorization_digits", "noisy_training"]
 IMAGES = {"dataset": functools.partial(shapes32, num_train=60, num_test=20), "epochs": 1}
 ONE_RATE = {"learning_rates": (0.1,)}
 TINY = {
@@ -45,6 +46,8 @@ SLOW = {
     | {"model": functools.partial(models.resnet8, width=4), "imbalance": 0.5, "batch_size": 16}
     | {"projector_width": 16, "warmup_epochs": 0, "learning_rate": 0.1},
     "isogclr_pairs": {"epochs": 1, "seeds": 2},
+    "noisy_training": {"epochs": 1, "seeds": 2, "methods": ("nested_dropout", "divide_mix")}
+    | ONE_RATE,
 }
 
 

@@ -130,10 +130,25 @@ def test_a_trace_is_of_as_many_epochs_as_are_asked_for_and_not_of_the_first(
     assert list((run / profiling.FOLDER).glob("plugins/profile/*/*.xplane.pb"))
 
 
-def test_a_trace_ends_with_the_study_and_is_of_whole_numbers(command, tmp_path):
+def test_a_single_epoch_is_traced_from_the_start(command, tmp_path):
     code, out, _ = command("--epochs", "1", "--profile", "5")
     assert code == 0
     assert "profile: profile" in out
+    assert "the trace holds none" not in out
+    (trace,) = (tmp_path / "results").glob(f"compiling/*/{profiling.FOLDER}/**/*.xplane.pb")
+    assert b"epoch 1" in trace.read_bytes()
+
+
+def test_a_trace_ends_with_the_study_and_is_of_whole_numbers(command, tmp_path, capsys):
+    def summed_up(*, epochs: int = 3):
+        yield {"epoch": epochs}
+
+    words = ["--exp", "summed_up", "--profile", "2", "--results_dir", str(tmp_path)]
+    assert runner.main({"summed_up": summed_up}, argv=words) == 0
+    assert "no epoch came after the first one" in capsys.readouterr().out
+    code, out, _ = command("--epochs", "2", "--profile", "5")
+    assert code == 0
+    assert "the trace holds none" not in out
     for wrong in ("0", "-1", "x"):
         code, _, err = command("--profile", wrong)
         assert code == 2

@@ -194,7 +194,7 @@ def test_a_sweep_is_checked_before_its_first_run(command, tmp_path, monkeypatch)
         ("", "give --exp NAME"),
         ("--exp", "expected one argument"),
         ("--exp descend", "did you mean descent?"),
-        ("--exp zzz", "there is dro_groups, "),
+        ("--exp zzz", f"there is {next(iter(EXPERIMENTS))}, "),
         ("--sweep seed", "did you mean seeds?"),
         ("--exp descent --epohs 3", "did you mean epochs"),
         ("--exp descent --epochs 0.5", "--epochs takes int"),

@@ -1,5 +1,7 @@
 """What programs take and devices hold: counted by the compiler, told by the device."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 
 from lnl_jax.comparison.runs import memory_of
 from lnl_jax.runner.arguments import StudyError, check_memory
-from lnl_jax.train import Runs, in_lanes, in_turn, memory
-from lnl_jax.train.memory import data_sets_that_fit, free_bytes, program_bytes
+from lnl_jax.train import Runs, chunks, data_sets_that_fit, in_lanes, in_turn
+from lnl_jax.train.memory import free_bytes, program_bytes
 from tests.train.test_chunks import BATCH, DATA_SETS, STEPS, TRAINER, make_problem, step
 
 
@@ -46,9 +48,9 @@ def test_as_many_data_sets_are_chosen_as_the_fullest_device_holds(monkeypatch):
     many = jax.tree.map(lambda values: np.concatenate([values] * 20), data_sets)
     count = 20 * DATA_SETS
     each = []
-    inner = memory.program_bytes
+    inner = chunks.program_bytes
     monkeypatch.setattr(
-        memory, "program_bytes", lambda *args, **more: each.append(inner(*args, **more)) or each[-1]
+        chunks, "program_bytes", lambda *args, **more: each.append(inner(*args, **more)) or each[-1]
     )
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(10**9, 0)] * 2)
     assert data_sets_that_fit(TRAINER, settings, many, BATCH) == count
@@ -60,11 +62,44 @@ def test_as_many_data_sets_are_chosen_as_the_fullest_device_holds(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: devices)
     found = data_sets_that_fit(TRAINER, settings, many, BATCH)
     assert found % 2 == 0
-    assert found * each[0] <= memory.SHARE * 2 * 10 * each[0]
+    assert found * each[0] <= chunks.SHARE * 2 * 10 * each[0]
     assert found >= 12
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(each[0] // 2, 0)])
     with pytest.raises(ValueError, match="memory must hold a data set per device"):
         data_sets_that_fit(TRAINER, settings, many, BATCH)
+
+
+@contextlib.contextmanager
+def compilations():
+    """The names of the programs that are compiled, as they are."""
+    compiled = []
+
+    def listen(event, duration, **more):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(more.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_runs_in_lanes_compile_their_steps_ahead_and_not_again():
+    settings, data_sets = make_problem()
+    runs = in_lanes(TRAINER._replace(step=with_metrics), settings, data_sets)
+    rows = {"position": np.zeros((STEPS, DATA_SETS, BATCH), np.int32)}
+    rows["mask"] = np.ones(rows["position"].shape, bool)
+    with compilations() as compiled:
+        found = runs.memory(rows)
+        assert compiled == ["jit(run)"]
+        # As `fit_together` calls it.
+        runs.run_steps(jax.tree.map(jnp.copy, runs.state), rows)
+        assert compiled.count("jit(run)") == 1
+    # All data, and the states as argument and result at once.
+    held = [*jax.tree.leaves(data_sets), *jax.tree.leaves(runs.state), *rows.values()]
+    assert found > sum(leaf.nbytes for leaf in held)
+    assert found < 5 * sum(leaf.nbytes for leaf in held) + 10_000
 
 
 def test_runs_in_turn_compile_their_step_ahead_and_not_again():
@@ -73,29 +108,19 @@ def test_runs_in_turn_compile_their_step_ahead_and_not_again():
     runs = in_turn(TRAINER._replace(step=with_metrics), settings, each)
     rows = {"position": np.zeros((STEPS, DATA_SETS, BATCH), np.int32)}
     rows["mask"] = np.ones(rows["position"].shape, bool)
-    compiled = []
-
-    def listen(event, duration, **more):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(more.get("fun_name"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compilations() as compiled:
         found = runs.memory(rows)
         ahead = len(compiled)
         runs.run_steps(runs.state, rows)
         assert "_scan" in str(compiled[:ahead])
         assert "_scan" not in str(compiled[ahead:])
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     # The data of one run, and its state as argument and result at once.
     held = [*jax.tree.leaves(each[0]), *jax.tree.leaves(runs.state)]
     assert found > sum(leaf.nbytes for leaf in jax.tree.leaves(each[0]))
     assert found < 20 * sum(leaf.nbytes for leaf in held) + 10_000
-    # What is streamed from the host is not known ahead, nor are runs in lanes.
+    # What is streamed from the host is not known ahead.
     streamed = in_turn(TRAINER, settings, each, batches=lambda one, rows: [])
     assert streamed.memory(rows) is None
-    assert in_lanes(TRAINER, settings, data_sets).memory(rows) is None
 
 
 def with_metrics(setting, part, state, batch):
