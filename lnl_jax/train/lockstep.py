@@ -131,8 +131,11 @@ def in_lanes(
     of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
     initial = start(settings, data_sets, shared)
+    placed = jax.tree.map(lambda leaf: leaf.sharding, initial)
 
     def arguments(states: PyTree, rows: Rows) -> tuple:
+        # States that were restored or changed may lie otherwise: a program of their own to compile.
+        states = jax.device_put(states, placed)
         return settings, data_sets, shared, states, jax.device_put(dict(rows), of_rows)
 
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:

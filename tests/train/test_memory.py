@@ -95,6 +95,8 @@ def test_runs_in_lanes_compile_their_steps_ahead_and_not_again():
         assert compiled == ["jit(run)"]
         # As `fit_together` calls it.
         runs.run_steps(jax.tree.map(jnp.copy, runs.state), rows)
+        restored = jax.tree.map(np.asarray, runs.state)
+        runs.run_steps(restored, rows)
         assert compiled.count("jit(run)") == 1
     # All data, and the states as argument and result at once.
     held = [*jax.tree.leaves(data_sets), *jax.tree.leaves(runs.state), *rows.values()]

@@ -10,7 +10,7 @@ from experiments.contrastive.isogclr_cifar import isogclr_cifar
 from lnl_jax import models
 from lnl_jax.comparison.catalogue import shapes32
 from lnl_jax.comparison.encoders import embed_views, lars
-from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume
 from tests.experiments.snapshots import on_the_host
 
 TINY = {
@@ -32,9 +32,12 @@ def call(**arguments):
             rows.append(output)
         elif isinstance(output, Checkpoint):
             states.append(on_the_host(output.state))
-        else:
-            assert isinstance(output, Artifact)
+        elif isinstance(output, Artifact):
             artifacts[output.name] = output.value
+        else:
+            # Before anything is trained, and nothing where nothing is left to train.
+            assert isinstance(output, Note)
+            assert not rows
     return rows, states, artifacts
 
 

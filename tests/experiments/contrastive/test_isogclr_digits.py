@@ -10,7 +10,7 @@ from experiments.contrastive._shared import (
 from experiments.contrastive.isogclr_digits import isogclr_digits, long_tailed_digits
 from lnl_jax import contrastive, evaluation
 from lnl_jax.comparison import temperatures
-from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume
 from tests.experiments.snapshots import on_the_host
 
 SETTINGS = {"temperature": 0.1, "starts": (0.1, 0.5), "gamma": 0.8}
@@ -25,9 +25,12 @@ def call(**arguments):
             rows.append(output)
         elif isinstance(output, Checkpoint):
             states.append(on_the_host(output.state))
-        else:
-            assert isinstance(output, Artifact)
+        elif isinstance(output, Artifact):
             artifacts[output.name] = output.value
+        else:
+            # Before anything is trained, and nothing where nothing is left to train.
+            assert isinstance(output, Note)
+            assert not rows
     return rows, states, artifacts
 
 

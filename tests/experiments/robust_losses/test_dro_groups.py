@@ -118,7 +118,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tiny):
                 output.state,
             )
             break
-        rows.append(output)
+        rows += [output] if isinstance(output, dict) else []
     later, artifacts = call(**TINY, resume=Resume(rows, lambda fresh: state))
     assert rows + later == tiny[0]
     assert artifacts["results"] == tiny[1]["results"]

@@ -136,7 +136,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(one_method):
         if isinstance(output, Checkpoint):
             state = on_the_host(output.state)
             break
-        rows.append(output)
+        rows += [output] if isinstance(output, dict) else []
     assert len(rows) == 2
     later, artifacts = call(**ONE, resume=Resume(rows, lambda fresh: state))
     assert rows + later == one_method[0]
