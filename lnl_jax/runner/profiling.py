@@ -41,9 +41,9 @@ def traced(
             running = False
             jax.profiler.stop_trace()
 
-    def begin() -> None:
+    def begin(**more: Any) -> None:
         nonlocal running
-        jax.profiler.start_trace(folder / FOLDER)
+        jax.profiler.start_trace(folder / FOLDER, **more)
         running = True
 
     def look(row: Mapping) -> None:
@@ -59,7 +59,10 @@ def traced(
             stop()
 
     if at_once and epochs is not None:
-        begin()
+        options = jax.profiler.ProfileOptions()
+        # What Python calls while programs compile would be more than a hundred megabytes.
+        options.python_tracer_level = 0
+        begin(profiler_options=options)
     try:
         yield look
     finally:
