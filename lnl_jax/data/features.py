@@ -15,8 +15,8 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.npz import read_arrays, save_npz
 
 HOLDS = "features and their fingerprint, as lnl_jax.data.embed writes them"
-# Images at once.
-ON_CPU, ELSEWHERE = 8, 256
+# At once: as many as took the least time in `benchmarks/towers.py`.
+PIXELS_ON_CPU, ELSEWHERE = 8 * 112**2, 256
 REPAIR = "name another file, or delete it"
 
 
@@ -59,8 +59,8 @@ def embed(
         size: rows and columns that the tower sees.
         cache: an ``.npz`` file in a folder that exists. Where it is there, and of these images and
             this tower, it is read and nothing is computed. None keeps nothing.
-        batch_size: how many images are computed at once; None for 8 on CPU, whose cache holds no
-            more of a network of images, and 256 elsewhere.
+        batch_size: how many images are computed at once; None for 256, and on CPU for as many as
+            its cache holds of a network of images: 8 of 112 pixels, 2 of 224.
 
     Returns:
         ``[N, D]``, float32.
@@ -77,7 +77,8 @@ def embed(
     """
     check_integer("size", size)
     if batch_size is None:
-        batch_size = ON_CPU if jax.default_backend() == "cpu" else ELSEWHERE
+        on_cpu = jax.default_backend() == "cpu"
+        batch_size = max(1, PIXELS_ON_CPU // size**2) if on_cpu else ELSEWHERE
     check_integer("batch_size", batch_size)
     if getattr(images, "ndim", None) != 4 or not len(images):
         found = getattr(images, "shape", type(images).__name__)
