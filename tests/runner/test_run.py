@@ -279,6 +279,8 @@ def test_the_last_line_names_the_folder_the_figures_and_the_page(command, monkey
         yield Artifact("curves", Figure())
 
     monkeypatch.setitem(EXPERIMENTS, "drawing", drawing)
+    # Wide enough for any temporary folder.
+    monkeypatch.setenv("COLUMNS", "400")
     for _ in range(2):  # run, then found finished
         *_, row, last = command("--exp drawing")[1].splitlines()
         assert row == "epoch 1   loss 0.5000"
