@@ -39,7 +39,21 @@ def recorded(folder):
             if file.name == "seeds.csv" and line[2].replace(".", "").isdigit():
                 seeds = np.float64(line[2:])
                 found += [seeds.mean(), seeds.std(ddof=1)]
-    return np.array(found)
+    return np.array([*found, *over_seeds(folder)])
+
+
+def over_seeds(folder):
+    """Mean and deviation of every cell of ``NAME_seed0.csv``, ``NAME_seed1.csv`` and so on."""
+    groups = {}
+    for file in sorted(folder.glob("*_seed[0-9]*.csv")):
+        groups.setdefault(re.sub(r"_seed\d+$", "", file.stem), []).append(file)
+    for files in groups.values():
+        tables = [list(csv.reader(file.read_text().splitlines())) for file in files]
+        for lines in zip(*tables, strict=True):
+            for cells in zip(*lines, strict=True):
+                if all(re.fullmatch(r"-?\d+\.?\d*(e-?\d+)?", cell) for cell in cells):
+                    seeds = np.float64(cells)
+                    yield from (seeds.mean(), seeds.std(ddof=1))
 
 
 def rounded_to(found, text):
