@@ -19,6 +19,7 @@ from experiments.label_quality.label_proportions import label_proportions
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.label_quality.test_labels import test_labels
 from experiments.robust_losses.dro_groups import dro_groups
+from experiments.robust_losses.frozen_features import frozen_features
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
 from experiments.robust_losses.ldr_cifar import ldr_cifar
 from experiments.robust_losses.ldr_cifarn import ldr_cifarn
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "candidate_labels": candidate_labels,
     "crowd_labels": crowd_labels,
     "dro_groups": dro_groups,
+    "frozen_features": frozen_features,
     "hello_cifar": hello_cifar,
     "hello_digits": hello_digits,
     "hello_imagenet": hello_imagenet,

@@ -42,6 +42,8 @@ TINY = {
     "crowd_labels": "--restarts 1 --epochs 1 --hidden 4 --seeds 2",
     "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
     "--temperatures 1 --step_sizes 0.1",
+    "frozen_features": "--seeds 2 --epochs 1 --losses ldr_kl,weighted_knn --folds 2 "
+    "--noises none,pairflip_40 --weight_decays 0.01 --temperatures 10",
     "hello_cifar": "--foundation_steps 1 --teacher_steps 9 --projector.steps 1 --students.epochs 4 "
     "--students.count 2 --train_size 40 --per_class 1 --architecture.width 4 "
     "--architecture.depth 1",

@@ -10,6 +10,7 @@ import numpy as np
 from experiments.robust_losses import _shared
 from lnl_jax import data, models, train
 from lnl_jax.comparison.catalogue import LOSSES
+from lnl_jax.comparison.leaderboard import board_markdown, leaderboard
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
 from lnl_jax.comparison.networks import initial_variables, tabular
 from lnl_jax.comparison.outcome import without_unknown
@@ -127,11 +128,11 @@ def loss_leaderboard(
             yield row | _accuracies(final[index], noises) | {"examples": examples}
         yield Checkpoint(final)
     results = _results(methods, final, noises)
-    board = _leaderboard(methods, results, noises)
+    board = leaderboard(results, noises)
     named = [{GIVEN.get(key, key): value for key, value in row.items()} for row in results]
     yield Artifact("results.csv", csv_bytes(without_unknown(named if splits.given else results)))
     yield Artifact("leaderboard", board)
-    yield Artifact("leaderboard.md", _markdown(board, noises).encode())
+    yield Artifact("leaderboard.md", board_markdown(board).encode())
     about = f"{plain_name(dataset)}; {seeds} seeds", "given" if splits.given else "clean"
     yield Artifact("accuracies", _figure(board, results, noises, about))
     arrays = {method.name: values for method, values in zip(methods, final, strict=True)}
@@ -186,38 +187,6 @@ def _results(
             row = {key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()}
             rows.append(row | {"chosen": setting_text(method.settings[best])})
     return rows
-
-
-def _leaderboard(
-    methods: Sequence[Method], results: Sequence[dict[str, Any]], noises: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A line per loss, mean and deviation for each noise, best mean rank first."""
-    from scipy.stats import rankdata
-
-    means = np.array(
-        [[row["accuracy %"] for row in results if row["noise"] == name] for name in noises]
-    )
-    ranks = rankdata(-means, axis=1).mean(0)
-    cells = {(row["noise"], row["loss"]): row for row in results}
-    rows = []
-    for index in np.argsort(ranks, kind="stable"):
-        name = methods[index].name
-        row = {"loss": name, "mean rank": float(ranks[index])}
-        for noise_name in noises:
-            cell = cells[noise_name, name]
-            row[noise_name] = f"{cell['accuracy %']:.2f} ± {cell['std']:.2f}"
-        rows.append(row)
-    return rows
-
-
-def _markdown(board: Sequence[dict[str, Any]], noises: Sequence[str]) -> str:
-    """The leaderboard as a Markdown table."""
-    lines = [[*board[0]], ["---"] * len(board[0])]
-    lines += [
-        [f"`{row['loss']}`", f"{row['mean rank']:.1f}", *(row[name] for name in noises)]
-        for row in board
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _figure(

@@ -183,7 +183,7 @@ def score_held_out(
 
     Args:
         features: float32, ``[N, D]``, in memory once.
-        labels: integers, ``[N]``.
+        labels: integers, ``[N]``, or those of each part, ``[parts, N]``.
         parts: rows to train on and rows to score, of any sizes.
         streams: of each part the seed of its initialisation and order.
         loss: as of `cross_validated_probabilities`.
@@ -213,7 +213,8 @@ def score_held_out(
     batch_size = min(batch_size, size)
     model = models.LaneMLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)
     params = initial_variables(model, jnp.zeros((features.shape[1], 1)), streams)
-    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
+    counts = np.bincount(labels.ravel(), minlength=num_classes) * labels.shape[-1] / labels.size
+    counts = np.maximum(counts, 1)
     steps = -(-size // batch_size) * epochs
     network = of_shared_rows(tabular_in_lanes(model))
     method = method_of(loss, learning_rates, network, steps)
@@ -300,7 +301,9 @@ def _padded(
     """The rows of every part, filled up to one size, and how many of them are trained on."""
     training, held = (_filled(rows) for rows in zip(*parts, strict=True))
     index = np.broadcast_to(np.arange(training.shape[1], dtype=np.int32), training.shape)
-    columns = {"row": training, "label": labels[training], "index": index}
+    labels = np.broadcast_to(labels, (len(parts), labels.shape[-1]))
+    own = np.take_along_axis(labels, training, 1)
+    columns = {"row": training, "label": own, "index": index}
     sizes = np.array([len(rows) for rows, _ in parts])
     return {"train": columns, "held": {"row": held}}, sizes
 

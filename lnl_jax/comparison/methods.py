@@ -31,6 +31,8 @@ from lnl_jax.runner.arguments import StudyError, refused
 BASELINE = "cross_entropy"
 # Per epoch, data set and setting; `accuracy` and `nll` are on the clean test labels.
 METRICS = ("loss", "accuracy", "nll", "validation_accuracy", "memorized")
+# What a setting holds that is no argument of the loss.
+OF_OPTIMIZER = ("learning_rate", "weight_decay")
 PyTree = Any
 
 
@@ -75,6 +77,7 @@ def robust_loss(
     total_steps: int,
     grid: Sequence[Setting] | None = None,
     normalize: Normalization | None = None,
+    weight_decays: Sequence[float] = (),
     **fixed: Any,
 ) -> Method:
     """A loss as a method, with each learning rate and each setting that is still open.
@@ -87,6 +90,7 @@ def robust_loss(
         total_steps: of a training, in whose first half the entry's `warmup` holds.
         grid: the settings to choose from; None takes the entry's.
         normalize: what the logits go through before the loss; None takes the entry's.
+        weight_decays: to choose from; none leaves the choice to `make_trainer`.
         **fixed: keywords in place of those that the entry fixes.
 
     Returns:
@@ -122,9 +126,10 @@ def robust_loss(
     for setting in open_settings:
         with refused(f"loss {name}"):
             call.try_out(setting, initial_rows)
-    settings = [
-        {"learning_rate": rate} | setting for rate in learning_rates for setting in open_settings
-    ]
+    rates = [{"learning_rate": rate} for rate in learning_rates]
+    if weight_decays:
+        rates = [rate | {"weight_decay": decay} for rate in rates for decay in weight_decays]
+    settings = [rate | setting for rate in rates for setting in open_settings]
     extra = jnp.zeros((), jnp.int32), network.stats
     return Method(name, call, settings, extra, initial_rows)
 
@@ -156,7 +161,7 @@ class _Call:
 
     def __call__(self, setting, known, params, extra, rows, batch, key):
         step, stats = extra
-        arguments = {name: value for name, value in setting.items() if name != "learning_rate"}
+        arguments = {name: value for name, value in setting.items() if name not in OF_OPTIMIZER}
         arguments |= {name: known[name] for name in self.needed}
         for name, (early, late) in self.warmup.items():
             arguments[name] = jnp.where(step < self.half, early, late)
@@ -231,7 +236,7 @@ def adapted_temperatures(
         ``[B]``.
     """
     call = method.loss_fn
-    searched = {name: value for name, value in setting.items() if name != "learning_rate"}
+    searched = {name: value for name, value in setting.items() if name not in OF_OPTIMIZER}
     arguments = call.loss.keywords | searched
     return losses.aldr_temperature(call.normalize(scores), labels, **arguments)
 

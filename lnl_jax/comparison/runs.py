@@ -56,13 +56,15 @@ def make_trainer(
 
     A data set is a dict: ``train`` holds the training examples; ``params`` what is trained, at the
     start; ``seed`` the seed of the steps' random numbers; ``known``, where there is one, is handed
-    to the loss function; anything else is for `measure`.
+    to the loss function; what is in ``shared``, the same for all data sets, is known too; anything
+    else is for `measure`.
 
     Args:
         method: what is trained.
         schedule: the factor on the learning rate at each step.
         measure: ``(setting, data_set, state) -> dict`` of scalars, for one run.
-        weight_decay: added to the gradient, for all parameters.
+        weight_decay: added to the gradient, for all parameters; a setting with a ``weight_decay``
+            of its own has that one.
 
     Returns:
         The `Trainer`, for `train.in_lanes`, `train.in_turn` or `train.in_chunks`, with the settings
@@ -71,7 +73,7 @@ def make_trainer(
 
     def optimizer(setting):
         rate = setting["learning_rate"]
-        decayed = optax.add_decayed_weights(weight_decay)
+        decayed = optax.add_decayed_weights(setting.get("weight_decay", weight_decay))
         return optax.chain(decayed, optax.sgd(lambda t: rate * schedule(t), momentum=0.9))
 
     def start(setting, data_set):
@@ -89,7 +91,7 @@ def make_trainer(
         )
 
     def step(setting, data_set, state, batch):
-        loss_fn = functools.partial(method.loss_fn, setting, data_set.get("known", {}))
+        loss_fn = functools.partial(method.loss_fn, setting, _known(data_set))
         if method.initial_rows is None:
             return train.make_train_step(loss_fn, optimizer(setting))(state, batch)
 
@@ -100,7 +102,15 @@ def make_trainer(
         placed = batch | {"index": batch["position"]}
         return train.make_train_step(at_its_index, optimizer(setting))(state, placed)
 
-    return Trainer(start, step, measure)
+    def measure_run(setting, data_set, state):
+        return measure(setting, {**data_set, "known": _known(data_set)}, state)
+
+    return Trainer(start, step, measure_run)
+
+
+def _known(data_set: Mapping) -> dict[str, Any]:
+    """What a loss may look at besides its batch: of the data set, and of all of them."""
+    return {**data_set.get("known", {}), **data_set.get("shared", {})}
 
 
 def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:

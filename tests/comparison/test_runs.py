@@ -30,7 +30,7 @@ def part(rng, size):
 BOUNDED = functools.partial(LOSSES["generalized_cross_entropy"], q=0.5)
 
 
-def trained(carry_out, loss=BOUNDED):
+def trained(carry_out, loss=BOUNDED, rates=RATES, weight_decay=1e-3, **searched):
     """The last states and all that was measured."""
     rng = np.random.default_rng(0)
     test = part(rng, 11)
@@ -44,10 +44,10 @@ def trained(carry_out, loss=BOUNDED):
         for at, seed in enumerate(SEEDS)
     ]
     steps = -(-SIZE // BATCH) * EPOCHS
-    method = robust_loss(loss, RATES, network=network, total_steps=steps)
+    method = robust_loss(loss, rates, network=network, total_steps=steps, **searched)
     schedule = train.staircase_schedule(steps)
     measure_run = functools.partial(measure, network)
-    trainer = make_trainer(method, schedule, measure_run, weight_decay=1e-3)
+    trainer = make_trainer(method, schedule, measure_run, weight_decay=weight_decay)
     runs = carry_out(trainer, stack_settings(method.settings), data_sets)
     plan = data.epoch_plans(SIZE, BATCH, SEEDS)
     measured = []
@@ -60,6 +60,14 @@ def trained(carry_out, loss=BOUNDED):
 
 def in_lanes(trainer, settings, data_sets):
     return train.in_lanes(trainer, settings, stack(data_sets))
+
+
+def test_a_weight_decay_of_the_setting_stands_for_that_of_the_trainer():
+    one_rate = {"loss": LOSSES["cross_entropy"], "rates": RATES[:1]}
+    _, searched, _ = trained(in_lanes, **one_rate, weight_decay=9.0, weight_decays=(0.0, 0.3))
+    _, alone, _ = trained(in_lanes, **one_rate, weight_decay=0.3)
+    np.testing.assert_allclose(searched[..., 1:], alone, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(searched[..., 0], searched[..., 1])
 
 
 # Losses with state per example, of which every run has a table of its own.

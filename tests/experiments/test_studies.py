@@ -51,6 +51,7 @@ NO_NUMBERS |= {
     "resume",
     "annotations",
     "features",
+    "tower",
     *(f"columns.{field}" for field in ("item", "annotator", "label", "truth")),
     *(f"columns.{field}" for field in ("preferred", "other", "voter", "best")),
     "votes",
