@@ -65,14 +65,10 @@ def train_on_distributions(
         >>> label = np.arange(40) % 2
         >>> x = label[:, None] + np.random.default_rng(0).normal(size=(40, 3)) / 4
         >>> kinds = {"hard": np.eye(2)[label], "smooth": 0.1 + 0.8 * np.eye(2)[label]}
+        >>> from lnl_jax.comparison import finish
         >>> training = train_on_distributions(x, kinds, {"test": x}, seeds=[0], epochs=20)
-        >>> while True:
-        ...     try:
-        ...         row = next(training)
-        ...     except StopIteration as end:
-        ...         break
-        >>> row["epoch"], end.value["test"].shape
-        (20, (2, 1, 40, 2))
+        >>> finish(training)["test"].shape
+        (2, 1, 40, 2)
 
     References:
         Wright and Augenstein, "Aggregating Soft Labels from Crowd Annotations Improves Uncertainty

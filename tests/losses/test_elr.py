@@ -9,6 +9,8 @@ import pytest
 from lnl_jax import losses, train
 from tests.losses.formulas import waves
 
+# Eager, each of its operations is a program.
+elr_step = jax.jit(losses.elr_step)
 INDEX, LABELS = np.array([4, 0, 2]), np.array([0, 2, 3])
 
 
@@ -17,7 +19,7 @@ def test_two_visits_are_those_of_the_official_code():
         logits, table = jnp.asarray(waves(3, 4, 0.3, 2.0)), np.zeros((6, 4))
 
         def mean(logits):
-            values, rows = losses.elr_step(logits, LABELS, table[INDEX])
+            values, rows = elr_step(logits, LABELS, table[INDEX])
             return values.mean(), rows
 
         value, table[INDEX] = mean(logits)
@@ -42,7 +44,7 @@ def test_two_visits_are_those_of_the_official_code():
 
 def test_without_weight_it_is_cross_entropy(rng):
     logits, labels = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 2, 0, 1])
-    values, _ = losses.elr_step(logits, labels, jnp.ones((5, 3)) / 3, weight=0.0)
+    values, _ = elr_step(logits, labels, jnp.ones((5, 3)) / 3, weight=0.0)
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     np.testing.assert_allclose(values, expected, rtol=1e-6)
 
@@ -51,7 +53,7 @@ def test_repeated_visits_approach_the_prediction(rng):
     logits, labels = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 2, 0, 1])
     rows = jnp.zeros((5, 3))
     for visits in (1, 2, 3):
-        _, rows = losses.elr_step(logits, labels, rows, momentum=0.6)
+        _, rows = elr_step(logits, labels, rows, momentum=0.6)
         expected = (1 - 0.6**visits) * jax.nn.softmax(logits)
         np.testing.assert_allclose(rows, expected, rtol=1e-5)
 
@@ -62,7 +64,7 @@ def test_the_regulariser_holds_back_a_label_that_contradicts_the_target():
 
     def pull(weight):
         def loss(logits):
-            return losses.elr_step(logits, labels, rows, weight=weight, momentum=0.9)[0].sum()
+            return elr_step(logits, labels, rows, weight=weight, momentum=0.9)[0].sum()
 
         return -jax.grad(loss)(logits)[0]
 
@@ -74,7 +76,7 @@ def test_mixed_targets_are_those_of_the_step(rng):
     """ELR+ from its pieces, with nothing mixed and the network's own prediction, is ELR."""
     logits, labels = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 2, 0, 1])
     rows = jnp.float32(rng.dirichlet(np.ones(3), size=5))
-    values, new = losses.elr_step(logits, labels, rows, weight=2.0, momentum=0.8)
+    values, new = elr_step(logits, labels, rows, weight=2.0, momentum=0.8)
     targets = optax.incremental_update(jax.nn.softmax(logits), rows, 0.2)
     np.testing.assert_allclose(new, targets, rtol=1e-5)
     cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -85,7 +87,7 @@ def test_mixed_targets_are_those_of_the_step(rng):
 def test_examples_without_a_loss_keep_their_rows_and_rows_their_dtype():
     logits, labels = jnp.tile(jnp.arange(4, dtype=jnp.bfloat16), (3, 1)), jnp.array([1, 4, -1])
     rows = jnp.full((3, 4), 0.25)
-    values, new = losses.elr_step(logits, labels, rows)
+    values, new = elr_step(logits, labels, rows)
     assert (values.dtype, new.dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_array_equal((new == rows).all(-1), [False, True, True])
 
@@ -94,7 +96,7 @@ def test_no_gradient_flows_through_the_rows(rng):
     logits, labels = jnp.float32(rng.normal(size=(2, 3))), jnp.array([0, 1])
 
     def step(logits, rows):
-        return losses.elr_step(logits, labels, rows)
+        return elr_step(logits, labels, rows)
 
     rows = jnp.full((2, 3), 0.2)
     values, new = jax.jit(jax.jacobian(step, argnums=(0, 1)))(logits, rows)

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.losses import log_normalizer_step, scent_step, scent_table
+from lnl_jax import losses
+from lnl_jax.losses import log_normalizer_step, scent_table
 from tests.losses.formulas import waves
 
+# Eager, each of its operations is a program.
+scent_step = jax.jit(losses.scent_step)
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "scent.npz"
 BATCHES = [[0, 1, 2], [3, 4, 5], [6, 7, 0], [1, 3, 5], [0, 2, 4], [7, 6, 1]]
 X, LABELS = waves(8, 3, 0.3, 1.5), np.array([0, 1, 2, 3, 4, 0, 1, 2])
@@ -109,9 +112,9 @@ def test_rows_of_examples_without_other_classes_stay():
 def test_rows_and_steps_that_do_not_fit_raise():
     logits, labels = jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32)
     with pytest.raises(ValueError, match=r"rows must be one per example, shape \(3,\)"):
-        scent_step(logits, labels, np.zeros((3, 4)))
+        losses.scent_step(logits, labels, np.zeros((3, 4)))
     with pytest.raises(ValueError, match="log_step must be finite, got inf"):
-        scent_step(logits, labels, np.zeros(3), log_step=np.inf)
+        losses.scent_step(logits, labels, np.zeros(3), log_step=np.inf)
     with pytest.raises(ValueError, match="same shape"):
         log_normalizer_step(np.zeros(2), np.zeros(3), log_step=0.0)
     with pytest.raises(ValueError, match="n must be an integer from 1 on, got 0"):

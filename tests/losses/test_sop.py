@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from lnl_jax import losses, train
-from lnl_jax.losses import SopRows, sop_step
+from lnl_jax.losses import SopRows
 from tests.losses.formulas import waves
 
 INDEX, LABELS = np.array([4, 0, 2]), np.array([0, 2, 3])
+# Eager, each of its operations is a program.
+sop_step = jax.jit(losses.sop_step)
 # Of gradients of a mean over three examples.
 RATES = {"rate_u": 1 / 3, "rate_v": 10 / 3}
 
@@ -129,4 +131,4 @@ REFUSED = {
 def test_rows_of_another_form_raise(case):
     rows, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
-        sop_step(jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32), rows, rate_u=0.1, rate_v=0.1)
+        losses.sop_step(jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32), rows, rate_u=0.1, rate_v=0.1)
