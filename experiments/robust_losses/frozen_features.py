@@ -107,6 +107,9 @@ def frozen_features(
 
     Time: about ten minutes on 2 busy CPU cores from kept features of 12,000 images, two on digits.
 
+    Result: LDR-KL is 2 to 6 points ahead of cross-entropy at its best weight decay on noisy labels
+    of CIFAR-10; docs/results/frozen_features.
+
     Args:
         dataset: digits, cifar10, cifar100, or your own: csv, folder, npz, tfds.
         noises: none, symmetric_NN, pairflip_NN or asymmetric_NN (CIFAR-10's classes that look
