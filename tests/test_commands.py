@@ -36,7 +36,7 @@ ELSEWHERE = {
     "python experiments/run.py --exp frozen_features --dataset cifar10 --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz --noises "
     "none,worse,aggre,random1,symmetric_40,symmetric_60,symmetric_80,asymmetric_40": "needs the "
-    "weights of a tower, which no test has; on digits in tests/experiments/robust_losses",
+    "weights of a tower, which no test has; made features run in test_frozen_features.py",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
