@@ -136,6 +136,8 @@ def crowd(rng, labels):
     truth = rng.integers(0, classes, items)
     # One annotator of each of five teams.
     who = np.arange(each) + each * rng.integers(0, annotators // each, (items, each))
+    # Numbered from 0 without gaps, where there are too few labels for all of them.
+    who = np.unique(who, return_inverse=True)[1].reshape(items, each)
     skill = rng.uniform(0.1, 0.7, annotators)[who]
     guess = rng.integers(0, classes, (items, each))
     label = np.where(rng.random((items, each)) < skill, truth[:, None], guess)
