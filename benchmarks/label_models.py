@@ -13,7 +13,6 @@ import functools
 import json
 import os
 import pathlib
-import pickle
 import resource
 import subprocess
 import sys
@@ -155,8 +154,9 @@ def dawid_skene(triples):
 
 def dawid_skene_of_crowd_kit(triples):
     """Crowd-Kit's, from the same triples."""
-    import pandas
+    # isort: off
     from crowdkit.aggregation import DawidSkene
+    import pandas  # comes with it
 
     model = DawidSkene()
     frame = pandas.DataFrame(triples, columns=["task", "worker", "label"])
@@ -213,15 +213,25 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+# Before the names of the arrays of a result, in the file of a measurement.
+RESULT = "result: "
+
+
 def in_process(python, name, who, size):
     """`measure` in a process of its own; None if the package is not installed there."""
     with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / "result"
+        file = pathlib.Path(folder) / "result.npz"
         command = [python, __file__, "--alone", name, who, str(size), str(file)]
         paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         subprocess.run(command, check=True, env=environment)
-        return pickle.loads(file.read_bytes())
+        with np.load(file) as found:
+            values = {key: found[key] for key in found}
+    if not values:
+        return None
+    result = {key[len(RESULT) :]: v for key, v in values.items() if key.startswith(RESULT)}
+    numbers = {key: float(v) for key, v in values.items() if not key.startswith(RESULT)}
+    return numbers | {"result": result}
 
 
 def alone(name, who, size, file):
@@ -232,8 +242,9 @@ def alone(name, who, size, file):
     except ModuleNotFoundError as error:
         if error.name != section.peer_package:
             raise
-        found = None
-    pathlib.Path(file).write_bytes(pickle.dumps(found))
+        found = {}
+    result = {RESULT + key: value for key, value in found.pop("result", {}).items()}
+    np.savez(file, **found, **result)
 
 
 def compare(name, size, peer_python):
