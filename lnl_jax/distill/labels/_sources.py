@@ -27,7 +27,7 @@ def hard_labels(*, smoothing: float = 0.0) -> LabelSource:
         smoothing: the share that is spread over all classes, from 0 to 1.
 
     Returns:
-        A source whose logits are logarithms of probabilities: for cross-entropy, or a temperature
+        A source whose logits are logarithms of probabilities, for cross-entropy, or a temperature
         of 1. Where they are minus infinity no squared error exists.
 
     Raises:
