@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
 import numpy as np
 
-from lnl_jax import comparison, data, losses, noise
+from lnl_jax import comparison, data, noise
 from lnl_jax.comparison.catalogue import CATALOGUE, LossEntry
 from lnl_jax.comparison.cross_validation import score_held_out
 from lnl_jax.comparison.statistics import LabelPurchase, setting_text
@@ -34,18 +33,10 @@ if TYPE_CHECKING:
 TEST, VALIDATION = 600, 200
 
 
-def batch_log_confidence(
-    logits: jax.Array, labels: jax.Array, *, weight: float, axis: int = -1
-) -> jax.Array:
-    """`losses.log_confidence` with the thresholds of the batch."""
-    thresholds = losses.confidence_thresholds(logits, labels, axis=axis)
-    return losses.log_confidence(logits, labels, weight=weight, thresholds=thresholds, axis=axis)
-
-
 METHODS = {name: CATALOGUE[name] for name in ("cross_entropy", "generalized_cross_entropy")}
 METHODS |= {"ldr_kl": CATALOGUE["ldr_kl"]}
-METHODS["log_confidence"] = LossEntry(
-    batch_log_confidence, fixed={"weight": 0.5}, warmup={"weight": 0.0}
+METHODS["log_confidence"] = CATALOGUE["log_confidence"]._replace(
+    grid=({},), fixed={"weight": 0.5}, warmup={"weight": 0.0}
 )
 
 

@@ -33,8 +33,8 @@ def memorization_digits(
 ) -> Iterator[dict[str, Any] | Artifact]:
     """Memorisation and influence on scikit-learn's digits, some of them mislabelled.
 
-    A network of two hidden layers of 64 is trained on many random subsets of 80% of the digits, all
-    trainings in one program; a share of the training labels is replaced by another class.
+    A network of two hidden layers of 64 is trained on many random subsets of the training digits,
+    80% of all, in one program; a share of the training labels is replaced by another class.
     Memorisation of an example is how much likelier its given label is predicted by the networks
     that saw it than by those that did not; its influence on a test digit likewise. Right out of the
     bag is the second of these shares alone.

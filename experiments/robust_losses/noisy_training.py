@@ -21,7 +21,14 @@ from lnl_jax.comparison.noisy_methods import (
     one_loss,
     refreshed,
 )
-from lnl_jax.comparison.outcome import COLUMNS, PANELS, curves_figure, results_table
+from lnl_jax.comparison.outcome import (
+    COLUMNS,
+    COLUMNS_GIVEN,
+    PANELS,
+    PANELS_GIVEN,
+    curves_figure,
+    results_table,
+)
 from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
 from lnl_jax.comparison.selected_features import nested_dropout
@@ -65,16 +72,6 @@ def none(num_classes: int, rate: float) -> np.ndarray:
 
 
 NOISES: dict[str, Callable] = {"symmetric": symmetric, "pairflip": noises.pairflip, "none": none}
-# What is called so where the labels before the noise need not be right.
-OF_GIVEN = {
-    "agrees with given labels %": "accuracy",
-    "nll": "nll",
-    "changed labels fitted %": "memorized",
-}
-PANELS_OF_GIVEN = {
-    "agreement with given labels": "accuracy",
-    "changed labels fitted": "memorized",
-}
 
 
 @study
@@ -180,7 +177,7 @@ def noisy_training(
     )
     changed = "labels as given" if noise is none else f"{noise_rate:.0%} of labels changed"
     title = f"{plain_name(dataset)}, {changed}; {seeds} seeds, mean ± std"
-    columns, panels = (OF_GIVEN, PANELS_OF_GIVEN) if splits.given else (COLUMNS, PANELS)
+    columns, panels = (COLUMNS_GIVEN, PANELS_GIVEN) if splits.given else (COLUMNS, PANELS)
     columns = columns | {"suspicion AUROC %": "suspicion"}
     yield Artifact("results", results_table(outcome, columns))
     yield Artifact("curves", curves_figure(outcome, title, panels))

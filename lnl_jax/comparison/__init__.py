@@ -54,8 +54,8 @@ __all__ = [
     "CATALOGUE",
     "BagTrainings",
     "BagWeights",
-    "LossEntry",
     "LabelPurchase",
+    "LossEntry",
     "Method",
     "Network",
     "NoisyImages",
@@ -81,7 +81,7 @@ __all__ = [
     "stack_settings",
     "tabular",
     "tabular_in_lanes",
-    "train_on_distributions",
     "train_on_bags",
+    "train_on_distributions",
     "train_on_subsets",
 ]

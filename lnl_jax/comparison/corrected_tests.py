@@ -172,6 +172,11 @@ def _reviewed(
     reviewed = label_models.reviewed_labels(was, guess, answers)
     index = arrays.get("idx_test", np.arange(len(given)))
     row_of = {int(original): row for row, original in enumerate(index)}
+    if not row_of.keys() & {int(original) for original in rows}:
+        raise ValueError(
+            f"corrections: none of the {len(rows)} examples in {prefix}_id of {place} is among the "
+            f"test examples of {path}; their numbers there are idx_test, or those of the rows."
+        )
     right = given.copy()
     for original, label, found in zip(rows, was, reviewed.labels, strict=True):
         row = row_of.get(int(original))

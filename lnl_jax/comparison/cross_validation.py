@@ -335,8 +335,9 @@ def method_of(
     """The loss with each setting; one that the catalogue does not have is taken as it is."""
     function = loss.function if isinstance(loss, LossEntry) else loss
     plain = function.func if isinstance(function, functools.partial) else function
+    keywords = function.keywords if isinstance(function, functools.partial) else {}
     if not isinstance(loss, LossEntry) and all(e.function is not plain for e in CATALOGUE.values()):
-        loss = LossEntry(functools.wraps(plain)(functools.partial(loss)))
+        loss = LossEntry(functools.wraps(plain)(functools.partial(loss)), fixed=keywords)
     given = loss.keywords if isinstance(loss, functools.partial) else {}
     if isinstance(loss, LossEntry):
         given = loss.fixed

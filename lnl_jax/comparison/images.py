@@ -84,8 +84,8 @@ def compare_on_images(
 
     Yields:
         A note of the memory that it takes; a row per epoch and method and a checkpoint per epoch,
-        as `search`; at the end the tables
-        ``protocol``, ``results`` and ``temperatures``, figures, and the arrays ``history``.
+        as `search`; at the end the tables ``protocol``, ``results`` and ``temperatures``, figures,
+        and the arrays ``history``.
 
     Raises:
         StudyError: for a network that cannot be built on such images, a setting that a loss

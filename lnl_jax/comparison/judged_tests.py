@@ -82,11 +82,7 @@ def estimated_noise(probabilities: np.ndarray, given: np.ndarray) -> tuple[np.nd
     """
     mean = probabilities.mean(0, dtype=np.float64)
     issues = label_models.find_label_issues(mean / mean.sum(1, keepdims=True), given)
-    matrix = np.where(
-        np.isfinite(issues.noise_matrix).all(1, keepdims=True),
-        issues.noise_matrix,
-        np.eye(len(issues.noise_matrix)),
-    )
+    matrix = issues.noise_matrix
     shares = np.bincount(given, minlength=len(matrix)) / len(given)
     true = np.maximum(np.linalg.lstsq(matrix.T, shares, rcond=None)[0], 0)
     error_rate = 1 - true @ np.diag(matrix) / true.sum()

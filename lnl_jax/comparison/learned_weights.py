@@ -28,8 +28,8 @@ def storm(
     (`reweighting.storm_features`); a linear map of them for each given class gives its weight. The
     map follows the gradient of the rescaled loss of half a batch after a step on the rescaled loss
     of the other half; the network follows the weighted losses. Where the original has passes with
-    dropout and groups of its own, here inputs are jittered, and a
-    group is a given class with agreement or without.
+    dropout and groups of its own, here inputs are jittered, and a group is a given class with
+    agreement or without.
 
     Args:
         learning_rates: to choose from.

@@ -116,7 +116,7 @@ def robust_loss(
         functools.partial(entry.function, **fixed),
         entry.normalize if normalize is None else normalize,
         network,
-        needed=[key for key in KNOWN if key in accepted and key not in keywords],
+        needed=[key for key in KNOWN if key in accepted and key not in fixed],
         views=entry.views,
         warmup={key: (value, fixed[key]) for key, value in entry.warmup.items()},
         half=total_steps // 2,

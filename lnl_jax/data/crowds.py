@@ -105,7 +105,7 @@ def crowd_csv(
     labels = [number[name] for name in columns[2]]
     annotations = np.stack([item_number, annotator_number, labels], 1).astype(np.int32)
     if true is not None:
-        true = _one_each(item_number, [number[name] for name in true], items, truth, file)
+        true = _one_each(item_number, [number[name] for name in true], items, truth, file, lines)
     x = None if features is None else _features(Path(features).expanduser(), item, items.tolist())
     return Crowd(annotations, classes, tuple(items.tolist()), tuple(annotators.tolist()), true, x)
 
@@ -241,7 +241,12 @@ def _part(arrays: dict[str, np.ndarray], part: str) -> np.ndarray | None:
 
 
 def _one_each(
-    item: np.ndarray, classes: Sequence[int], names: np.ndarray, column: str, file: object
+    item: np.ndarray,
+    classes: Sequence[int],
+    names: np.ndarray,
+    column: str,
+    file: object,
+    lines: Sequence[int],
 ) -> np.ndarray:
     """The class of each item, the same in all of its rows."""
     classes = np.int32(classes)
@@ -250,8 +255,8 @@ def _one_each(
     other = np.flatnonzero(found[item] != classes)
     if other.size:
         raise ValueError(
-            f"{file}: column {column} must be the same in all rows of an item; row {other[0]} has "
-            f"another for {names[item[other[0]]]}."
+            f"{file}: column {column} must be the same in all rows of an item; row {other[0]} "
+            f"(line {lines[other[0]]}) has another for {names[item[other[0]]]}."
         )
     return found
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,8 +156,9 @@ def read_cells(
 
 def sorted_classes(names: set[str]) -> list[str]:
     """In the order of their names, by size where all are whole numbers."""
-    whole = all(name.lstrip("-").isdigit() for name in names)
-    return sorted(names, key=int) if whole else sorted(names)
+    whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    # By the name too, where numbers are written in two ways, as 1 and 01.
+    return sorted(names, key=lambda name: (int(name), name)) if whole else sorted(names)
 
 
 def read_numbers(

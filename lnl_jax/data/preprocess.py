@@ -92,12 +92,11 @@ def efficientnet_images(images: jax.Array, *, size: int) -> jax.Array:
     r"""Images for EfficientNet-Lite with its published weights: :math:`(v - 127) / 128`.
 
     Resized and cut as `resize_and_crop` does. The mean and deviation of ImageNet's colours, which
-    the page of the converted weights shows, cost several points of accuracy.
+    the page of the converted weights shows, are not those of its training.
 
     Args:
         images: ``[B, H, W, 3]``, from 0 to 255, red first; uint8 or floating point.
-        size: rows and columns, static; 224 in training, 32 at least. A larger size raises the
-            accuracy of small images too.
+        size: rows and columns, static; 224 in training, 32 at least. Small images are enlarged.
 
     Returns:
         ``[B, size, size, 3]``, float32.

@@ -32,10 +32,7 @@ from lnl_jax.label_models._influence import (
     ridge_removal_effects,
     softmax_removal_effects,
 )
-from lnl_jax.label_models._label_issues import (
-    LabelIssues,
-    find_label_issues,
-)
+from lnl_jax.label_models._label_issues import LabelIssues, find_label_issues
 from lnl_jax.label_models._label_scores import (
     adjusted_probabilities,
     confidence_weighted_entropy,

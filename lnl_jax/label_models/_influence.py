@@ -133,8 +133,8 @@ def softmax_removal_effects(
     .. math::
         \frac{1}{N} g_{\mathrm{test}}^\top H^{-1} g_i
 
-    which is less the influence function over N. Positive: the example helps, its removal raises the
-    loss. It takes the inverse of a matrix of D K rows: features of a network should be reduced
+    which is minus the influence function, over N. Positive: the example helps, its removal raises
+    the loss. It takes the inverse of a matrix of D K rows: features of a network should be reduced
     first.
 
     Args:

@@ -172,7 +172,7 @@ def _from_start(given: Annotations, logs, iterations: int, prior: float, strateg
 
 def _e_step(given: Annotations, spams: np.ndarray, knows: np.ndarray, strategy: np.ndarray):
     """The log-likelihood, the probabilities, and that of having known each label, ``[M]``."""
-    # A label says what any other of that class by its annotator does; far fewer are such pairs.
+    # Labels of one class by one annotator say the same, and such pairs are far fewer than labels.
     guess = spams[:, None] + strategy
     either = np.logaddexp(guess, knows[:, None])
     at = given.annotator, given.label

@@ -5,12 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.label_models._confident_filters import (
-    prune_by_noise_rate,
-)
-from lnl_jax.label_models._confident_joint import (
-    confident_joint,
-)
+from lnl_jax.label_models._confident_filters import prune_by_noise_rate
+from lnl_jax.label_models._confident_joint import confident_joint
 from lnl_jax.label_models._label_scores import moving_minimum
 
 

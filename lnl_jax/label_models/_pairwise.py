@@ -171,8 +171,8 @@ def accept_or_review(probabilities: ArrayLike, threshold: float) -> Choice:
     .. math::
         \frac{p_{(1)}}{p_{(1)} + p_{(2)}} \ge \text{threshold}
 
-    accepts it: the probability that it beats the second in one more vote. The rule is ours, and so
-    is no threshold: what a false label costs against a review decides it.
+    accepts it: the probability that it beats the second in one more vote. The rule is ours. It has
+    no usual threshold: what a false label costs against a review decides that.
 
     Args:
         probabilities: strengths of candidates, of :func:`bradley_terry`, or the probabilities of

@@ -5,12 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax.label_models._confident_filters import (
-    prune_by_noise_rate,
-)
-from lnl_jax.label_models._label_issues import (
-    find_label_issues,
-)
+from lnl_jax.label_models._confident_filters import prune_by_noise_rate
+from lnl_jax.label_models._label_issues import find_label_issues
 from lnl_jax.label_models._label_scores import self_confidence
 
 

@@ -169,7 +169,7 @@ def out_of_bag_values(scores: ArrayLike, in_bag: ArrayLike) -> np.ndarray:
 
     Args:
         scores: of example i under model b, ``[B, N]``: whether the prediction is the label
-            (boolean), or for regression less the squared error. Those in the bag are not read.
+            (boolean), or for regression minus the squared error. Those in the bag are not read.
         in_bag: boolean, ``[B, N]``: whether model b was trained on example i, as in a bag that is
             drawn with replacement. The authors take 1000 bags.
 

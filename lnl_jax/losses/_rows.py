@@ -128,7 +128,7 @@ def read_row(name: str, rows: Array, scores: Scores, *, of_classes: bool) -> Arr
         rows = np.asarray(rows)
     shape = (*scores.batch_shape, scores.num_classes) if of_classes else scores.batch_shape
     if rows.shape != shape or not jnp.issubdtype(rows.dtype, jnp.floating):
-        what = "a floating number per example and class" if of_classes else "one per example"
+        what = "one floating number per example" + " and class" * of_classes
         raise ValueError(
             f"{name} must be {what}, shape {shape}; got {rows.dtype} of shape {rows.shape}. Gather "
             "them by index from a table of these examples and classes."

@@ -17,7 +17,7 @@ def prefix_probabilities(num_features: int, *, deviation: float, mean: float = 0
     r"""The law of how many features training keeps.
 
     .. math::
-        P(k) \propto \exp\left(-\left(\frac{k - \mu}{\sigma}\right)^2\right), \qquad k = 1..D
+        P(k) \propto \exp\left(-\left(\frac{k - \mu}{\sigma}\right)^2\right), \qquad k = 1, \dots, D
 
     Args:
         num_features: D, at least 1.

@@ -70,7 +70,7 @@ def load_siglip(path: str | os.PathLike[str], *, image_size: int | None = None) 
     Raises:
         FileNotFoundError: if there is no such file, or no configuration.
         ValueError: if the file is incomplete or of another architecture, where names that are
-            missing or left over are listed; or if the size is not a whole number of patches.
+            missing or left over are listed; or if the size is less than a patch.
 
     Example:
         >>> load_siglip("no/such/folder")  # doctest: +ELLIPSIS

@@ -76,6 +76,10 @@ def custom(logits, labels, *, axis=-1):
     return -jnp.take_along_axis(logits, jnp.expand_dims(labels, axis), axis).squeeze(axis)
 
 
+def corrected(logits, labels, *, matrix, axis=-1):
+    return losses.forward_correction(logits, labels, matrix=matrix, axis=axis)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -85,8 +89,17 @@ def custom(logits, labels, *, axis=-1):
         functools.partial(losses.generalized_cross_entropy, q=0.5),
         losses.ldr_kl,
         custom,
+        functools.partial(corrected, matrix=np.eye(CLASSES)),
     ],
-    ids=["with rows", "with views", "with a matrix", "with a keyword", "with a grid", "one's own"],
+    ids=[
+        "with rows",
+        "with views",
+        "with a matrix",
+        "with a keyword",
+        "with a grid",
+        "one's own",
+        "one's own with a matrix",
+    ],
 )
 @pytest.mark.slow
 def test_any_loss_trains(loss):

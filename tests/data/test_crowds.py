@@ -63,7 +63,7 @@ REFUSED = {
     ),
     "two truths": (
         {"lines": LINES.replace("ann,2,2", "ann,2,10"), "truth": "truth"},
-        "truth must be the same in all rows of an item; row 0 has another for b",
+        r"truth must be the same in all rows of an item; row 0 \(line 2\) has another for b",
     ),
 }
 

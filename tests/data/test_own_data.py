@@ -36,6 +36,15 @@ def test_whole_numbers_are_sorted_by_size_and_separators_are_found(write):
     assert found.columns["x"].ravel().tolist() == [1, 2, 3.5]
 
 
+def test_numbers_that_are_written_in_two_ways_are_in_the_order_of_their_names(write):
+    assert csv_table(write("x,label\n1,1\n2,01\n3,001\n4,0\n")).class_names == (
+        "0",
+        "001",
+        "01",
+        "1",
+    )
+
+
 def test_true_classes_are_of_the_same_names(write):
     found = csv_table(write("x,label,truth\n1,a,a\n2,a,b\n"), clean_label="truth")
     assert (found.columns["label"].tolist(), found.columns["clean_label"].tolist()) == (

@@ -111,7 +111,7 @@ def test_rows_of_examples_without_other_classes_stay():
 
 def test_rows_and_steps_that_do_not_fit_raise():
     logits, labels = jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32)
-    with pytest.raises(ValueError, match=r"rows must be one per example, shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"one floating number per example, shape \(3,\)"):
         losses.scent_step(logits, labels, np.zeros((3, 4)))
     with pytest.raises(ValueError, match="log_step must be finite, got inf"):
         losses.scent_step(logits, labels, np.zeros(3), log_step=np.inf)

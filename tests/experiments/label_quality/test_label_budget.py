@@ -31,7 +31,7 @@ def test_the_confidence_loss_takes_the_thresholds_of_its_batch():
     logits, labels = jnp.array([[2.0, 0.0], [0.5, 0.0], [0.0, 1.0]]), jnp.array([0, 1, 1])
     thresholds = losses.confidence_thresholds(logits, labels)
     wanted = losses.log_confidence(logits, labels, weight=0.5, thresholds=thresholds)
-    found = module.batch_log_confidence(logits.T, labels, weight=0.5, axis=0)
+    found = module.METHODS["log_confidence"].function(logits.T, labels, weight=0.5, axis=0)
     np.testing.assert_allclose(found, wanted, 1e-6)
 
 

@@ -26,6 +26,7 @@ def folder(tmp_path):
     np.savez(tmp_path / "votes.npz", **votes)
     other = votes | {"s_given": [*right[[1, 4, 7]], 0]}
     np.savez(tmp_path / "other.npz", **other)
+    np.savez(tmp_path / "strange.npz", **votes | {"s_id": [1, 4, 7, 9]})
     np.savez(tmp_path / "flat.npz", **votes | {"s_votes": np.zeros((4, 3), int)})
     return tmp_path
 
@@ -80,6 +81,10 @@ REFUSED = {
     "no counts": ({"people": "right"}, r"people: right of .* shape \(12, 3\).*got the shape \(12,"),
     "no file of votes": ({"corrections": "vote/s"}, "vote.npz does not exist"),
     "votes of another set": ({"corrections": "other/s"}, "is of another set: test example 101"),
+    "votes of no example": (
+        {"corrections": "strange/s"},
+        "none of the 4 examples in s_id of .*own",
+    ),
     "votes of a wrong shape": ({"corrections": "flat/s"}, r"shape \[4, 4\].*got \(4, 3\)"),
     "an unknown loss": ({"losses": ("ldr",)}, "losses cannot be ldr"),
 }
