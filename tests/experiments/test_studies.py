@@ -25,6 +25,7 @@ from lnl_jax.runner import arguments, help_text
 from lnl_jax.runner.arguments import StudyError
 from lnl_jax.runner.command_line import bind
 from lnl_jax.runner.signatures import keywords_of, options_of
+from tests.documentation import ROOT
 
 WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, True, math.nan)}
 # Arguments that are no numbers, and those whose functions have a look at them.
@@ -58,6 +59,11 @@ NO_NUMBERS |= {
     "corrections",
     "people",
 }
+
+
+def test_every_study_has_a_line_among_the_studies():
+    page = (ROOT / "docs/studies.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(EXPERIMENTS)
 
 
 def numbers_of(study):
