@@ -50,7 +50,7 @@ def uniform(num_classes: int, rate: float, source: str) -> np.ndarray:
 
 
 def class_dependent(num_classes: int, rate: float, source: str) -> np.ndarray:
-    """A fraction of the labels is swapped: of letters that look alike, else with the next class."""
+    """A fraction of the labels is swapped with a class that is alike if known, else the next."""
     return transition_matrix(source, "class_dependent", rate, num_classes)
 
 

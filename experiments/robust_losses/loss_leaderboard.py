@@ -95,8 +95,8 @@ def loss_leaderboard(
     names = _names(only)
     with refused():
         splits = dataset(data_dir)
-        own = functools.partial(_shared.noisy_rows, splits)
-        make = _shared.noisy_digits if dataset is digits else own
+        of_splits = functools.partial(_shared.noisy_rows, splits)
+        make = _shared.noisy_digits if dataset is digits else of_splits
         noises = noise(splits.num_classes)
         parts = stack([make(matrix, one) for matrix in noises.values() for one in range(seeds)])
     noises = ["none" if splits.given and name == "clean" else name for name in noises]

@@ -110,10 +110,9 @@ class Table:
         values: a pytree of arrays ``[N, ...]``, row i for the example whose ``index`` is i.
         combine: the rule for duplicates, ``(rows, segments, num_segments) -> rows`` like
             `jax.ops.segment_max`; rows of one example share a segment. `OfUpdates` of such a rule
-            is about the changes of the rows. One for all arrays, or one
-            for each in the structure of `values`, which must be hashable then: a named tuple. None
-            where no batch holds an example twice, which nobody checks: it saves the sorting of the
-            indices.
+            is about the changes of the rows. One for all arrays, or one for each in the structure
+            of `values`, which must be hashable then: a named tuple. None where no batch holds an
+            example twice, which nobody checks: it saves the sorting of the indices.
         fingerprint: of the training set, from `fingerprint`; a checkpoint is only restored into a
             table that has the same. Empty means that nobody checks.
 
