@@ -15,6 +15,9 @@ from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
 from lnl_jax.data.splits import stack
 
+# Half precision rounds the sum of a row by less.
+TOLERANCE = 1e-3
+
 
 def train_on_distributions(
     inputs: ArrayLike,
@@ -59,7 +62,7 @@ def train_on_distributions(
 
     Raises:
         ValueError: for inputs that are not finite or do not fit each other, distributions of other
-            examples or classes, or numbers out of range.
+            examples or classes or that are none, or numbers out of range; names them.
 
     Example:
         >>> label = np.arange(40) % 2
@@ -95,6 +98,13 @@ def train_on_distributions(
             f"distributions must be at least one, all of one shape [{size}, K]; got "
             f"{', '.join(str(target.shape) for target in targets) or 'none'}."
         )
+    for name, target in zip(distributions, targets, strict=True):
+        # Of NaN neither holds.
+        if not ((target >= 0).all() and np.abs(target.sum(1) - 1).max() <= TOLERANCE):
+            raise ValueError(
+                f"distributions must be at least 0 and sum to 1 in each row, those of {name} do "
+                "not: divide by their sums."
+            )
     batch_size = min(batch_size, size)
     model = models.LaneMLP(num_classes=shape[1], hidden=tuple(hidden), dtype=dtype)
 

@@ -180,7 +180,15 @@ def as_pairs(variables: PyTree) -> PyTree:
 
     Returns:
         ``[D, 2, ...]``.
+
+    Raises:
+        ValueError: for one data set alone, whose networks would be the same one twice.
     """
+    if len(jax.tree.leaves(variables)[0]) < 2:
+        raise ValueError(
+            "variables must be of at least two data sets, as each takes the next one's network for "
+            "its second; got one."
+        )
     return jax.tree.map(lambda array: jnp.stack([array, jnp.roll(array, -1, 0)], 1), variables)
 
 

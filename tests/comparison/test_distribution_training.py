@@ -41,6 +41,8 @@ def test_networks_learn_the_distribution_they_are_given():
 REFUSED = {
     "other columns": (({"hard": HARD}, {"test": X[:, :2]}), {}, "tests must have the 3 columns"),
     "other examples": (({"hard": HARD[:9]}, {"test": X}), {}, r"distributions.*\[60, K\]"),
+    "counts": (({"votes": 3 * HARD}, {"test": X}), {}, "sum to 1 in each row, those of votes do"),
+    "NaN": (({"hard": np.nan * HARD}, {"test": X}), {}, "those of hard do not"),
     "no labels": (({}, {"test": X}), {}, "distributions must be at least one.*none"),
     "no epochs": (({"hard": HARD}, {"test": X}), {"epochs": 0}, "epochs must be"),
     "a negative rate": (({"hard": HARD}, {"test": X}), {"learning_rate": -1.0}, "learning_rate"),

@@ -72,6 +72,11 @@ def test_a_pair_are_two_networks_and_their_mean(data_sets):
     np.testing.assert_allclose(found, np.mean(separate, 0), rtol=1e-5, atol=1e-6)
 
 
+def test_one_network_is_no_pair():
+    with pytest.raises(ValueError, match="variables must be of at least two data sets.*got one"):
+        as_pairs({"kernel": jnp.ones((1, 3))})
+
+
 def test_co_teaching_starts_with_all_and_ends_with_what_the_other_network_chose(data_sets):
     noisy = co_teaching(RATES, network=NETWORK, total_steps=100)
     call, params, (_, stats), batch = first_step(noisy, data_sets, setting=2)
