@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PyTree = Any
 # Title and metric of the columns of a table, and of the panels of a figure.
 COLUMNS = {"accuracy %": "accuracy", "nll": "nll", "memorized %": "memorized"}
+# More methods than these have their names beside the panels; so many have a colour of their own.
+LEGEND_INSIDE, COLOURS = 6, 10
 PANELS = {"test accuracy": "accuracy", "false labels memorised": "memorized"}
 # The same where the labels before the noise are as somebody gave them.
 COLUMNS_GIVEN = {"agrees with given labels %": "accuracy", "nll": "nll"}
@@ -126,23 +128,33 @@ def curves_figure(outcome: Outcome, title: str, panels: Mapping[str, str] = PANE
         for name in panels
         if any(np.isfinite(values[at[name]]).any() for values in outcome.history)
     ]
-    figure = Figure(figsize=(4.5 * max(len(shown), 1), 3.6), layout="constrained")
+    many = len(outcome.methods) > LEGEND_INSIDE
+    inches = 4.5 * max(len(shown), 1) + 2.5 * many
+    figure = Figure(figsize=(inches, 3.6), layout="constrained")
     axes = figure.subplots(1, max(len(shown), 1), squeeze=False)[0][: len(shown)]
     for axis, name in zip(axes, shown, strict=True):
-        for method, values, best in zip(
-            outcome.methods, outcome.history, outcome.best, strict=True
+        for number, (method, values, best) in enumerate(
+            zip(outcome.methods, outcome.history, outcome.best, strict=True)
         ):
             runs = 100 * values[at[name], :, :, best]
             mean, epochs = runs.mean(1), np.arange(1, len(runs) + 1)
             # A single epoch is no line.
-            axis.plot(epochs, mean, label=method.name, marker="o" if len(epochs) == 1 else None)
+            marker = "o" if len(epochs) == 1 else None
+            # The eleventh has the colour of the first.
+            style = "-" if number < COLOURS else "--"
+            axis.plot(epochs, mean, style, label=method.name, marker=marker)
             if runs.shape[1] > 1:
                 width = runs.std(1, ddof=1)
-                axis.fill_between(epochs, mean - width, mean + width, alpha=0.2, linewidth=0)
+                alpha = 0.08 if many else 0.2
+                axis.fill_between(epochs, mean - width, mean + width, alpha=alpha, linewidth=0)
         axis.set(xlabel="epoch", ylabel="%", title=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     for axis in axes[:1]:
-        axis.legend(frameon=False)
+        if many:
+            handles, labels = axis.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        else:
+            axis.legend(frameon=False)
     figure.suptitle(title)
     return figure
