@@ -82,6 +82,7 @@ TINY = {
     "benchmarks/label_models.py": "--size 500",
     "benchmarks/losses.py": "--examples 8 --classes 6 --calls 1",
     "benchmarks/projector.py": "--batch 4 --steps 1",
+    "benchmarks/rows.py": "--model resnet8 --width 4 --batch 4 --examples 10 --steps 1",
     "benchmarks/sweep.py": "--runs 18 --steps 2 --rounds 1",
     "benchmarks/sweep_in_float64.py": "--losses cross_entropy --data_dir DIR",
     "benchmarks/towers.py": "--images 2 --size 32 --embedded 6 --batch_sizes 2 --stages 1",
