@@ -48,8 +48,12 @@ def storm(
         losses = jax.vmap(cross_entropy, (0, None))(found, batch["label"])
         agree = reweighting.majority_agreement(found.argmax(-1), batch["label"])
         groups = 2 * batch["label"] + agree
+        # Padding is no member of any of them.
+        groups = jnp.where(batch.get("mask", True), groups, 2 * classes)
         confidences = jax.nn.softmax(found, -1).max(-1)
-        features = reweighting.storm_features(losses, confidences, groups, num_groups=2 * classes)
+        features = reweighting.storm_features(
+            losses, confidences, groups, num_groups=2 * classes + 1
+        )
         features = jnp.concatenate([features, agree[:, None].astype(features.dtype)], 1)
         spread = features.std(0, keepdims=True)
         centred = features - features.mean(0, keepdims=True)

@@ -67,12 +67,13 @@ def nested_dropout(
         return co_teaching(learning_rates, network=network, total_steps=total_steps, name=name)
 
     def loss_fn(setting, known, params, extra, rows, batch, key):
-        # The law is a table, in which a traced setting finds its row.
-        law = jnp.stack(list(map(jnp.asarray, laws.values())))[setting["law"].astype(int)]
+        # A traced deviation finds its law among those that were made on the host.
+        chosen = (jnp.float32(deviations) == setting["deviation"]).argmax()
+        law = jnp.float32(list(laws.values()))[chosen]
         found, stats = training_scores(params, extra[1], known, batch, key, None, law)
         return cross_entropy(found, batch["label"]), ((extra[0] + 1, stats), rows, {})
 
     network = with_law(laws[deviations[0]])
-    settings = each_rate(learning_rates, law=range(len(deviations)))
+    settings = each_rate(learning_rates, deviation=deviations)
     method = Method("nested_dropout", loss_fn, settings, (jnp.zeros((), jnp.int32), ()))
     return NoisyMethod(method, network, functools.partial(surprise, network))
