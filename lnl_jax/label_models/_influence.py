@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from lnl_jax._host_arguments import check_number, host_classes
 from lnl_jax.label_models._nearest import read_features
@@ -178,8 +179,8 @@ def softmax_removal_effects(
     test_labels = host_classes(test_labels, len(test_features), num_classes, "test_labels")
     check_number("penalty", penalty, above=0)
     weights = _fit_softmax(features, np.eye(num_classes)[labels], penalty)
-    errors = _softmax(features @ weights) - np.eye(num_classes)[labels]
-    test_errors = _softmax(test_features @ weights) - np.eye(num_classes)[test_labels]
+    errors = special.softmax(features @ weights, -1) - np.eye(num_classes)[labels]
+    test_errors = special.softmax(test_features @ weights, -1) - np.eye(num_classes)[test_labels]
     gradients = (features[:, :, None] * errors[:, None]).reshape(len(features), -1)
     of_tests = (test_features[:, :, None] * test_errors[:, None]).reshape(len(test_features), -1)
     hessian = _hessian(features, weights, penalty)
@@ -198,7 +199,7 @@ def _fit_softmax(features: np.ndarray, targets: np.ndarray, penalty: float) -> n
     weights = np.zeros((features.shape[1], targets.shape[1]))
     value = objective(weights)
     for _ in range(NEWTON_STEPS):
-        errors = _softmax(features @ weights) - targets
+        errors = special.softmax(features @ weights, -1) - targets
         slope = features.T @ errors / len(features) + penalty * weights
         if np.abs(slope).max() < SLOPE:
             break
@@ -215,7 +216,7 @@ def _fit_softmax(features: np.ndarray, targets: np.ndarray, penalty: float) -> n
 
 def _hessian(features: np.ndarray, weights: np.ndarray, penalty: float) -> np.ndarray:
     """Of the objective, ``[D K, D K]``, a pair of classes at a time."""
-    shares = _softmax(features @ weights)
+    shares = special.softmax(features @ weights, -1)
     columns, classes = weights.shape
     hessian = np.empty((columns, classes, columns, classes))
     for k in range(classes):
@@ -226,11 +227,6 @@ def _hessian(features: np.ndarray, weights: np.ndarray, penalty: float) -> np.nd
     hessian = hessian.reshape(columns * classes, -1)
     hessian[np.diag_indices_from(hessian)] += penalty
     return hessian
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores - scores.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
 
 
 def _read_regression(features: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln
+from scipy.special import betaln, softmax
 
 from lnl_jax._host_arguments import check_integer, check_number
 
@@ -180,7 +180,7 @@ def _normal_shares(
     values: np.ndarray, means: np.ndarray, variances: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
     logs = -((values[:, None] - means) ** 2) / variances / 2 - np.log(variances) / 2
-    return _shares(logs + np.log(weights))
+    return softmax(logs + np.log(weights), -1)
 
 
 def _beta_shares(
@@ -188,9 +188,4 @@ def _beta_shares(
 ) -> np.ndarray:
     values = values[:, None]
     logs = (alphas - 1) * np.log(values) + (betas - 1) * np.log1p(-values) - betaln(alphas, betas)
-    return np.maximum(_shares(logs + np.log(weights)), SMALLEST)
-
-
-def _shares(logs: np.ndarray) -> np.ndarray:
-    shares = np.exp(logs - logs.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
+    return np.maximum(softmax(logs + np.log(weights), -1), SMALLEST)
