@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from lnl_jax import data, label_models, models
+from lnl_jax import data, label_models
 from lnl_jax import noise as label_noise
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.feature_heads import (
@@ -28,7 +28,7 @@ from lnl_jax.comparison.outcome import Outcome, results_table, without_unknown
 from lnl_jax.comparison.own_sets import OWN_SETS
 from lnl_jax.comparison.runs import Method
 from lnl_jax.comparison.table_sets import digits
-from lnl_jax.data import preprocess
+from lnl_jax.comparison.tower_features import read_features
 from lnl_jax.runner import (
     Artifact,
     Count,
@@ -204,26 +204,6 @@ def noisy_labels(splits: data.Splits, name: str, seed: int) -> np.ndarray:
         )
     matrix = MADE[made[1]](splits.num_classes, int(made[2]) / 100)
     return label_noise.corrupt(given, matrix, np.random.default_rng(seed)).labels
-
-
-def read_features(
-    splits: data.Splits, tower: str | None, pixels: int, features: str | None
-) -> np.ndarray:
-    """Features of training rows before test rows, ``[N + T, D]``."""
-    column = "x" if "x" in splits.train else "image"
-    both = np.concatenate([splits.train[column], splits.test[column]])
-    if column == "x":
-        return both
-    if tower is None:
-        raise StudyError("dataset holds images, whose features take a network: give tower PATH.")
-    model, variables = models.load_efficientnet(tower)
-    frozen = data.Tower(
-        "EfficientNet-Lite0, features",
-        model.clone(num_classes=None).apply,
-        variables,
-        preprocess.efficientnet_images,
-    )
-    return data.embed(frozen, both, pixels, cache=features)
 
 
 def _out_of_fold(x, data_sets, num_classes, folds, plan, decay) -> dict[str, np.ndarray]:

@@ -1,0 +1,41 @@
+"""Features that a pretrained tower makes of a data set's images, before studies on them."""
+
+import numpy as np
+
+from lnl_jax import data, models
+from lnl_jax.data import preprocess
+from lnl_jax.runner.arguments import StudyError
+
+
+def read_features(
+    splits: data.Splits, tower: str | None, pixels: int, features: str | None
+) -> np.ndarray:
+    """Features of training rows before test rows.
+
+    Args:
+        splits: of features, which are taken as they are, or of images.
+        tower: a file of EfficientNet-Lite0, for images.
+        pixels: rows and columns that it sees.
+        features: an ``.npz`` file that keeps them; None keeps nothing.
+
+    Returns:
+        ``[N + T, D]``, float32.
+
+    Raises:
+        StudyError: for images without a tower.
+        ValueError: if a file does not hold what it should.
+    """
+    column = "x" if "x" in splits.train else "image"
+    both = np.concatenate([splits.train[column], splits.test[column]])
+    if column == "x":
+        return both
+    if tower is None:
+        raise StudyError("dataset holds images, whose features take a network: give tower PATH.")
+    model, variables = models.load_efficientnet(tower)
+    frozen = data.Tower(
+        "EfficientNet-Lite0, features",
+        model.clone(num_classes=None).apply,
+        variables,
+        preprocess.efficientnet_images,
+    )
+    return data.embed(frozen, both, pixels, cache=features)
