@@ -4,20 +4,22 @@ import gzip
 import importlib.resources
 import importlib.util
 import tarfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import MOST_BYTES, opened, read_at_most, read_bytes
 from lnl_jax.data.downloads import RemoteFile, download
 from lnl_jax.data.npz import save_npz
 
 PIXELS = 3 * 32 * 32
 MNIST_NAMES = {"train": "train", "test": "t10k"}
 IDX_FILE = "train-images-idx3-ubyte"
+# Of an archive, in bytes: five times as many as the largest set has.
+MOST_UNPACKED = 1 << 30
 
 
 def files_of(name: str) -> list[RemoteFile]:
@@ -48,7 +50,7 @@ def fetch(name: str, folder: Path) -> None:
     if archive.tar:
         arrays = read_tar(name, paths[archive.tar])
     else:
-        arrays = archive.parse(lambda part: gzip.decompress(paths[f"{part}.gz"].read_bytes()))
+        arrays = archive.parse(lambda part: _unpacked(paths[f"{part}.gz"]))
     save_npz(folder / f"{name}.npz", arrays)
     for path in paths.values():
         path.unlink()
@@ -78,28 +80,65 @@ def read(name: str, source: Path) -> dict[str, np.ndarray]:
     def content(part: str) -> bytes:
         path = source / part
         if path.is_file():
-            return path.read_bytes()
-        return gzip.decompress(path.with_name(f"{part}.gz").read_bytes())
+            return read_bytes(path)
+        return _unpacked(path.with_name(f"{part}.gz"))
 
     return _parsed(name, source, content)
 
 
 def read_tar(name: str, path: Path) -> dict[str, np.ndarray]:
     """The set in a tar file."""
-    try:
-        # Named, or an error would list all the others that were tried too.
-        with tarfile.open(path, "r:gz") as archive:
-            top = ARCHIVES[name].places[0]
-            return _parsed(name, path, lambda part: archive.extractfile(f"{top}/{part}").read())
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is broken or something else ({error}); get it again.") from None
+    top = ARCHIVES[name].places[0]
+    with opened(path) as packed, gzip.open(packed) as content:
+        try:
+            # Named, or an error would list all the others that were tried too.
+            with tarfile.open(fileobj=_Bounded(content), mode="r:") as archive:
+                return _parsed(name, path, lambda part: _member(archive, f"{top}/{part}"))
+        # What is damaged makes the modules raise nearly anything.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{path} is broken or something else ({reason}); get it again."
+            ) from None
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    """Never written anywhere, wherever its name points to, and never a link."""
+    member = archive.getmember(name)
+    if not member.isreg() or not 0 <= member.size <= MOST_BYTES:
+        raise ValueError(f"{name} is no file of the set")
+    return archive.extractfile(member).read()
+
+
+class _Bounded:
+    """What an archive unpacks to, up to the size that one of the sets may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self._file = file.tell, file
+
+    def seek(self, place: int) -> None:
+        self._check(place)
+        self._file.seek(place)
+
+    def read(self, size: int = -1) -> bytes:
+        self._check(self.tell() + size if size >= 0 else MOST_UNPACKED + 1)
+        return self._file.read(size)
+
+    def _check(self, place: int) -> None:
+        if not 0 <= place <= MOST_UNPACKED:
+            raise tarfile.ReadError(f"it unpacks to more than {MOST_UNPACKED:,} bytes")
+
+
+def _unpacked(path: Path) -> bytes:
+    with opened(path) as packed, gzip.open(packed) as content:
+        return read_at_most(content, MOST_BYTES, path)
 
 
 def _parsed(name: str, source: Path, content: Callable[[str], bytes]) -> dict[str, np.ndarray]:
     try:
         return ARCHIVES[name].parse(content)
-    except (OSError, EOFError, KeyError, ValueError, IndexError, tarfile.TarError, zlib.error) as e:
-        reason = f"{type(e).__name__}: {e}"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{source} is broken or not complete ({reason}); get it again.") from None
 
 

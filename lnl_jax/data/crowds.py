@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_generator, check_integer
+from lnl_jax._host_arguments import check_generator, check_integer, read_class_numbers
 from lnl_jax.data.csv_files import (
     check_column,
     read_cells,
@@ -17,6 +17,9 @@ from lnl_jax.data.csv_files import (
 )
 from lnl_jax.data.digits import NUM_CLASSES, digits
 from lnl_jax.data.npz import read_arrays
+
+# Numbers of items or annotators for each label, classes, and counts of words: more is a slip.
+MOST_NUMBERED, MOST_CLASSES, MOST_COUNTS = 1000, 1_000_000, 1 << 30
 
 
 class Crowd(NamedTuple):
@@ -138,31 +141,56 @@ def crowd_npz(data_dir: str | os.PathLike, *, name: str) -> Crowd:
         >>> folder.cleanup()
     """
     path, arrays = read_arrays(data_dir, name, "annotations")
-    annotations = np.asarray(arrays.get("annotations", ()))
+    try:
+        return _crowd_of(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _crowd_of(arrays: dict[str, np.ndarray]) -> Crowd:
+    annotations = arrays.get("annotations", np.zeros(0))
     if annotations.ndim != 2 or annotations.shape[1] != 3 or annotations.dtype.kind not in "iu":
         raise ValueError(
-            f"{path} must hold annotations, integers [M, 3] of item, annotator and class; it has "
+            "it must hold annotations, integers [M, 3] of item, annotator and class; it has "
             f"{', '.join(sorted(arrays))}."
         )
+    columns = [
+        read_class_numbers(annotations[:, at], name=f"annotations, {what}s,")
+        for at, what in enumerate(("item", "annotator", "class"))
+    ]
+    if not len(annotations):
+        raise ValueError("annotations must have a row for each label; there is none.")
+    # Those who are numbered but never named would be as many as somebody's slip says.
+    num_items, num_annotators, num_classes = (int(column.max()) + 1 for column in columns)
+    for what, count in (("item", num_items), ("annotator", num_annotators)):
+        if count > MOST_NUMBERED * len(annotations):
+            raise ValueError(
+                f"annotations must number each {what} from 0 on; there are {len(annotations)} rows "
+                f"and a number {count - 1}."
+            )
     truth = arrays.get("y", arrays.get("y_train"))
+    if truth is not None:
+        truth = read_class_numbers(truth, name="y")
+        num_classes = max(num_classes, int(truth.max(initial=-1)) + 1)
+    if num_classes > max(MOST_CLASSES, len(annotations)):
+        raise ValueError(f"classes must be numbered from 0 on; there is a class {num_classes - 1}.")
     sets = {part: _part(arrays, part) for part in ("train", "test")}
     width = max((sparse.shape[1] for sparse in sets.values() if sparse is not None), default=0)
     sets = {
         part: None if x is None else np.pad(x, ((0, 0), (0, width - x.shape[1])))
         for part, x in sets.items()
     }
-    num_items, num_annotators, num_classes = (int(n) for n in annotations.max(0) + 1)
-    if truth is not None:
-        truth = np.int32(truth)
-        num_classes = max(num_classes, int(truth.max()) + 1)
     for what, values in (("y", truth), ("x_train", sets["train"])):
         if values is not None and len(values) != num_items:
-            raise ValueError(f"{path}: {what} must be of {num_items} items, got {len(values)}.")
+            raise ValueError(f"{what} must be of {num_items} items, got {len(values)}.")
     tests = {}
     if sets["test"] is not None and "y_test" in arrays:
-        tests["test"] = {"x": sets["test"], "label": np.int32(arrays["y_test"])}
+        label = read_class_numbers(arrays["y_test"], num_classes, "y_test")
+        if len(label) != len(sets["test"]):
+            raise ValueError(f"y_test must be of {len(sets['test'])} rows, got {len(label)}.")
+        tests["test"] = {"x": sets["test"], "label": label}
     numbers = [tuple(map(str, range(n))) for n in (num_classes, num_items, num_annotators)]
-    return Crowd(np.int32(annotations), *numbers, truth, sets["train"], tests)
+    return Crowd(np.stack(columns, 1), *numbers, truth, sets["train"], tests)
 
 
 def generated_crowd(
@@ -229,15 +257,34 @@ def generated_crowd(
 def _part(arrays: dict[str, np.ndarray], part: str) -> np.ndarray | None:
     """Features of a part, or its counts of words as such."""
     if f"x_{part}" in arrays:
-        return np.float32(arrays[f"x_{part}"]).reshape(len(arrays[f"x_{part}"]), -1)
-    if f"bow_indptr_{part}" not in arrays:
+        x = arrays[f"x_{part}"]
+        if x.ndim < 2 or x.dtype.kind not in "biuf" or not x.size:
+            raise ValueError(
+                f"x_{part} must hold numbers, [N, D], got {x.dtype} of shape {x.shape}."
+            )
+        return np.float32(x).reshape(len(x), -1)
+    names = [f"bow_{kind}_{part}" for kind in ("indptr", "indices", "counts")]
+    if names[0] not in arrays:
         return None
-    starts, columns = arrays[f"bow_indptr_{part}"], arrays[f"bow_indices_{part}"].astype(int)
-    counts = np.zeros((len(starts) - 1, int(columns.max(initial=-1)) + 1), np.float32)
-    counts[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), columns] = arrays[
-        f"bow_counts_{part}"
-    ]
-    return counts
+    if missing := [name for name in names if name not in arrays]:
+        raise ValueError(f"{missing[0]} is missing, beside {names[0]}.")
+    starts, columns = (read_class_numbers(arrays[name], name=name) for name in names[:2])
+    counts, rows = arrays[names[2]], np.diff(starts)
+    if not len(starts) or starts[0] or (rows < 0).any() or starts[-1] != len(columns):
+        raise ValueError(
+            f"{names[0]} must rise from 0 to {len(columns)}, the length of {names[1]}."
+        )
+    if counts.shape != columns.shape or counts.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{names[2]} must hold a number for each of {names[1]}, got {counts.dtype} of shape "
+            f"{counts.shape}."
+        )
+    shape = len(rows), int(columns.max(initial=-1)) + 1
+    if shape[0] * shape[1] > MOST_COUNTS:
+        raise ValueError(f"{names[1]} makes a table of {shape[0]:,} x {shape[1]:,} numbers.")
+    found = np.zeros(shape, np.float32)
+    found[np.repeat(np.arange(len(rows)), rows), columns] = counts
+    return found
 
 
 def _one_each(

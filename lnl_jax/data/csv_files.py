@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import itertools
 import os
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lnl_jax._files import lines_of, opened_text, shown
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.labelled import Labelled, labelled, read_images
 
@@ -101,10 +103,11 @@ def read_rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}.")
     try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            first = opened.readline()
-            opened.seek(0)
-            reader = csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
+        with opened_text(file) as opened:
+            lines = lines_of(opened, file)
+            first = next(lines, "")
+            delimiter = max(DELIMITERS, key=first.count)
+            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
             found = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} must be text in UTF-8 ({error}).") from None
@@ -156,7 +159,8 @@ def read_cells(
 
 def sorted_classes(names: set[str]) -> list[str]:
     """In the order of their names, by size where all are whole numbers."""
-    whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    # Not longer than a number of anything, or Python refuses to read it.
+    whole = all(re.fullmatch("-?[0-9]{1,18}", name) for name in names)
     # By the name too, where numbers are written in two ways, as 1 and 01.
     return sorted(names, key=lambda name: (int(name), name)) if whole else sorted(names)
 
@@ -187,7 +191,7 @@ def read_numbers(
             column = next(column for column in columns if not _is_finite(row[column]))
             raise ValueError(
                 f"{file}: row {at} (line {line}), column {names[column]} holds "
-                f"{row[column]!r}, {bad}; repair it, or {otherwise}."
+                f"{shown(row[column])}, {bad}; repair it, or {otherwise}."
             )
     return values
 

@@ -2,20 +2,23 @@
 
 import contextlib
 import io
-import struct
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import MOST_BYTES, opened, read_at_most
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What Pillow raises for data that follow no format, of a picture or of its EXIF block.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+# Formats that Pillow reads by itself: for some others it starts another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# 268 MB in colours. Larger ones take long, and a few bytes can ask for as many as they like.
+MOST_PIXELS = 89_478_485
 
 
 class Place(NamedTuple):
@@ -35,9 +38,11 @@ class Place(NamedTuple):
 
     def content(self) -> bytes:
         """The bytes, read now."""
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             file.seek(self.offset)
-            return file.read(self.length)
+            if self.length >= 0 and self.length <= MOST_BYTES:
+                return file.read(self.length)
+            return read_at_most(file, MOST_BYTES, self.name)
 
 
 def decode(content: bytes, name: str, fit: Callable[["Image"], "Image"]) -> np.ndarray:
@@ -52,28 +57,55 @@ def decode(content: bytes, name: str, fit: Callable[["Image"], "Image"]) -> np.n
         uint8, ``[H, W, 3]``.
 
     Raises:
-        ValueError: if the bytes are no picture, or not all of it; names it.
+        ValueError: if the bytes are no picture, or not all of it, or it has too many pixels; names
+            it.
+    """
+    with picture_of(content, name) as image:
+        _turn_upright(image)
+        picture = _of_8_bits(image).convert("RGB")
+    return np.asarray(fit(picture))
+
+
+@contextlib.contextmanager
+def picture_of(content: bytes, name: str) -> Iterator["Image"]:
+    """The picture as it is stored, its pixels read.
+
+    Args:
+        content: the bytes of a file.
+        name: what to call it in messages.
+
+    Yields:
+        A picture of Pillow.
+
+    Raises:
+        ValueError: if the bytes are no picture, or not all of it, or it has too many pixels, or
+            what is done with it fails; names it.
     """
     require("PIL")
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            _turn_upright(image)
-            picture = _of_8_bits(image).convert("RGB")
-    except (*BROKEN, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            # What it warns of is refused here, or goes well.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are too many")
+                image.load()
+                yield image
+    # What is damaged makes Pillow raise nearly anything.
+    except Exception as error:
         cause = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        cause = " ".join(str(cause).split()) or type(cause).__name__
         raise ValueError(f"{name} cannot be decoded ({cause}); remove it.") from None
-    return np.asarray(fit(picture))
 
 
 def _turn_upright(image: "Image") -> None:
     require("PIL")
     from PIL import ImageOps
 
-    image.load()
     # Pixels that can be read count for more than a note beside them that cannot.
-    with contextlib.suppress(*BROKEN):
+    with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
 
 

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import opened, parse_json
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.npz import read_arrays, save_npz
 
 HOLDS = "features and their fingerprint, as lnl_jax.data.embed writes them"
 # At once: as many as took the least time in `benchmarks/towers.py`.
 PIXELS_ON_CPU, ELSEWHERE = 8 * 112**2, 256
+MOST_IN_A_LINE = 1 << 16
 REPAIR = "name another file, or delete it"
 
 
@@ -154,9 +156,9 @@ def _complete(
     head = (json.dumps(fingerprint) + "\n").encode()
     if not part.exists() or part.stat().st_size < len(head):
         part.write_bytes(head)
-    with part.open("rb") as file:
+    with opened(part) as file:
         try:
-            found = json.loads(file.readline())
+            found = parse_json(file.readline(MOST_IN_A_LINE))
         except ValueError:
             raise ValueError(f"{part} does not begin with a fingerprint; delete it.") from None
     _compare(part, found, fingerprint)
@@ -172,7 +174,7 @@ def _complete(
 
 def _rows(part: Path, width: int) -> np.ndarray:
     """The whole rows that a file holds after its first line."""
-    with part.open("rb") as file:
+    with opened(part) as file:
         file.readline()
         content = file.read()
     whole = len(content) // (4 * width)
@@ -202,7 +204,8 @@ def _fingerprint(tower: Tower, images: np.ndarray, size: int) -> dict[str, str]:
     }
 
 
-def _compare(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+def _compare(path: Path, found: Any, wanted: dict[str, str]) -> None:
+    found = found if isinstance(found, dict) else {}
     others = [
         f"{key} {found.get(key)} and not {wanted[key]}"
         for key in wanted
@@ -215,7 +218,7 @@ def _compare(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
 def _read(path: Path, fingerprint: dict[str, str], shape: tuple[int, int]) -> np.ndarray:
     arrays = read_arrays(path.parent, path.stem, HOLDS)[1]
     try:
-        features, found = arrays["features"], json.loads(str(arrays["fingerprint"]))
+        features, found = arrays["features"], parse_json(str(arrays["fingerprint"]))
     except (KeyError, ValueError):
         raise ValueError(f"{path} does not hold {HOLDS}; {REPAIR}.") from None
     _compare(path, found, fingerprint)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lnl_jax._files import read_npy
 from lnl_jax._host_arguments import check_integer, read_class_numbers
 from lnl_jax.data.npz import read_arrays
 
@@ -131,7 +132,12 @@ def image_order(path: str | Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is a pickle or holds another order; says where the first difference is.
     """
-    (order,) = _read(Path(path)).values()
+    found = _read(Path(path))
+    if len(found) != 1:
+        raise ValueError(
+            f"{path} must hold one array, the order; got {', '.join(found) or 'none'}."
+        )
+    (order,) = found.values()
     right = tfds_order()
     if order.shape == right.shape and (order == _with_twins_swapped(right)).all():
         return right
@@ -191,8 +197,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             _refused(path, f"import torch; d = torch.load({str(path)!r}, weights_only=False)")
         )
     try:
-        return {path.stem: np.load(path, allow_pickle=False)}
-    except (ValueError, EOFError, OSError):
+        return {path.stem: read_npy(path)}
+    except ValueError:
         load = f"d = np.load({str(path)!r}, allow_pickle=True).item()"
         raise ValueError(_refused(path, load)) from None
 

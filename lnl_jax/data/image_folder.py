@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax._files import read_bytes
 from lnl_jax._host_arguments import check_integer, check_number, check_seed
 from lnl_jax.data.decoding import Place, decode, middle, part
 
@@ -41,7 +42,7 @@ class MiddleImages:
         return np.stack([self._decoded(self.files[position]) for position in positions])
 
     def _decoded(self, file: str) -> np.ndarray:
-        return decode(Path(file).read_bytes(), file, lambda image: middle(image, self.size))
+        return decode(read_bytes(file), file, lambda image: middle(image, self.size))
 
 
 class CroppedImages:
@@ -115,7 +116,7 @@ class CroppedImages:
             return np.stack([self._mirrored(rng, np.asarray(one)) for one in parts])
 
         count = 1 if self.crops is None else self.crops
-        return decode(Path(file).read_bytes(), file, cut)
+        return decode(read_bytes(file), file, cut)
 
     def _box(self, rng: np.random.Generator, width: int, height: int) -> tuple[float, ...]:
         area = rng.uniform(self.min_area, 1) * width * height
@@ -177,7 +178,8 @@ def image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it has fewer than two classes, or a class has no image; names it.
+        ValueError: if it has fewer than two classes, a class has no image, or a name is not in
+            UTF-8; names it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -228,6 +230,10 @@ def train_and_val(folder: str | os.PathLike[str]) -> tuple[ImageFolder, ImageFol
 
 def _visible(folder: Path) -> list[os.DirEntry]:
     shown = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    for entry in shown:
+        # Python keeps other bytes of a name as halves of characters, which cannot be printed.
+        if any("\ud800" <= character <= "\udfff" for character in entry.name):
+            raise ValueError(f"{folder}: {entry.name!a} is not named in UTF-8; rename it.")
     return sorted(shown, key=lambda entry: entry.name)
 
 

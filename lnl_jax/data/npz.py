@@ -1,18 +1,14 @@
 """Data sets in NumPy's ``.npz`` files."""
 
-import lzma
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from lnl_jax._files import read_npz
 from lnl_jax.data.dataset import KEYS, Splits, splits_of
-
-BROKEN = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 def load_npz(
@@ -75,7 +71,7 @@ def read_arrays(
         raise FileNotFoundError(
             f"{path} does not exist; the .npz files there: {others}. It holds {holds}."
         )
-    return path, _read(path)
+    return path, read_npz(path)
 
 
 def check_folder(data_dir: str | os.PathLike) -> Path:
@@ -92,26 +88,3 @@ def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         unfinished = Path(folder, path.name)
         np.savez(unfinished, **arrays)
         os.replace(unfinished, path)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    arrays, key = {}, None
-    with path.open("rb") as opened:
-        try:
-            # An array alone, or a pickle, would be read as something other than a .npz file.
-            if not zipfile.is_zipfile(opened):
-                raise zipfile.BadZipFile("not a zip file, or one that ends too early")
-            opened.seek(0)
-            with np.load(opened, allow_pickle=False) as file:
-                for key in file.files:
-                    arrays[key] = file[key]
-        except BROKEN as error:
-            raise ValueError(f"{path} is no .npz file or is broken ({error}): get it again.") from (
-                error
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: {key} cannot be read ({error}). Arrays of objects are pickles and are "
-                "refused, since reading one can run any program; store numbers or text."
-            ) from error
-    return arrays

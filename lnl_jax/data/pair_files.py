@@ -1,12 +1,12 @@
 """Images with captions in tar shards and in tables of paths: what is a pair, and what is not."""
 
 import csv
-import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from lnl_jax._files import check_plain, lines_of, opened, opened_text, parse_json, shown
 from lnl_jax.data.decoding import Place
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -17,6 +17,8 @@ FORMS = (
     "img2dataset writes them; or one .tsv with the columns filepath and title, as in open_clip."
 )
 BLOCK = tarfile.BLOCKSIZE
+# Of a caption, and of what a shard says beside its members, in bytes.
+MOST_IN_A_CAPTION = 1 << 20
 
 
 class Pair(NamedTuple):
@@ -45,10 +47,13 @@ Found = Iterator[Pair | Fault | Aside]
 
 def of_table(path: Path) -> Found:
     """The rows of a table, with tabs between the fields; a field may be quoted as pandas does."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t", strict=True)
+    with opened_text(path) as file:
+        reader = csv.reader(lines_of(file, path), delimiter="\t", strict=True)
         try:
-            header = next(reader, [])
+            try:
+                header = next(reader, [])
+            except csv.Error as error:
+                raise ValueError(f"{path}, line 1 cannot be read ({error}).") from None
             if not set(COLUMNS) <= set(header):
                 raise ValueError(
                     f"{path} must begin with a line that names the columns filepath and title, "
@@ -84,10 +89,10 @@ def _pair_of_row(path: Path, line: str, row: list[str], header: list[str]) -> Pa
         reason = f"{len(row)} fields, where the first line names {len(header)}"
         return Fault(line, f"{reason}; a field with a tab in it is put between quotes")
     if not image or not caption:
-        return Fault(line, f"no {'caption' if image else 'path'}; got {named}")
+        return Fault(line, f"no {'caption' if image else 'path'}; got {shown(str(named))}")
     place = path.parent / image
     if not place.is_file():
-        return Fault(line, f"there is no file {place}")
+        return Fault(line, f"there is no file {shown(str(place))}")
     return Pair(Place(place, str(place)), caption)
 
 
@@ -98,12 +103,13 @@ def of_shard(path: Path) -> Found:
     """
     images: dict[str, Place] = {}
     captions: dict[str, str] = {}
+    check_plain(path)
     size, faulty = path.stat().st_size, set()
     for member, content in _members(path):
         if isinstance(member, Fault):
             yield member
             continue
-        where = f"{path}, {member.name}"
+        where = f"{path}, {_printable(member.name)}"
         key, _, ending = member.name.rpartition(".")
         ending = ending.lower()
         if ending in IMAGES:
@@ -116,7 +122,11 @@ def of_shard(path: Path) -> Found:
             else:
                 images[key] = Place(path, where, member.offset_data, member.size)
         elif ending in CAPTIONS:
-            caption = _caption(content, ending, where)
+            if content is None:
+                reason = "no plain file" if not member.isfile() else f"{member.size:,} bytes long"
+                caption = Fault(where, f"no caption that can be read: {reason}")
+            else:
+                caption = _caption(content, ending, where)
             if isinstance(caption, Fault):
                 faulty.add(key)
                 yield caption
@@ -138,7 +148,7 @@ def _paired(
         elif key not in faulty:
             yield Fault(place.name, "no caption")
     for key in sorted(captions.keys() - images.keys() - faulty):
-        yield Fault(f"{path}, {key}", "a caption without an image")
+        yield Fault(f"{path}, {_printable(key)}", "a caption without an image")
 
 
 def _main(key: str) -> str:
@@ -147,36 +157,69 @@ def _main(key: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo | Fault, bytes]]:
-    """Everything but folders and hidden files, captions with their content."""
+def _printable(name: str) -> str:
+    """Other bytes than those of UTF-8 are halves of characters, which cannot be printed."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+class _Bounded:
+    """A file of which nothing is read that a header asks for and no shard has."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= max(MOST_IN_A_CAPTION, tarfile.RECORDSIZE):
+            raise tarfile.ReadError(f"a header asks for {size:,} bytes")
+        return self._file.read(size)
+
+
+def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo | Fault, bytes | None]]:
+    """Everything but folders and hidden files, captions with their content.
+
+    The content of a caption is None where it is a link or too large.
+    """
     count = 0
     try:
-        with tarfile.open(path, "r:") as shard:
+        with opened(path) as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as shard:
             for member in shard:
                 count += 1
+                if member.size < 0:
+                    # The module would come back to it for ever.
+                    raise tarfile.ReadError(f"a size of {member.size}")
                 base = member.name.rpartition("/")[2]
                 if member.isdir() or base.startswith("."):
                     continue
-                read = member.isfile() and base.lower().rpartition(".")[2] in CAPTIONS
-                yield member, shard.extractfile(member).read() if read else b""
+                content = None
+                if base.lower().rpartition(".")[2] in CAPTIONS and _is_short(member):
+                    content = shard.extractfile(member).read()
+                yield member, content
             end = shard.offset
-    except tarfile.TarError as error:
+    # What is damaged makes the module raise nearly anything.
+    except Exception as error:
         if not count:
             reason = f"{path} is no uncompressed tar file ({error}); {FORMS}"
             raise ValueError(reason) from None
-        yield Fault(str(path), f"cut off or damaged after {count} members ({error})"), b""
+        yield Fault(str(path), f"cut off or damaged after {count} members ({error})"), None
         return
     # The module takes a header that it cannot read for the end.
-    with path.open("rb") as file:
+    with opened(path) as file:
         file.seek(end)
         if file.read(BLOCK) != bytes(BLOCK):
-            yield Fault(str(path), f"cut off or damaged after {count} members"), b""
+            yield Fault(str(path), f"cut off or damaged after {count} members"), None
+
+
+def _is_short(member: tarfile.TarInfo) -> bool:
+    # One with holes in it holds more than it has.
+    return member.isfile() and not member.issparse() and member.size <= MOST_IN_A_CAPTION
 
 
 def _caption(text: bytes, ending: str, where: str) -> str | Fault:
     try:
         if ending == "txt":
             return text.decode().strip()
-        return str(json.loads(text).get("caption") or "").strip()
+        caption = str(parse_json(text).get("caption") or "").strip()
+        # JSON can hold halves of characters, which nothing takes for a text.
+        return caption.encode().decode()
     except (ValueError, AttributeError) as error:
         return Fault(where, f"no caption that can be read ({error})")

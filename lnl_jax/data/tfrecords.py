@@ -1,15 +1,17 @@
 """TFRecord files of images and labels, as TensorFlow Datasets writes them, without TensorFlow."""
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from lnl_jax._extras import require
+from lnl_jax._files import opened, read_at_most
+from lnl_jax.data.decoding import picture_of
 
 KEPT = (b"image", b"label", b"coarse_label", b"id")
+# Of a file, in bytes; the package makes none as large.
+MOST = 1 << 31
 # Of the fields of a protocol buffer: what follows the key.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -22,13 +24,15 @@ def read_part(folder: Path, stem: str) -> list[dict]:
     """
     files = sorted(folder.glob(f"{stem}.tfrecord*"))
     counts = {re.sub(r".*-of-", "", file.name) for file in files}
-    if len(counts) != 1 or len(files) != int(counts.pop()):
+    if counts != {f"{len(files):05d}"}:
         raise ValueError(f"{folder}: files of {stem} are missing; there are {len(files)}.")
     examples = []
     for file in files:
         try:
-            examples += [_example(record) for record in _records(file.read_bytes())]
-        except (ValueError, IndexError, KeyError, OSError) as error:
+            with opened(file) as content:
+                whole = read_at_most(content, MOST, file)
+            examples += [_example(record) for record in _records(whole)]
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise ValueError(f"{file} is broken ({error}); prepare the set again.") from None
     return examples
 
@@ -47,16 +51,13 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 def _example(record: bytes) -> dict:
     """Of a ``tf.train.Example`` what is `KEPT`, the image as an array."""
-    require("PIL")
-    from PIL import Image
-
     (features,) = (value for number, value in _fields(record) if number == 1)
     found = {}
     for _, entry in _fields(features):
         key, value = (part for _, part in sorted(_fields(entry)))
         if key in KEPT:
             found[key.decode()] = _first(value)
-    with Image.open(io.BytesIO(found["image"])) as image:
+    with picture_of(found["image"], "an image") as image:
         return found | {"image": np.asarray(image)}
 
 
@@ -95,5 +96,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         byte = message[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
+        if shift > 70:
+            raise ValueError("a number is too long")
         if byte < 128:
             return value, at

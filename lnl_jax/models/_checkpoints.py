@@ -1,6 +1,5 @@
 """Files of weights: read without pickle, no parameter missing and none left over."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,41 +9,60 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
+from lnl_jax import _files
 from lnl_jax._extras import require
+from lnl_jax._files import check_plain
 
 # A name in the file, the path of our parameter, and what makes the one of the other.
 Take = Callable[[np.ndarray], np.ndarray]
 Entry = tuple[str, tuple[str, ...], Take]
 LISTED = 40
+WEIGHTS = ".safetensors"
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """What is in a `.safetensors` file, or in the parts that an index of them names."""
     if path.suffix == ".json":
-        parts = sorted(set(read_json(path).get("weight_map", {}).values()))
-        gone = [part for part in parts if not (path.parent / part).is_file()]
-        if gone or not parts:
-            raise FileNotFoundError(f"{path} names files that are not there: {listed(gone)}.")
-        return {k: v for part in parts for k, v in read_tensors(path.parent / part).items()}
+        return {k: v for part in _parts(path) for k, v in read_tensors(path.parent / part).items()}
+    check_plain(path)
     require("safetensors")
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
+    # Its own error, and what NumPy raises of a dtype that it does not know.
+    except Exception as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({path.stat().st_size} bytes; {error}): "
             "it was cut off or is something else; fetch it again."
         ) from None
 
 
+def _parts(index: Path) -> list[str]:
+    """The files that an index names: weights that lie beside it."""
+    places = read_json(index).get("weight_map")
+    parts = list(places.values()) if isinstance(places, dict) else []
+    wrong = [
+        part
+        for part in parts
+        if not (isinstance(part, str) and Path(part).name == part and part.endswith(WEIGHTS))
+    ]
+    if wrong or not parts:
+        found = f"{wrong[0]!r}" if wrong else "none"
+        raise ValueError(
+            f"{index} must have a weight_map that names *{WEIGHTS} files beside it, got {found}."
+        )
+    parts = sorted(set(parts))
+    gone = [part for part in parts if not (index.parent / part).is_file()]
+    if gone:
+        raise FileNotFoundError(f"{index} names files that are not there: {listed(gone)}.")
+    return parts
+
+
 def read_json(path: Path) -> dict:
     """The object in a JSON file."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from None
+    values = _files.read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}.")
     return values

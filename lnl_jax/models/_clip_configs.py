@@ -7,10 +7,14 @@ from lnl_jax.models._shapes import (
     Shapes,
     agree,
     count_of,
+    heads_of,
     image_side,
+    number_of,
     of_texts,
+    one_of,
     part_of,
     root_of,
+    section_of,
     shape_of,
     side,
 )
@@ -72,17 +76,17 @@ def hugging_face_model(shapes: Shapes, config: Mapping | None) -> CLIP:
         VisionTower(
             sizes.embed_dim,
             **image,
-            heads=vision["num_attention_heads"],
-            activation=_activation(vision["hidden_act"]),
-            epsilon=vision.get("layer_norm_eps", 1e-5),
+            heads=heads_of(vision, "num_attention_heads", image["width"]),
+            activation=one_of(vision, "hidden_act", ACTIVATIONS, "CLIP"),
+            epsilon=number_of(vision, "layer_norm_eps", 1e-5),
         ),
         TextTower(
             sizes.embed_dim,
             **sizes.text,
-            heads=text["num_attention_heads"],
+            heads=heads_of(text, "num_attention_heads", sizes.text["width"]),
             end_token=_end_of_hugging_face(text.get("eos_token_id"), sizes.text["vocabulary"]),
-            activation=_activation(text["hidden_act"]),
-            epsilon=text.get("layer_norm_eps", 1e-5),
+            activation=one_of(text, "hidden_act", ACTIVATIONS, "CLIP"),
+            epsilon=number_of(text, "layer_norm_eps", 1e-5),
         ),
     )
 
@@ -112,14 +116,6 @@ def _end_token(name: str, end: Any, vocabulary: int) -> int:
     return end
 
 
-def _activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"config.json asks for the activation {name!r}; CLIP has one of {sorted(ACTIVATIONS)}."
-        )
-    return ACTIVATIONS[name]
-
-
 def _hugging_face_sizes(shapes: Shapes) -> Sizes:
     return Sizes(
         shape_of(shapes, "visual_projection.weight", 2)[0],
@@ -146,9 +142,11 @@ def open_clip_model(
     shapes: Shapes, config: Mapping | None, activation: Activation | None = None
 ) -> CLIP:
     """The model of a checkpoint of open_clip or of OpenAI."""
-    settings = {} if config is None else config.get("model_cfg", config)
-    vision = settings.get("vision_cfg", settings.get("vision", {}))
-    text = settings.get("text_cfg", settings.get("text", {}))
+    settings = {} if config is None else section_of(config, "model_cfg") or config
+    vision, text = (
+        section_of(settings, f"{name}_cfg") or section_of(settings, name)
+        for name in ("vision", "text")
+    )
     if config is not None and not (vision and text):
         raise ValueError(
             "the configuration beside these weights is not open_clip's: it has no vision_cfg and "
@@ -175,17 +173,17 @@ def open_clip_model(
         },
         sizes,
     )
-    heads = text.get("heads", sizes["width"] // 64)
+    heads = heads_of(text, "heads", sizes["width"], sizes["width"] // 64)
     end = None
     if text.get("pool_type") == "eos":
         end = _end_token("eos_id", text.get("eos_id"), sizes["vocabulary"])
     tower = TextTower(embed_dim, **sizes, heads=heads, end_token=end, activation=activation)
     if "visual.layer1.0.conv1.weight" in shapes:
-        return CLIP(_resnet(shapes, embed_dim, vision, settings.get("attnpool_heads")), tower)
+        return CLIP(_resnet(shapes, embed_dim, vision, settings), tower)
     found = _open_clip_images(shapes)
     agree(_declared(vision), found)
     found["image_size"] = image_side(vision.get("image_size"), found)
-    heads = found["width"] // (vision.get("head_width") or 64)
+    heads = _heads_of_images(found["width"], vision)
     return CLIP(VisionTower(embed_dim, **found, heads=heads, activation=activation), tower)
 
 
@@ -216,7 +214,14 @@ def _open_clip_images(shapes: Shapes) -> dict[str, int]:
     }
 
 
-def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, heads: int | None) -> ModifiedResNet:
+def _heads_of_images(width: int, vision: Mapping) -> int:
+    head = number_of(vision, "head_width", 64)
+    if width % head or not width:
+        raise ValueError(f"heads must divide the width {width} into parts of {head}.")
+    return width // head
+
+
+def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, settings: Mapping) -> ModifiedResNet:
     width = shape_of(shapes, "visual.conv3.weight", 4)[0]
     pixels = shape_of(shapes, "visual.attnpool.positional_embedding", 2)[0] - 1
     found = {
@@ -227,11 +232,14 @@ def _resnet(shapes: Shapes, embed_dim: int, vision: Mapping, heads: int | None) 
     layers = vision.get("layers")
     declared = {
         "image_size": side(vision.get("image_size")),
-        "blocks": None if layers is None else tuple(layers),
+        "blocks": tuple(layers) if isinstance(layers, list) else layers,
         "width": vision.get("width"),
     }
     agree(declared, found)
-    heads = heads or 32 * width // (vision.get("head_width") or 64)
+    if settings.get("attnpool_heads") is not None:
+        heads = heads_of(settings, "attnpool_heads", 32 * width)
+    else:
+        heads = _heads_of_images(32 * width, vision)
     return ModifiedResNet(embed_dim, **found, heads=heads)
 
 

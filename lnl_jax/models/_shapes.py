@@ -4,13 +4,51 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+LARGEST = 1 << 31
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def part_of(config: Mapping, name: str, defaults: Mapping) -> dict[str, Any]:
     """One part of a configuration of the transformers library."""
     # Where both are there, the second has the last word.
-    return {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
+    sections = (section_of(config, key) for key in (name, f"{name}_dict"))
+    return {**defaults, **{key: value for section in sections for key, value in section.items()}}
+
+
+def section_of(config: Mapping, name: str) -> dict[str, Any]:
+    """An object inside a configuration, empty where there is none."""
+    section = config.get(name) or {}
+    if not isinstance(section, dict):
+        raise ValueError(f"the configuration must have an object as {name}, got {section!r}.")
+    return section
+
+
+def number_of(section: Mapping[str, Any], name: str, default: float | None = None) -> Any:
+    """A positive number of a configuration, whole where the default is."""
+    value = default if section.get(name) is None else section[name]
+    kinds = (float, int) if isinstance(default, float) else (int,)
+    if not isinstance(value, kinds) or isinstance(value, bool) or not 0 < value < LARGEST:
+        what = "a number" if isinstance(default, float) else "a whole number"
+        raise ValueError(f"the configuration must have {what} above 0 as {name}, got {value!r}.")
+    return value
+
+
+def heads_of(section: Mapping[str, Any], name: str, width: int, default: int | None = None) -> int:
+    """How many heads a configuration has, which divide the width."""
+    heads = number_of(section, name, default)
+    if width % heads:
+        raise ValueError(f"heads must divide the width {width}; the configuration has {heads}.")
+    return heads
+
+
+def one_of(section: Mapping[str, Any], name: str, known: Mapping[str, Any], of: str) -> Any:
+    """What a name in a configuration stands for, such as an activation."""
+    value = section.get(name)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(
+            f"config.json asks for the activation {value!r}; {of} has one of {sorted(known)}."
+        )
+    return known[value]
 
 
 def image_side(declared: Any, found: Mapping[str, int]) -> int:
@@ -28,8 +66,8 @@ def side(declared: Any) -> int | None:
     if isinstance(declared, list | tuple):
         if len(declared) != 2 or declared[0] != declared[1]:
             raise ValueError(f"the configuration must have a square image_size, got {declared}.")
-        return declared[0]
-    return declared
+        declared = declared[0]
+    return None if declared is None else number_of({"image_size": declared}, "image_size")
 
 
 def agree(declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -53,8 +91,10 @@ def shape_of(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
 
 def count_of(shapes: Shapes, pattern: str) -> int:
     """How many layers the names tell, of a pattern whose group is their number."""
-    found = [re.match(pattern, name) for name in shapes]
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
+    if found != set(range(len(found))):
+        raise ValueError(f"layers must be numbered from 0 on, got {len(found)} with {max(found)}.")
+    return len(found)
 
 
 def of_texts(tokens: tuple[int, ...], positions: tuple[int, ...]) -> dict[str, int]:

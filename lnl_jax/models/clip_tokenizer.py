@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import MOST_BYTES, check_plain
+from lnl_jax.models._vocabularies import refused
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,17 +83,16 @@ def _read(folder: Path) -> "Tokenizer":
     )
     if not whole.is_file() and not (vocabulary.is_file() and merges.is_file()):
         raise FileNotFoundError(f"no vocabulary in {folder}: {FILES}")
-    read = whole if whole.is_file() else vocabulary
-    try:
-        if whole.is_file():
-            tokenizer = Tokenizer.from_file(str(whole))
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-            return tokenizer
-        return _built(vocabulary, merges)
-    # The package raises nothing narrower.
-    except Exception as error:
-        raise ValueError(f"{read} is not a vocabulary of byte pairs ({error}); {FILES}") from None
+    read = (whole,) if whole.is_file() else (vocabulary, merges)
+    for file in read:
+        check_plain(file, MOST_BYTES)
+    with refused(read[0], what="a vocabulary of byte pairs", repair=FILES):
+        if not whole.is_file():
+            return _built(vocabulary, merges)
+        tokenizer = Tokenizer.from_file(str(whole))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
 
 
 def _built(vocabulary: Path, merges: Path) -> "Tokenizer":

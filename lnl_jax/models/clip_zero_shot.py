@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lnl_jax._files import read_npz
 from lnl_jax.evaluation import unit_rows
 from lnl_jax.models._checks import check_ids
 from lnl_jax.models.clip import CLIP
@@ -106,10 +106,9 @@ def _fingerprint(model: CLIP, params: Mapping[str, Any], ids: np.ndarray, templa
 
 def _read(path: Path, fingerprint: str) -> Array:
     try:
-        # NumPy leaves a file that it cannot read open.
-        with path.open("rb") as file, np.load(file) as stored:
-            found, weights = str(stored["fingerprint"]), stored["weights"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        stored = read_npz(path)
+        found, weights = str(stored["fingerprint"]), stored["weights"]
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"cache {path} cannot be read ({error}); delete it.") from None
     if found != fingerprint:
         raise ValueError(

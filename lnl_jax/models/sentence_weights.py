@@ -1,7 +1,6 @@
 """Weights and vocabulary of an encoder of sentences, from a folder."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import MOST_BYTES, check_plain
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.models import _clip_names as names
 from lnl_jax.models._checkpoints import (
@@ -22,6 +22,8 @@ from lnl_jax.models._checkpoints import (
     read_tensors,
 )
 from lnl_jax.models._checks import check_ids
+from lnl_jax.models._shapes import count_of, heads_of, number_of, shape_of
+from lnl_jax.models._vocabularies import refused
 from lnl_jax.models.sentences import SentenceEncoder
 
 TO_FETCH = (
@@ -126,17 +128,16 @@ def load_sentence_tokenizer(
     from tokenizers import Tokenizer
 
     file = _file(Path(path), "tokenizer.json")
-    try:
+    check_plain(file, MOST_BYTES)
+    with refused(file, what="a vocabulary", repair=TO_FETCH):
         tokenizer = Tokenizer.from_file(str(file))
-    # The package raises nothing narrower.
-    except Exception as error:
-        raise ValueError(f"{file} is not a vocabulary ({error}). {TO_FETCH}") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
 
     def tokenize(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         _check_texts(texts)
-        encoded = [one.ids for one in tokenizer.encode_batch(list(texts))]
+        with refused(file, what="a vocabulary for these texts", repair=TO_FETCH):
+            encoded = [one.ids for one in tokenizer.encode_batch(list(texts))]
         longest = max(map(len, encoded))
         ids = np.zeros((len(texts), min(-(-longest // STEP) * STEP, context_length)), np.int32)
         for row, one in zip(ids, encoded, strict=True):
@@ -226,16 +227,17 @@ def _model(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Sent
     )
     if gone := {words, places, types, hidden} - set(tensors):
         raise ValueError(f"missing: {listed(gone)}; this is a checkpoint of another architecture.")
-    layers = [re.match(r"encoder\.layer\.(\d+)\.", name) for name in tensors]
+    shapes = {name: value.shape for name, value in tensors.items()}
+    vocabulary, width = shape_of(shapes, words, 2)
     return SentenceEncoder(
-        vocabulary=len(tensors[words]),
-        context_length=len(tensors[places]),
-        types=len(tensors[types]),
-        width=tensors[words].shape[-1],
-        depth=1 + max(int(match[1]) for match in layers if match),
-        heads=config["num_attention_heads"],
-        hidden=len(tensors[hidden]),
-        epsilon=config.get("layer_norm_eps", 1e-12),
+        vocabulary=vocabulary,
+        context_length=shape_of(shapes, places, 2)[0],
+        types=shape_of(shapes, types, 2)[0],
+        width=width,
+        depth=count_of(shapes, r"encoder\.layer\.(\d+)\."),
+        heads=heads_of(config, "num_attention_heads", width),
+        hidden=shape_of(shapes, hidden, 2)[0],
+        epsilon=number_of(config, "layer_norm_eps", 1e-12),
     )
 
 

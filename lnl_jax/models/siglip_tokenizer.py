@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import MOST_BYTES, check_plain
 from lnl_jax._host_arguments import check_integer
+from lnl_jax.models._vocabularies import refused
 from lnl_jax.models.clip_tokenizer import Tokenize
 
 if TYPE_CHECKING:
@@ -98,11 +100,9 @@ def _read(folder: Path) -> "Tokenizer":
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise FileNotFoundError(f"no tokenizer.json in {folder}: {FILE}")
-    try:
+    check_plain(file, MOST_BYTES)
+    with refused(file, what="a vocabulary", repair=FILE):
         tokenizer = Tokenizer.from_file(str(file))
-    # The package raises nothing narrower.
-    except Exception as error:
-        raise ValueError(f"{file} is not a vocabulary ({error}); {FILE}") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

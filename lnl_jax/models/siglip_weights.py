@@ -17,8 +17,11 @@ from lnl_jax.models._shapes import (
     Shapes,
     agree,
     count_of,
+    heads_of,
     image_side,
+    number_of,
     of_texts,
+    one_of,
     part_of,
     root_of,
     shape_of,
@@ -156,11 +159,6 @@ def _token_name(kind: str) -> str:
 
 def _sizes(shapes: Shapes, config: Mapping[str, Any], part: str, of_table: str) -> dict[str, Any]:
     declared = part_of(config, f"{part}_config", DEFAULTS)
-    if declared["hidden_act"] not in ACTIVATIONS:
-        raise ValueError(
-            f"config.json asks for the activation {declared['hidden_act']!r}; SigLIP has one of "
-            f"{sorted(ACTIVATIONS)}."
-        )
     found = {
         "depth": count_of(shapes, rf"{part}_model\.encoder\.layers\.(\d+)\."),
         "hidden": shape_of(shapes, f"{part}_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
@@ -175,9 +173,9 @@ def _sizes(shapes: Shapes, config: Mapping[str, Any], part: str, of_table: str) 
         found,
     )
     return found | {
-        "heads": declared["num_attention_heads"],
-        "activation": ACTIVATIONS[declared["hidden_act"]],
-        "epsilon": declared["layer_norm_eps"],
+        "heads": heads_of(declared, "num_attention_heads", found["width"]),
+        "activation": one_of(declared, "hidden_act", ACTIVATIONS, "SigLIP"),
+        "epsilon": number_of(declared, "layer_norm_eps", 1e-6),
     }
 
 

@@ -129,7 +129,7 @@ def test_an_npz_may_hold_counts_of_words(tmp_path):
 
 def test_an_npz_that_does_not_fit_is_refused_in_a_line(tmp_path):
     np.savez(tmp_path / "none.npz", y=np.zeros(3, int))
-    with pytest.raises(ValueError, match="none.npz must hold annotations.*it has y"):
+    with pytest.raises(ValueError, match="none.npz: it must hold annotations.*it has y"):
         data.crowd_npz(tmp_path, name="none")
     np.savez(tmp_path / "short.npz", annotations=[[0, 0, 1], [2, 1, 0]], y=np.zeros(2, int))
     with pytest.raises(ValueError, match=r"short.npz: y must be of 3 items, got 2"):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lnl_jax import data
+from lnl_jax._files import read_bytes
 from lnl_jax.distill.images._patches import random_images
 from lnl_jax.distill.training import (
     NetworkTraining,
@@ -107,7 +108,7 @@ def _words(path: str, classes: Sequence[str]) -> tuple[str, ...]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"class_names: there is no file {path}.")
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"class_names: {path} is not UTF-8 ({error}); convert it.") from None
     lines = [line.split(maxsplit=1) for line in text.splitlines()]

@@ -5,13 +5,13 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from lnl_jax._files import parse_json, read_npz
 from lnl_jax.distill._checks import check_seed
 
 _META = "fingerprint"
@@ -110,11 +110,11 @@ def read_labels(
         ValueError: if the file is damaged, or belongs to something else: says to what.
     """
     try:
-        # Opened here, because numpy leaves a damaged file open.
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        found = json.loads(arrays.pop(_META).tobytes())
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+        arrays = read_npz(path)
+        found = parse_json(arrays.pop(_META).tobytes())
+        if not isinstance(found, dict):
+            raise ValueError("its fingerprint is no object of JSON")
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is no whole file of labels: {error}.") from error
     differing = [
         f"{name} {found.get(name)!r}, not {wanted!r}"

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from lnl_jax._files import parse_npy
 from lnl_jax.distill.networks import apply_in_chunks
 from lnl_jax.distill.projectors._foundation import Foundation
 from lnl_jax.distill.projectors._lora import merge_lora
@@ -196,11 +197,12 @@ def read_adapter(
         ValueError: if the file is no vector of as many numbers as such an adapter has.
     """
     like = to_float16(initial_projector(foundation, adaptation, seed))
-    vector = np.load(io.BytesIO(content), allow_pickle=False)
+    vector = parse_npy(io.BytesIO(content), len(content), "content")
     flat, unravel = ravel_pytree(like.adapter)
-    if vector.shape != flat.shape:
+    if vector.shape != flat.shape or vector.dtype.kind != "f":
         raise ValueError(
-            f"content must hold the {flat.size} numbers of this adaptation, in one vector; got the "
-            f"shape {vector.shape}. Give the foundation and ranks that it was trained with."
+            f"content must hold the {flat.size} numbers of this adaptation, in one vector; got "
+            f"{vector.dtype} of shape {vector.shape}. Give the foundation and ranks that it was "
+            "trained with."
         )
     return TrainedProjector(unravel(jnp.asarray(vector)), like.words)
