@@ -4,12 +4,17 @@ In JSON, NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity
 no numbers for them.
 """
 
+import contextlib
 import csv
+import errno
 import io
 import json
 import math
 import os
 import pathlib
+import shutil
+import stat
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,14 +26,64 @@ from lnl_jax._extras import require
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+TEMPORARY = ".tmp"  # the ending of what is being written
+
+
 def write_file(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file so that readers, and a kill, meet the whole of it or nothing."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Writes a file so that readers, a kill and a power cut meet the whole of it or nothing.
+
+    A link at its place is replaced, not followed.
+    """
+    # A name that nobody could foresee, and never that of a file which is there.
+    handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name[:40]}.", path.parent)
     try:
-        temporary.write_bytes(data)
+        with open(handle, "wb") as file:
+            os.fchmod(handle, 0o666 & ~_umask())
+            file.write(data)
+            file.flush()
+            os.fsync(handle)  # or the name may survive a power cut, and the bytes not
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(path: pathlib.Path) -> None:
+    """Puts the names in a folder on disk; some file systems know no such thing."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_file(path: pathlib.Path) -> bytes:
+    """The bytes of a file of a run; a link or a pipe in its place is none.
+
+    Raises:
+        OSError: if it is not there, or not a file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        return file.read()
+
+
+def remove(path: pathlib.Path) -> None:
+    """Deletes a file, a folder with all in it, or a link and not what it points at."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -1,13 +1,19 @@
-"""The folder of a run's finished stages: one file for each, in the order in which they ran."""
+"""The folder of a run's finished stages: one file for each, in the order in which they ran.
 
+A file begins with the digest of what follows it.
+"""
+
+import hashlib
 import json
 import pathlib
 import re
 from typing import Any
 
-from lnl_jax.runner.files import write_file
+from lnl_jax.runner.files import read_file, remove, write_file
 from lnl_jax.runner.outputs import Kept, Stage
 from lnl_jax.runner.usage import UsageError
+
+_ENDING = ".msgpack"
 
 
 class KeptStages:
@@ -35,15 +41,32 @@ class KeptStages:
             count += 1
         return count
 
+    def drop_damaged(self) -> str:
+        """Deletes the first stage that is damaged and those after it: they are computed again.
+
+        Returns:
+            What was wrong with it, in a line; empty where all are whole.
+        """
+        files = sorted(self._path.glob(f"*{_ENDING}"))
+        for number, file in enumerate(files):
+            if self._file(number) != file:
+                damage = f"{self._path} lacks its stage {number:03d}"
+            elif _payload(file) is None:
+                damage = f"{file} is damaged"
+            else:
+                continue
+            for later in files[number:]:
+                remove(later)
+            return f"{damage}; that stage and those after it are computed again"
+        return ""
+
     def last_metadata(self) -> dict[str, Any] | None:
         """What was kept beside the result of the last one; None where none has ended.
 
         Raises:
-            UsageError: if one is not there although a later one is, or if it cannot be read.
+            UsageError: if it cannot be read.
         """
         count = self.count
-        if count < sum(1 for _ in self._path.glob("*.msgpack")):
-            raise UsageError(f"{self._path} lacks its stage {count:03d}; --force starts over")
         return self._read(count - 1)["metadata"] if count else None
 
     def ask(self, stage: Stage) -> tuple[Kept, dict[str, Any]] | tuple[None, None]:
@@ -78,8 +101,9 @@ class KeptStages:
         self._path.mkdir(exist_ok=True)
         written = {"name": kept.name, "metadata": json.dumps(metadata), "result": kept.result}
         words = re.sub(r"[^A-Za-z0-9]+", "_", kept.name).strip("_")
-        file = self._path / f"{self.asked - 1:03d}_{words[:60]}.msgpack"
-        write_file(file, serialization.msgpack_serialize(written))
+        file = self._path / f"{self.asked - 1:03d}_{words[:60]}{_ENDING}"
+        payload = serialization.msgpack_serialize(written)
+        write_file(file, _digest(payload) + payload)
         self.running = None
 
     def check_all_were_asked(self) -> None:
@@ -90,15 +114,29 @@ class KeptStages:
             )
 
     def _file(self, number: int) -> pathlib.Path | None:
-        return next(iter(self._path.glob(f"{number:03d}_*.msgpack")), None)
+        return next(iter(self._path.glob(f"{number:03d}_*{_ENDING}")), None)
 
     def _read(self, number: int) -> dict[str, Any]:
         from flax import serialization
 
         file = self._file(number)
         try:
-            found = serialization.msgpack_restore(file.read_bytes())
+            found = serialization.msgpack_restore(_payload(file))
             return found | {"metadata": json.loads(found["metadata"])}
         # The reader has errors of its own, and whatever its parts raise.
         except Exception as error:
             raise UsageError(f"{file} cannot be read ({error}); --force starts over") from error
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
+
+
+def _payload(file: pathlib.Path) -> bytes | None:
+    """What a file holds behind its digest; None where it is another one's."""
+    try:
+        data = read_file(file)
+    except OSError:
+        return None
+    size = hashlib.sha256().digest_size
+    return data[size:] if _digest(data[size:]) == data[:size] else None

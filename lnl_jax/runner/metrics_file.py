@@ -1,12 +1,13 @@
 """The file of a run's rows, and which rows of a study are in it already."""
 
+import hashlib
 import io
 import json
 import os
 import pathlib
 from typing import Any
 
-from lnl_jax.runner.files import from_json, to_json, write_file
+from lnl_jax.runner.files import from_json, read_file, to_json, write_file
 from lnl_jax.runner.outputs import Row
 from lnl_jax.runner.usage import UsageError
 
@@ -18,7 +19,7 @@ class MetricsFile:
     They are told by their number alone: the n-th row of a run is the n-th line of its file. So a
     row that comes while `count` is below the number of earlier rows is dropped, and where a study
     is spared some rows (those of a stage that has ended, those before the state from which it goes
-    on), `count` is moved beyond them.
+    on), `count` is moved beyond them. A running digest tells rows that somebody changed.
 
     Attributes:
         earlier: the rows of earlier sessions.
@@ -29,16 +30,46 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path):
         self._path = path
         self._file: Any = None
+        self._running, self._digests = hashlib.sha256(), [hashlib.sha256().hexdigest()]
         self.earlier: list[Row] = []
         self.count = 0
         self.last: Row | None = None
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the rows until now, as they stand in the file."""
+        return self._digests[self.count]
+
+    def damage(self, rows: int, digest: str | None) -> str:
+        """What is wrong with the first rows on disk; empty where they are those of the digest."""
+        lines = _lines(self._path)[:rows]
+        if len(lines) < rows or not all(line.endswith(b"\n") for line in lines):
+            return f"{self._path} lacks rows that its checkpoint includes"
+        # Older versions wrote none.
+        if digest is not None and hashlib.sha256(b"".join(lines)).hexdigest() != digest:
+            return f"{self._path} was changed: its first {rows} rows are not those of the run"
+        return ""
+
     def open(self, keep: int) -> None:
         """Cuts the file after its first rows, and opens it for those that follow."""
-        self.earlier = _truncate_rows(self._path, keep)
+        lines = _lines(self._path)
+        if len(lines) > keep:
+            write_file(self._path, b"".join(lines[:keep]))
+        try:
+            self.earlier = [from_json(json.loads(line)) for line in lines[:keep]]
+        except ValueError as error:
+            text = f"{self._path} is not JSON ({error}); --force starts over"
+            raise UsageError(text) from None
+        for line in lines[:keep]:
+            self._count_in(line)
         self.last = to_json(self.earlier[-1]) if self.earlier else None
-        # Unbuffered, so that a row is on disk before the next epoch starts.
-        self._file = open(self._path, "ab", buffering=0)
+        # Unbuffered, so that a row is on disk before the next epoch starts; a link is no file.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        self._file = open(os.open(self._path, flags, 0o666), "ab", buffering=0)
+
+    def _count_in(self, line: bytes) -> None:
+        self._running.update(line)
+        self._digests.append(self._running.hexdigest())
 
     def spare_the_rest(self) -> list[Row]:
         """Moves `count` to the end of the earlier rows, and returns those that it passed."""
@@ -51,7 +82,9 @@ class MetricsFile:
             self.count += 1
             return None
         self.last = to_json(row)
-        _append_line(self._file, json.dumps(self.last, allow_nan=False))
+        line = json.dumps(self.last, allow_nan=False)
+        _append_line(self._file, line)
+        self._count_in(f"{line}\n".encode())
         self.count += 1
         return from_json(self.last)
 
@@ -66,18 +99,8 @@ class MetricsFile:
             file.close()
 
 
-def _truncate_rows(path: pathlib.Path, count: int) -> list[Row]:
-    """Keeps the first `count` lines of a file of rows, and returns them."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = lines[:count]
-    if len(kept) < count or (kept and not kept[-1].endswith(b"\n")):
-        raise UsageError(f"{path} lacks rows that its checkpoint includes; --force starts over")
-    if len(lines) > count:
-        write_file(path, b"".join(kept))
-    try:
-        return [from_json(json.loads(line)) for line in kept]
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON ({error}); --force starts over") from None
+def _lines(path: pathlib.Path) -> list[bytes]:
+    return read_file(path).splitlines(keepends=True) if os.path.lexists(path) else []
 
 
 def _append_line(file: io.FileIO, line: str) -> None:

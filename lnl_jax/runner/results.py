@@ -5,18 +5,20 @@ last: where it exists, the run has finished. `files.py` says how NaN is written.
 
 A run goes on from the last of these points: its start; a `Checkpoint` of a study that takes
 `resume`; the end of a stage; a `Checkpoint` within the stage under way, which takes `resume`. With
-each point stand the number of rows until then, the seconds and the tables. What came after it is
-computed again. A study either has stages or takes `resume` itself.
+each point stand the number of rows until then and their digest, the seconds and the tables. What
+came after it is computed again, and so is what is damaged. A study either has stages or takes
+`resume` itself.
 """
 
 import contextlib
+import errno
+import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lnl_jax.runner.files import from_json, to_json, write_artifact, write_json
+from lnl_jax.runner.files import TEMPORARY, from_json, remove, to_json, write_artifact, write_json
 from lnl_jax.runner.interrupts import stoppable
 from lnl_jax.runner.kept_stages import KeptStages
 from lnl_jax.runner.metrics_file import MetricsFile
@@ -29,6 +31,7 @@ from lnl_jax.runner.usage import UsageError
 PAGE = "page.html"
 _OWN_FILES = ("config.json", "metrics.jsonl", "summary.json", "checkpoints", "stages", PAGE)
 _OWN_FILES += (PROFILE,)
+_WITHOUT_SUMMARY = "without it the same command goes on from the last checkpoint"
 _START = {"rows": 0, "seconds": 0.0, "tables": {}}
 
 
@@ -58,14 +61,31 @@ def open_results(
     """
     make_folder(path)
     with stoppable() as undisturbed, locked(path):
-        if force:
-            clear(path)
-        record_config(path, to_json(config), code)
-        results = Results(path, undisturbed)
+        with _own_files(path):
+            clear(path) if force else _clear_temporary(path)
+            record_config(path, to_json(config), code)
+            results = Results(path, undisturbed)
         try:
             yield results
         finally:
             results.close()
+
+
+@contextlib.contextmanager
+def _own_files(path: pathlib.Path) -> Iterator[None]:
+    """Where nothing runs but what the runner does with a folder: its errors are the user's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"--results_dir: {path} cannot be used ({error})") from error
+
+
+def _clear_temporary(path: pathlib.Path) -> None:
+    """Deletes what a kill left in the middle of a write."""
+    for file in path.glob(f".*{TEMPORARY}"):
+        remove(file)
 
 
 class Results:
@@ -88,31 +108,51 @@ class Results:
         self._resumable, self._point = False, dict(_START)
         self._started = time.perf_counter()
 
-    def start(self, *, resumable: bool) -> Resume:
+    def start(self, *, resumable: bool, say: Callable[[str], None] = print) -> Resume:
         """Goes back to the last checkpoint or finished stage and opens the folder for writing.
 
         Args:
           resumable: whether the study itself can go on from a checkpoint. If not, it is run from
             its start, and only its stages are not.
+          say: is told what is damaged, a line each.
+
+        Raises:
+          UsageError: if rows are not as they were written, and no checkpoint is of those before.
         """
         self._resumable = resumable
-        self._point = self._last_point()
-        self._tables = dict(self._point["tables"])
-        self._rows.open(self._point["rows"])
+        with _own_files(self.path):
+            self._point = self._last_point(say)
+            self._tables = dict(self._point["tables"])
+            self._rows.open(self._point["rows"])
         if resumable:
             self._rows.spare_the_rest()
         return Resume(self._rows.earlier, self._states.restore)
 
-    def _last_point(self) -> dict[str, Any]:
+    def _last_point(self, say: Callable[[str], None]) -> dict[str, Any]:
         """What was written until the last point from which this session can go on."""
-        saved = self._states.metadata()
+        if not self._resumable and (damage := self._stages.drop_damaged()):
+            say(damage)
         stage = None if self._resumable else self._stages.count
+        damaged_rows: list[str] = []
+
+        def is_usable(saved: dict[str, Any]) -> str:
+            if saved.get("stage") != stage:
+                return ""  # none before it is of this stage either
+            damage = self._rows.damage(saved["rows"], saved.get("digest"))
+            damaged_rows.extend([damage] * bool(damage))
+            return damage
+
+        saved = self._states.choose(say, is_usable)
         if saved is not None and saved.get("stage") == stage:
             return saved
-        # Nothing can go on from it: it belongs to a stage that has ended, or to no stage.
-        self._states.drop()
         ended = None if self._resumable else self._stages.last_metadata()
-        return ended or dict(_START)
+        point = ended or dict(_START)
+        damage = self._rows.damage(point["rows"], point.get("digest"))
+        if damage or damaged_rows:
+            raise UsageError(f"{damage or damaged_rows[0]}; --force starts over")
+        # Nothing can go on from them: they belong to a stage that has ended, or to no stage.
+        self._states.drop()
+        return point
 
     def write_all(
         self,
@@ -148,7 +188,7 @@ class Results:
           A new row as it can be read back; the answer to a `Stage`; else None, also for a row that
           an earlier session wrote.
         """
-        with self._undisturbed():
+        with self._undisturbed(), _own_files(self.path):
             match output:
                 case Stage():
                     return self._ask(output)
@@ -203,6 +243,7 @@ class Results:
         """The metadata of a point from which a later session may go on."""
         return {
             "rows": self._rows.count,
+            "digest": self._rows.digest,
             "seconds": self._seconds(),
             "tables": dict(self._tables),
         }
@@ -221,9 +262,10 @@ class Results:
     def finish(self) -> dict[str, Any]:
         """Waits for the last checkpoint, then writes and returns the summary."""
         self._stages.check_all_were_asked()
-        with self._undisturbed():
+        with self._undisturbed(), _own_files(self.path):
             self.close()
             summary = {"last": self._rows.last, "tables": self._tables, "seconds": self._seconds()}
+            summary["rows"] = {"count": self._rows.count, "sha256": self._rows.digest}
             write_json(self.path / "summary.json", summary)
             self.summary = from_json(summary)
         return self.summary
@@ -233,9 +275,15 @@ class Results:
         self.close()
         names = {entry.name for entry in self.path.iterdir()} - {"config.json", "metrics.jsonl"}
         if not names and self._rows.is_empty():
-            shutil.rmtree(self.path)
+            remove(self.path)
             with contextlib.suppress(OSError):  # other runs are in it
                 self.path.parent.rmdir()
+
+    def rows_were_changed(self) -> bool:
+        """Whether the rows of a finished run are not those of its summary."""
+        expected = (self.summary or {}).get("rows") or {}
+        lines = self._rows.damage(expected.get("count", 0), expected.get("sha256"))
+        return bool(lines)
 
     def close(self) -> None:
         """Saves the newest state that was yielded and waits until it is on disk."""
@@ -246,4 +294,9 @@ class Results:
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
     """The summary of a finished run, None of an unfinished one."""
     file = path / "summary.json"
-    return from_json(read_json(file)) if file.exists() else None
+    if not os.path.lexists(file):
+        return None
+    summary = from_json(read_json(file, _WITHOUT_SUMMARY))
+    if not {"last", "tables", "seconds"} <= summary.keys():
+        raise UsageError(f"{file} is not what a run writes; {_WITHOUT_SUMMARY}")
+    return summary

@@ -20,10 +20,11 @@ from rich.padding import Padding
 import lnl_jax
 from lnl_jax._extras import MissingExtra
 from lnl_jax.runner import command_line, frame, help_text, progress, results, run_folder, signatures
-from lnl_jax.runner.arguments import StudyError, check_arguments
+from lnl_jax.runner.arguments import StudyError, check_arguments, refused
 from lnl_jax.runner.command_line import Call
 from lnl_jax.runner.commands import Experiments, Sweeps
 from lnl_jax.runner.compilation_cache import kept_programs
+from lnl_jax.runner.data_fingerprint import fingerprints
 from lnl_jax.runner.files import write_file
 from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.profiling import traced
@@ -163,10 +164,14 @@ def _run(
     config |= {"data_dir": options.data_dir, "program": studies.program, "argv": argv}
     generated = [key for key, value in call.arguments.items() if studies.is_generated(value)]
     config |= {"generated_data": bool(generated)}
+    with refused("--data_dir"):
+        config |= {"data": fingerprints(options.data_dir, call.config)}
     code = _folder_of(experiment)
     with results.open_results(path, config, force=options.force, code=code) as opened:
         finished = opened.summary is not None
         console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
+        if finished and opened.rows_were_changed():
+            console.print(f"{path / 'metrics.jsonl'} was changed after the run had finished")
         for key in generated:
             console.print(f"generated data, not real: --{key} {call.config[key]}")
         if not finished:
@@ -218,7 +223,8 @@ def _record(
     console: Console, experiment: Callable, call: Call, options: Namespace, opened: Results
 ) -> None:
     """Calls the experiment and writes all that it yields."""
-    resume = opened.start(resumable=signatures.takes(experiment, "resume"))
+    say = functools.partial(console.print, soft_wrap=True)
+    resume = opened.start(resumable=signatures.takes(experiment, "resume"), say=say)
     if resume.rows:
         console.print(f"resuming after epoch {resume.rows[-1].get('epoch', len(resume.rows))}")
     handed = {"resume": resume, "data_dir": options.data_dir}
@@ -226,7 +232,6 @@ def _record(
     name, epochs = experiment.__name__, call.arguments.get("epochs")
     finished = resume.rows[-1].get("epoch", 0) if resume.rows else 0
     single = epochs is not None and epochs - finished == 1
-    say = functools.partial(console.print, soft_wrap=True)
     with (
         progress.progress(console, name, epochs, resume.rows) as update,
         traced(opened.path, options.profile, at_once=single, say=say) as look,

@@ -9,14 +9,13 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
-from lnl_jax.runner.files import write_json
+from lnl_jax.runner.files import read_file, remove, write_json
 from lnl_jax.runner.usage import UsageError, as_text
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "orbax-checkpoint", "lnl-jax")
@@ -36,7 +35,7 @@ def make_folder(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(f"--results_dir: no folder can be made at {path} ({error})") from None
     if not os.access(path, os.W_OK | os.X_OK):
@@ -57,9 +56,9 @@ def locked(path: pathlib.Path) -> Iterator[None]:
 
 
 def clear(path: pathlib.Path) -> None:
-    """Deletes what is in it."""
+    """Deletes what is in it; of a link the link."""
     for entry in path.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        remove(entry)
 
 
 def record_config(path: pathlib.Path, config: dict[str, Any], code: pathlib.Path) -> None:
@@ -67,36 +66,42 @@ def record_config(path: pathlib.Path, config: dict[str, Any], code: pathlib.Path
 
     Args:
       path: the folder.
-      config: JSON values; its `arguments` must be those of the earlier session.
+      config: JSON values; its `arguments` and `data` must be those of the earlier session.
       code: a folder of the code that runs, whose version is written down.
 
     Raises:
       UsageError: if they are not, or if the file cannot be read.
     """
     file = path / "config.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         write_json(file, config | _environment(code))
         return
     earlier = read_json(file)
-    _check_same(path, earlier.get("arguments", {}), config["arguments"])
+    _check_same(path, "configuration", earlier.get("arguments", {}), config["arguments"])
+    # Older versions wrote none.
+    _check_same(path, "data", earlier.get("data", config.get("data", {})), config.get("data", {}))
     if not (path / "summary.json").exists():
         session = {"argv": config["argv"]} | _environment(code)
         sessions = [*earlier.get("resumed", []), session]
         write_json(file, earlier | {"resumed": sessions})
 
 
-def read_json(file: pathlib.Path) -> dict[str, Any]:
-    """A JSON object that a run wrote; raises UsageError for anything else."""
+def read_json(file: pathlib.Path, otherwise: str = "--force starts over") -> dict[str, Any]:
+    """A JSON object that a run wrote; raises UsageError for anything else, with what to do."""
     try:
-        value = json.loads(file.read_bytes())
+        value = json.loads(read_file(file))
     except ValueError as error:
-        raise UsageError(f"{file} is not JSON ({error}); --force starts over") from None
+        raise UsageError(f"{file} is not JSON ({error}); {otherwise}") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error}); {otherwise}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{file} is not what a run writes; --force starts over")
+        raise UsageError(f"{file} is not what a run writes; {otherwise}")
     return value
 
 
-def _check_same(path: pathlib.Path, earlier: dict[str, Any], present: dict[str, Any]) -> None:
+def _check_same(
+    path: pathlib.Path, what: str, earlier: dict[str, Any], present: dict[str, Any]
+) -> None:
     different = [
         f"{name} {as_text(earlier.get(name, 'absent'))} there and "
         f"{as_text(present.get(name, 'absent'))} here"
@@ -105,7 +110,7 @@ def _check_same(path: pathlib.Path, earlier: dict[str, Any], present: dict[str, 
     ]
     if different:
         raise UsageError(
-            f"{path} holds another configuration: {'; '.join(different)}; --force starts over"
+            f"{path} holds another {what}: {'; '.join(different)}; --force starts over"
         )
 
 

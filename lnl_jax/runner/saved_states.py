@@ -1,18 +1,18 @@
-"""The states that a study yields as checkpoints: the newest one on disk."""
+"""The states that a study yields as checkpoints: the newest ones on disk."""
 
 import contextlib
 import errno
 import math
 import os
 import pathlib
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from lnl_jax.runner.files import remove
 from lnl_jax.runner.usage import UsageError
 from lnl_jax.train import checkpoint
 
@@ -26,29 +26,43 @@ class SavedStates:
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._manager = self._pending = None
+        self._manager = self._pending = self._chosen = None
         self._last_save = -math.inf
 
-    def metadata(self) -> dict[str, Any] | None:
-        """What was kept beside the newest state; None where there is none."""
+    def choose(self, say: Callable[[str], None], is_usable: Callable[[dict], str]) -> dict | None:
+        """Chooses the newest state that is whole and usable as the one to go on from.
+
+        Args:
+            say: is told which ones are passed over, and why, a line each.
+            is_usable: says of what was kept beside a state why it is of no use; empty where it is.
+
+        Returns:
+            What was kept beside it; None where there is none.
+        """
         if not self._path.exists():
             return None
-        return checkpoint.latest_metadata(self._open())
+        with contextlib.closing(checkpoint.look_through(self._open())) as all_found:
+            for found in all_found:
+                damage = found.damage or is_usable(found.metadata)
+                if not damage:
+                    self._chosen = found.step
+                    return found.metadata
+                say(f"checkpoint {self._path / str(found.step)} is passed over: {damage}")
+        return None
 
     def restore(self, state: Any) -> Any:
-        """The newest state in the form of this one, or this one where none was saved.
+        """The chosen state in the form of this one, or this one where there is none.
 
         Raises:
             UsageError: if it has another form.
         """
-        if not self._path.exists():
+        if self._chosen is None:
             return state
         try:
-            restored = checkpoint.restore_latest(self._open(), state)
+            return checkpoint.restore(self._open(), self._chosen, state)
         except ValueError as error:
             words = "is not of this version of the experiment; --force starts over"
             raise UsageError(f"the checkpoint in {self._path} {words} ({error})") from error
-        return state if restored is None else restored[1]
 
     def offer(self, state: Any, metadata: dict[str, Any]) -> None:
         """Saves the state with its metadata: now if a save is due, else unless another follows."""
@@ -62,8 +76,8 @@ class SavedStates:
     def drop(self) -> None:
         """Deletes all states."""
         self._close_manager()
-        if self._path.exists():
-            shutil.rmtree(self._path)
+        self._chosen = None
+        remove(self._path)
 
     def close(self) -> None:
         """Saves the newest state that was offered and waits until it is on disk."""

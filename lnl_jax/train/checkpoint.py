@@ -1,21 +1,37 @@
 """Checkpoints of any pytree of arrays: save in the background, restore bitwise, survive a kill.
 
 A pytree is stored as a flat dict from leaf path to array, so what Orbax cannot express (named
-tuples, static fields, empty tuples, arrays without elements) comes from the `like` of the restore.
+tuples, static fields, empty tuples, keys, arrays without elements) comes from the `like` of the
+restore. Beside the arrays stand their digests: one whose bytes have changed is found, named, and an
+older one takes its place.
 """
 
 from __future__ import annotations
 
+import json as json_lib
+import math
 import pathlib
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from lnl_jax._extras import require
 from lnl_jax._host_arguments import check_integer
-from lnl_jax.train.tables import is_table
+from lnl_jax.train.checkpoint_leaves import (
+    as_json,
+    blank,
+    check_same,
+    describe,
+    described,
+    in_the_form_of,
+    named_leaves,
+    stored,
+    target,
+    without_elements,
+)
+from lnl_jax.train.digests import damage_of, digests, json_digest
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
@@ -23,14 +39,29 @@ if TYPE_CHECKING:
 PyTree = Any
 
 
-def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> CheckpointManager:
+class Found(NamedTuple):
+    """A checkpoint in its folder.
+
+    Attributes:
+      step: its number.
+      metadata: what `save` was given; None where it is damaged.
+      damage: what is wrong with it, in a line; empty where nothing is.
+    """
+
+    step: int
+    metadata: dict | None
+    damage: str
+
+
+def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 2) -> CheckpointManager:
     """Opens a folder of checkpoints, creating it where needed.
 
     Leave it with `manager.close()`, which waits for the save in progress.
 
     Args:
       directory: the folder.
-      keep: how many of the newest checkpoints stay on disk, at least 1.
+      keep: how many of the newest checkpoints stay on disk, at least 1; with 1, nothing is left
+        when that one is damaged. The one with the largest score stays beside them.
 
     Returns:
       An Orbax `CheckpointManager`.
@@ -44,8 +75,11 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> Checkpo
     require("orbax")
     import orbax.checkpoint as ocp
 
+    path = pathlib.Path(directory).absolute()
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+        preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
+            [ocp.checkpoint_managers.LatestN(keep), _Best(path)]
+        ),
         cleanup_tmp_directories=True,  # what a killed save left behind
         enable_background_delete=True,
         save_root_metadata=False,
@@ -56,11 +90,17 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 1) -> Checkpo
     )
     # Named handlers let a manager read what another process wrote before it saves anything itself.
     handlers = {"state": ocp.StandardCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
-    path = pathlib.Path(directory).absolute()
     return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
 
 
-def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -> None:
+def save(
+    manager: CheckpointManager,
+    step: int,
+    state: PyTree,
+    metadata: dict,
+    *,
+    score: float | None = None,
+) -> None:
     """Saves a state in the background; the caller may donate or overwrite its arrays at once.
 
     An error of the previous background save is raised here, or by `manager.wait_until_finished()`.
@@ -71,6 +111,7 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
       state: a pytree whose leaves are arrays, typed PRNG keys or Python numbers.
       metadata: a dict of JSON values, kept with the state; numbers and arrays of NumPy and JAX
         become numbers and lists, tuples become lists.
+      score: how good the state is, such as an accuracy on validation data; the best one stays.
 
     Raises:
       ValueError: if a leaf or a value of the metadata is none of these, or the step is no integer
@@ -84,37 +125,107 @@ def save(manager: CheckpointManager, step: int, state: PyTree, metadata: dict) -
     if not isinstance(metadata, dict):
         raise ValueError(f"metadata must be a dict, got a {type(metadata).__name__}.")
     # Checked here: what JSON cannot hold would be found in the background, after the return.
-    metadata = _as_json("metadata", metadata)
+    metadata = as_json("metadata", metadata)
     latest = manager.latest_step()
     if latest is not None and step <= latest:
         raise ValueError(f"step {step} is not after the last saved step {latest}.")
-    leaves = _named_leaves(state)
-    described = _described(state, leaves)
+    leaves = named_leaves(state)
+    arrays = stored(leaves)
+    json = {"leaves": described(state, leaves), "user": metadata, "digests": digests(arrays)}
+    json["stored"] = {name: describe(name, leaf) for name, leaf in arrays.items()}
+    json["score"] = None if score is None else float(score)
     manager.save(
         int(step),
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(_stored(leaves)),
-            metadata=ocp.args.JsonSave({"leaves": described, "user": metadata}),
+            state=ocp.args.StandardSave(arrays),
+            metadata=ocp.args.JsonSave(json | {"digest": json_digest(json)}),
         ),
         force=True,
     )
 
 
+def look_through(manager: CheckpointManager) -> Iterator[Found]:
+    """Reads the checkpoints of a folder, the newest first, and compares their digests.
+
+    Args:
+      manager: from `open_checkpoints`.
+
+    Yields:
+      A `Found` for each, damaged or not.
+    """
+    manager.wait_until_finished()
+    for step in sorted(manager.all_steps(), reverse=True):
+        json, damage = _json_or_damage(manager, step)
+        if not damage:
+            # As arrays of the host: where they were need not be any more.
+            blanks = {name: blank(kind) for name, kind in json["stored"].items()}
+            damage = _read_state(manager, step, blanks, json)[1]
+        yield Found(step, None if damage else json["user"], damage)
+
+
 def latest_metadata(manager: CheckpointManager) -> dict | None:
-    """The metadata of the newest checkpoint.
+    """The metadata of the newest checkpoint that is whole.
 
     Args:
       manager: from `open_checkpoints`.
 
     Returns:
       What `save` was given, or None where nothing was saved.
+
+    Raises:
+      ValueError: if something was, and none of it is whole.
     """
-    step = manager.latest_step()
-    return None if step is None else _read_json(manager, step)["user"]
+    found = _newest_whole(manager)
+    return None if found is None else found.metadata
+
+
+def best_step(manager: CheckpointManager) -> int | None:
+    """The step of the checkpoint with the largest score.
+
+    Args:
+      manager: from `open_checkpoints`.
+
+    Returns:
+      Its number; None where none has a score.
+    """
+    manager.wait_until_finished()
+    return _best(pathlib.Path(manager.directory), manager.all_steps())
+
+
+def restore(manager: CheckpointManager, step: int, like: PyTree) -> PyTree:
+    """Restores one checkpoint in the form of `like`.
+
+    Args:
+      manager: from `open_checkpoints`.
+      step: its number.
+      like: as of `restore_latest`.
+
+    Returns:
+      The state, bitwise the saved one.
+
+    Raises:
+      ValueError: if there is no such checkpoint, if it is damaged, or if the saved leaves are not
+        those of `like`.
+    """
+    json, damage = _json_or_damage(manager, step)
+    if not damage:
+        leaves = named_leaves(like)
+        check_same(json["leaves"], described(like, leaves), manager.directory)
+        targets = {name: target(leaf) for name, leaf in stored(leaves).items()}
+        restored, damage = _read_state(manager, step, targets, json)
+    if damage:
+        raise ValueError(f"checkpoint {_folder(manager, step)} cannot be used: {damage}.")
+    values = [
+        in_the_form_of(leaf, restored[name]) if name in restored else without_elements(leaf)
+        for name, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), values)
 
 
 def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTree, dict] | None:
-    """Restores the newest checkpoint in the form of `like`.
+    """Restores the newest checkpoint that is whole in the form of `like`.
+
+    One that is damaged or half-written is named in a warning, and the one before it is taken.
 
     Args:
       manager: from `open_checkpoints`.
@@ -126,132 +237,92 @@ def restore_latest(manager: CheckpointManager, like: PyTree) -> tuple[int, PyTre
       The step, the state (bitwise the saved one) and the metadata; None where nothing was saved.
 
     Raises:
-      ValueError: if the saved leaves are not those of `like`.
+      ValueError: if the saved leaves are not those of `like`, or none of the checkpoints is whole.
     """
-    require("orbax")
-    import orbax.checkpoint as ocp
-
-    step = manager.latest_step()
-    if step is None:
-        return None
-    json = _read_json(manager, step)
-    leaves = _named_leaves(like)
-    _check_same(json["leaves"], _described(like, leaves), manager.directory)
-    targets = {name: _target(leaf) for name, leaf in _stored(leaves).items()}
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
-    restored = manager.restore(step, args=args)["state"]
-    values = [
-        _in_the_form_of(leaf, restored[name]) if name in restored else _without_elements(leaf)
-        for name, leaf in leaves.items()
-    ]
-    return step, jax.tree.unflatten(jax.tree.structure(like), values), json["user"]
+    found = _newest_whole(manager)
+    return None if found is None else (found.step, restore(manager, found.step, like), found[1])
 
 
-def _as_json(name: str, value: Any) -> Any:
-    """A value of plain Python that JSON holds.
-
-    Raises:
-      ValueError: if it has no such form; names the place.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, dict):
-        unnamed = [key for key in value if not isinstance(key, str)]
-        if unnamed:
-            raise ValueError(f"{name} must have strings as keys, got {unnamed[0]!r}.")
-        return {key: _as_json(f"{name}[{key!r}]", one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(f"{name}[{place}]", one) for place, one in enumerate(value)]
-    if isinstance(value, np.generic | np.ndarray | jax.Array):
-        if jnp.issubdtype(value.dtype, jnp.floating):
-            return np.asarray(value, np.float64).tolist()
-        if getattr(value.dtype, "kind", "V") in "biuU":
-            return np.asarray(value).tolist()
-    raise ValueError(
-        f"{name} must be text, a number or a list or dict of them, got a {type(value).__name__}; "
-        "arrays that are not small belong into the state."
-    )
-
-
-def _read_json(manager: CheckpointManager, step: int) -> dict:
-    require("orbax")
-    import orbax.checkpoint as ocp
-
-    args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-    return manager.restore(step, args=args)["metadata"]
-
-
-def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path) or "state": leaf for path, leaf in paths}
-
-
-def _described(tree: PyTree, leaves: dict[str, Any]) -> dict[str, str]:
-    """What must be the same: the types of the leaves, and whose rows the tables hold."""
-    found = {name: _describe(name, leaf) for name, leaf in leaves.items()}
-    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_table):
-        if is_table(node) and node.fingerprint:
-            found[f"{jax.tree_util.keystr(path)}.fingerprint"] = node.fingerprint
-    return found
-
-
-def _describe(name: str, leaf: Any) -> str:
-    """The type of a leaf as text, such as `float32[3,4]`."""
-    if isinstance(leaf, bool | int | float | complex):
-        return type(leaf).__name__
-    if (
-        not hasattr(leaf, "shape")
-        or not hasattr(leaf, "dtype")
-        or getattr(leaf.dtype, "kind", "V") in "OSU"
-    ):
-        raise ValueError(
-            f"leaf {name} is a {type(leaf).__name__}; a checkpoint holds arrays, keys and numbers."
+def _newest_whole(manager: CheckpointManager) -> Found | None:
+    found = None
+    for found in look_through(manager):
+        if not found.damage:
+            return found
+        folder = _folder(manager, found.step)
+        warnings.warn(
+            f"checkpoint {folder} is skipped for the one before it: {found.damage}", stacklevel=3
         )
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    if found is not None:
+        raise ValueError(
+            f"directory {manager.directory} holds no checkpoint that is whole; delete it to start "
+            "over."
+        )
+    return None
 
 
-def _stored(leaves: dict[str, Any]) -> dict[str, Any]:
-    """The leaves that Orbax is given: it refuses arrays without elements and NumPy scalars."""
-    stored = {name: leaf for name, leaf in leaves.items() if np.prod(np.shape(leaf)) > 0}
-    return {
-        name: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
-        for name, leaf in stored.items()
-    }
+def _folder(manager: CheckpointManager, step: int) -> pathlib.Path:
+    return pathlib.Path(manager.directory) / str(step)
 
 
-def _target(leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    return leaf
+def _json_or_damage(manager: CheckpointManager, step: int) -> tuple[dict, str]:
+    """What stands beside a state, and what is wrong with it."""
+    require("orbax")
+    import orbax.checkpoint as ocp
+
+    try:
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        json = dict(manager.restore(step, args=args)["metadata"])
+        if json.pop("digest", None) != json_digest(json):
+            return {}, "its metadata are not as they were written"
+    # Orbax, TensorStore and JSON have errors of their own, and whatever their parts raise.
+    except Exception as error:
+        return {}, f"its metadata cannot be read ({_in_a_line(error)})"
+    return json, ""
 
 
-def _in_the_form_of(leaf: Any, value: Any) -> Any:
-    if isinstance(leaf, np.generic):
-        return value[()]
-    # Orbax commits what it restores to devices. A state that was free to follow the batch onto a
-    # mesh must stay free, or a resumed run would fail where a fresh one works.
-    if isinstance(leaf, jax.Array) and not leaf.committed:
-        return _uncommitted(value)
-    return value
+def _read_state(
+    manager: CheckpointManager, step: int, targets: dict[str, Any], json: dict
+) -> tuple[dict[str, Any], str]:
+    """The arrays of a checkpoint by name, and what is wrong with them."""
+    require("orbax")
+    import orbax.checkpoint as ocp
+
+    try:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
+        restored = dict(manager.restore(step, args=args)["state"])
+    except Exception as error:
+        return {}, f"its arrays cannot be read ({_in_a_line(error)})"
+    return restored, damage_of(restored, json["digests"])
 
 
-def _without_elements(leaf: Any) -> Any:
-    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+def _in_a_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:120]}{'...' * (len(text) > 120)}"
 
 
-def _uncommitted(value: jax.Array) -> jax.Array:
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-        data = _uncommitted(jax.random.key_data(value))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
-    return jnp.asarray(np.asarray(value))
+class _Best:
+    """Orbax's policy of keeping the checkpoint with the largest score."""
+
+    def __init__(self, directory: pathlib.Path):
+        self._directory = directory
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = _best(self._directory, steps)
+        return [step == best for step in steps]
 
 
-def _check_same(saved: dict[str, str], wanted: dict[str, str], directory: Any) -> None:
-    if saved == wanted:
-        return
-    name = next(n for n in (*wanted, *saved) if saved.get(n) != wanted.get(n))
-    raise ValueError(
-        f"the checkpoint in {directory} does not fit the present state: leaf {name} is "
-        f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; restore it with "
-        "the code and settings that saved it, or delete the folder to start over."
-    )
+def _best(directory: pathlib.Path, steps: Any) -> int | None:
+    scores = {step: _score(directory / str(step)) for step in steps}
+    scores = {step: score for step, score in scores.items() if score is not None}
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def _score(folder: pathlib.Path) -> float | None:
+    """None of a checkpoint without one, that is being written, or that is damaged."""
+    try:
+        score = json_lib.loads((folder / "metadata/metadata").read_bytes())["score"]
+        return float(score) if math.isfinite(score) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -187,12 +187,57 @@ def test_without_a_checkpoint_the_rows_are_dropped(tmp_path):
     assert lines(tmp_path) == []
 
 
-def test_rows_that_a_checkpoint_includes_must_be_there(tmp_path):
+CHANGED = {
+    "lacks rows": lambda rows: [],
+    "lacks rows ": lambda rows: [rows[0][:9]],
+    "was changed: its first": lambda rows: [rows[0].replace("1", "2"), *rows[1:]],
+}
+
+
+@pytest.mark.parametrize("message", CHANGED)
+def test_rows_that_a_checkpoint_includes_must_be_as_they_were(tmp_path, message, monkeypatch):
+    monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", 0.0)
     run_epochs(tmp_path, 2)
     (tmp_path / "summary.json").unlink()
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "total": 1}\n')
-    with pytest.raises(UsageError, match="lacks rows"):
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(CHANGED[message](rows)))
+    with pytest.raises(UsageError, match=message.strip()) as raised:
         run_epochs(tmp_path, 3)
+    assert str(raised.value).endswith("; --force starts over")
+
+
+@pytest.mark.parametrize(
+    "what", ["a bit of the state", "half a row", "an edited row", "a doubled row"]
+)
+def test_what_is_damaged_is_named_and_the_checkpoint_before_is_used(
+    tmp_path, monkeypatch, capsys, what
+):
+    monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", 0.0)
+    expected, _ = run_epochs(tmp_path / "whole", 6)
+    with pytest.raises(InterruptedError):
+        run_epochs(tmp_path / "parts", 6, stop=5)
+    metrics, newest = tmp_path / "parts/metrics.jsonl", tmp_path / "parts/checkpoints/4"
+    rows = metrics.read_bytes().splitlines(keepends=True)
+    if what == "a bit of the state":
+        file = newest / "metadata/metadata"
+        file.write_bytes(file.read_bytes().replace(b'"rows": 4', b'"rows": 5'))
+        said = "its metadata are not as they were written"
+    elif what == "half a row":
+        metrics.write_bytes(b"".join(rows[:3]) + rows[3][:7])
+        said = "lacks rows that its checkpoint includes"
+    else:
+        changed = rows[2] if what == "a doubled row" else rows[3].replace(b"10", b"11")
+        metrics.write_bytes(b"".join([*rows[:3], changed]))
+        said = "was changed: its first 4 rows are not those of the run"
+    capsys.readouterr()
+    summary, resume = run_epochs(tmp_path / "parts", 6)
+    out = capsys.readouterr().out
+    assert out.startswith(f"checkpoint {newest} is passed over: ")
+    assert said in out
+    assert out.count("\n") == 1
+    assert [row["epoch"] for row in resume.rows] == [1, 2, 3]
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert summary | {"seconds": 0} == expected | {"seconds": 0}
 
 
 def test_a_waiting_state_may_be_overwritten(tmp_path, monkeypatch):

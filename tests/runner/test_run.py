@@ -2,6 +2,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ import lnl_jax
 from experiments import EXPERIMENTS, SWEEPS
 from lnl_jax.runner import (
     compiling,
+    data_fingerprint,
     interrupts,
     metrics_file,
     progress,
     results,
+    run_folder,
     saved_states,
 )
 from lnl_jax.runner.arguments import StudyError
@@ -250,13 +253,147 @@ def test_a_results_folder_that_cannot_be_is_one_line(command, tmp_path):
 
 def test_what_somebody_changed_in_a_results_folder_is_one_line(command, tmp_path):
     line = "--exp descent --epochs 2"
-    for name, text in (("config.json", "{"), ("config.json", "[]"), ("summary.json", "{")):
+    files = [(name, text) for name in ("config.json", "summary.json") for text in ("{", "[]", "")]
+    for name, text in [*files, ("summary.json", "{}"), ("summary.json", "{")]:
         assert command(f"{line} --force")[0] == 0
-        (tmp_path / "descent/epochs=2" / name).write_text(text)
+        file = tmp_path / "descent/epochs=2" / name
+        file.write_text(text)
         code, _, err = command(line)
         assert (code, err.count("\n")) == (2, 1)
         assert name in err
-        assert "--force starts over" in err
+        line_to_take = "goes on from the last checkpoint"
+        assert (line_to_take if name == "summary.json" else "--force starts over") in err
+
+
+def test_without_its_summary_a_run_ends_from_its_last_checkpoint(command, tmp_path):
+    path = tmp_path / "descent/epochs=4"
+    assert command("--exp descent --epochs 4")[0] == 0
+    before = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").unlink()
+    assert "resuming after epoch 4" in command("--exp descent --epochs 4")[1]
+    after = json.loads((path / "summary.json").read_text())
+    assert after | {"seconds": 0} == before | {"seconds": 0}
+
+
+def test_other_data_in_the_data_folder_is_another_run(command, tmp_path, monkeypatch):
+    def reading(*, dataset: str = "a", weights: str | None = None, data_dir: str | None = None):
+        yield {"epoch": 1}
+
+    monkeypatch.setitem(EXPERIMENTS, "reading", reading)
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    (folder / "a.npz").write_bytes(b"1234")
+    line = f"--exp reading --data_dir {folder}"
+    assert command(line)[0] == 0
+    # Another set beside it is none of the run's business; with no set of that name all are.
+    (folder / "b.npz").write_bytes(b"1234")
+    assert "finished earlier" in command(line)[1]
+    (folder / "a.npz").write_bytes(b"1235")
+    code, _, err = command(line)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "default holds another data: --data_dir 1 file, 4 bytes, sha256 " in err
+    assert "--force starts over" in err
+    code, _, err = command("--exp reading")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "there and absent here" in err
+    assert command(f"{line} --force")[0] == 0
+    # So is a file that an argument points at.
+    weights = folder / "b.npz"
+    assert command(f"{line} --weights {weights}")[0] == 0
+    weights.write_bytes(b"4321")
+    code, _, err = command(f"{line} --weights {weights}")
+    assert (code, "another data: --weights 1 file" in err) == (2, True)
+
+
+def test_a_fingerprint_sees_names_sizes_and_bytes(tmp_path, monkeypatch):
+    def make(name, files):
+        for file, data in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(data)
+        (tmp_path / name / "loop").symlink_to(tmp_path / name)
+        os.mkfifo(tmp_path / name / "pipe")
+        (tmp_path / "set").unlink(missing_ok=True)
+        (tmp_path / "set").symlink_to(tmp_path / name)
+        return data_fingerprint.fingerprint(tmp_path / "set")
+
+    files = {"a/1": b"12", "a/2": b"3" * 300, "b": b""}
+    same = make("x", files)
+    assert same == make("y", files)
+    assert same.startswith("3 files, 302 bytes, sha256 ")
+    others = [
+        files | {"a/1": b"13"},
+        files | {"c": b""},
+        {"a/2": b"3" * 300, "a/1": b"12", "d": b""},
+    ]
+    assert len({same, *(make(f"o{i}", other) for i, other in enumerate(others))}) == 4
+    monkeypatch.setattr(data_fingerprint, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(data_fingerprint, "SAMPLE_BYTES", 4)
+    ends = data_fingerprint.fingerprint(tmp_path / "x/a")
+    (tmp_path / "x/a/2").write_bytes(b"3" * 299 + b"4")
+    assert data_fingerprint.fingerprint(tmp_path / "x/a") != ends
+    monkeypatch.setattr(data_fingerprint, "SIZED_FILES", 1)
+    assert data_fingerprint.fingerprint(tmp_path / "x/a").startswith("2 files, sha256 ")
+
+
+def test_a_linked_folder_is_left_as_it_is_by_force(command, tmp_path):
+    line = "--exp descent --epochs 2"
+    assert command(line)[0] == 0
+    path = tmp_path / "descent/epochs=2"
+    elsewhere = tmp_path / "large_disk"
+    (path / "checkpoints").rename(elsewhere)
+    (path / "checkpoints").symlink_to(elsewhere)
+    assert "finished earlier" in command(line)[1]
+    assert command(f"{line} --force")[0] == 0
+    assert list(elsewhere.iterdir())
+    assert not (path / "checkpoints").is_symlink()
+
+
+def test_a_link_in_place_of_a_file_of_the_run_is_not_followed(command, tmp_path):
+    line = "--exp descent --epochs 2"
+    path, outside = tmp_path / "descent/epochs=2", tmp_path / "outside"
+    for name in ("metrics.jsonl", "config.json", "summary.json"):
+        outside.write_text("precious\n")
+        path.mkdir(parents=True, exist_ok=True)
+        (path / name).symlink_to(outside)
+        code, _, err = command(line)
+        assert (code, err.count("\n")) == (2, 1), name
+        assert str(path) in err
+        assert outside.read_text() == "precious\n"
+        assert command(f"{line} --force")[0] == 0
+        shutil.rmtree(path)
+
+
+def test_what_a_kill_left_of_a_write_is_deleted(command, tmp_path):
+    path = tmp_path / "descent/epochs=2"
+    path.mkdir(parents=True)
+    (path / ".curve.npz.x1y2.tmp").write_bytes(b"half")
+    assert command("--exp descent --epochs 2")[0] == 0
+    assert not list(path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["a file", "too long", "read-only"])
+def test_a_results_dir_that_cannot_be_used_is_one_line(tmp_path, kind, monkeypatch, capsys):
+    monkeypatch.setitem(EXPERIMENTS, "descent", toys.descent)
+    folder = tmp_path / ("x" * 300 if kind == "too long" else "results")
+    if kind == "a file":
+        folder.write_text("")
+    if kind == "read-only":
+        folder.mkdir()
+        monkeypatch.setattr(run_folder.os, "access", lambda *_: False)
+    code = commands.main(["--exp", "descent", "--results_dir", str(folder)])
+    err = capsys.readouterr().err
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: --results_dir: ")
+
+
+def test_a_folder_that_becomes_read_only_is_one_line(command, tmp_path, monkeypatch):
+    def refuse(path, name, value):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / name))
+
+    monkeypatch.setattr(results, "write_artifact", refuse)
+    code, _, err = command("--exp descent --epochs 2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be used ([Errno 13] Permission denied" in err
 
 
 def test_the_reader_of_a_pipe_may_leave():

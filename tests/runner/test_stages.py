@@ -236,22 +236,31 @@ def test_a_study_that_left_out_a_stage_that_had_ended_is_told_to_start_over(run_
     assert "of a stage that this run has not; --force starts over" in err
 
 
-@pytest.mark.parametrize("broken", ["cut short", "gone"])
-def test_a_result_that_somebody_broke_is_one_line(command, capsys, broken):
+@pytest.mark.parametrize("broken", ["cut short", "one bit", "gone", "the second"])
+def test_a_result_that_is_damaged_is_named_and_computed_again(command, capsys, broken):
+    assert command() == 0
+    expected = outcome(command.path)
     with pytest.raises(Stopped):
-        command(5)
-    first = command.path / "stages/000_prepare_all_of_it.msgpack"
-    if broken == "gone":
-        first.unlink()
-    else:
-        # Of the last one the rows until then are read before the study begins.
-        for file in (command.path / "stages").iterdir():
-            file.write_bytes(file.read_bytes()[:-3])
+        command(6, "--force")
+    first, second, _ = sorted((command.path / "stages").iterdir())
+    data = bytearray(first.read_bytes())
+    data[-1] ^= 1
+    match broken:
+        case "cut short":
+            first.write_bytes(data[:-3])
+        case "one bit":
+            first.write_bytes(data)
+        case "gone":
+            first.unlink()
+        case _:
+            second.write_bytes(data)
     capsys.readouterr()
-    assert command() == 2
-    err = capsys.readouterr().err
-    assert err.endswith("--force starts over\n")
-    assert err.count("\n") == 1
+    assert command() == 0
+    said = "lacks its stage 000; " if broken == "gone" else " is damaged; "
+    assert f"{said}that stage and those after it are computed again\n" in capsys.readouterr().out
+    # Of the second one the last checkpoint within it is left.
+    assert calls[0] == ("total" if broken == "the second" else "prepare")
+    assert outcome(command.path) == expected
 
 
 def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(command, monkeypatch):

@@ -1,9 +1,11 @@
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lnl_jax.train import checkpoint
+from lnl_jax.train import checkpoint, digests
 
 
 class Moments(NamedTuple):
@@ -211,3 +213,111 @@ def test_a_kill_during_a_save_leaves_the_previous_one(tmp_path):
         assert metadata == {"rows": step}
         np.testing.assert_array_equal(restored["x"], np.full(1 << 22, step, np.float32))
         assert not list(tmp_path.glob("*tmp*"))
+
+
+def noisy(seed):
+    """What cannot be compressed: its bytes are the largest file."""
+    x = np.random.default_rng(seed).normal(size=500).astype(np.float32)
+    return {"x": jnp.asarray(x), "key": jax.random.key(seed)}
+
+
+def saved_thrice(directory):
+    manager = checkpoint.open_checkpoints(directory, keep=3)
+    for step in (1, 2, 3):
+        checkpoint.save(manager, step, noisy(step), {"rows": step})
+    manager.close()
+    return directory / "3"
+
+
+def flip(file, place, bit=0):
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def damage_a_file(kind):
+    def damage(folder):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        largest = max((f for f in files if "/d/" in str(f)), key=lambda f: f.stat().st_size)
+        metadata = folder / "metadata/metadata"
+        match kind:
+            case "data":
+                flip(largest, largest.stat().st_size // 2)
+            case "cut":
+                largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+            case "metadata":
+                metadata.write_bytes(metadata.read_bytes().replace(b'"rows": 3', b'"rows": 7'))
+            case "no metadata":
+                metadata.write_bytes(b"")
+            case "no arrays":
+                shutil.rmtree(folder / "state")
+            case "half-written":
+                for file in files:
+                    file.unlink()
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "kind", ["data", "cut", "metadata", "no metadata", "no arrays", "half-written"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, kind):
+    damage_a_file(kind)(saved_thrice(tmp_path))
+    manager = checkpoint.open_checkpoints(tmp_path, keep=3)
+    like = noisy(0)
+    with pytest.warns(UserWarning, match=rf"{tmp_path}/3 is skipped for the one before") as warned:
+        step, state, metadata = checkpoint.restore_latest(manager, like)
+    assert "\n" not in str(warned[0].message)
+    assert (step, metadata) == (2, {"rows": 2})
+    assert_same(state, noisy(2))
+    with pytest.raises(ValueError, match="3 cannot be used"):
+        checkpoint.restore(manager, 3, like)
+    # The next save comes after it, and what was whole is kept until then.
+    checkpoint.save(manager, 4, state, {"rows": 4})
+    manager.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        manager = checkpoint.open_checkpoints(tmp_path, keep=3)
+        assert checkpoint.latest_metadata(manager) == {"rows": 4}
+    manager.close()
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_taken_for_a_fresh_start(tmp_path):
+    saved_thrice(tmp_path)
+    for step in "123":
+        damage_a_file("cut")(tmp_path / step)
+    manager = checkpoint.open_checkpoints(tmp_path, keep=3)
+    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(ValueError, match="is whole"):
+        checkpoint.restore_latest(manager, noisy(0))
+    manager.close()
+
+
+def test_the_best_checkpoint_stays_beside_the_last_ones(tmp_path):
+    scores = [0.2, 0.9, 0.5, float("nan"), 0.6, 0.7]
+    for step, score in enumerate(scores, 1):
+        manager = checkpoint.open_checkpoints(tmp_path, keep=2)
+        checkpoint.save(manager, step, {"x": jnp.full(2, step)}, {}, score=score)
+        manager.close()
+    manager = checkpoint.open_checkpoints(tmp_path, keep=2)
+    assert manager.all_steps() == [2, 5, 6]
+    assert checkpoint.best_step(manager) == 2
+    like = {"x": jnp.zeros(2, int)}
+    assert checkpoint.restore(manager, 2, like)["x"].tolist() == [2, 2]
+    manager.close()
+
+
+def test_a_digest_does_not_depend_on_where_an_array_is():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jnp.arange(24.0).reshape(8, 3)
+    split = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    found = digests.digests({"x": x, "number": 3})
+    assert found == digests.digests({"x": split, "number": np.int64(3)})
+    assert digests.damage_of({"x": np.asarray(x), "number": 3}, found) == ""
+    # Of an array that is split over processes each has the digests of its parts.
+    parts = {
+        digests._place(shard.index): digests._sha256(shard.data)
+        for shard in split.addressable_shards
+    }
+    assert digests.damage_of({"x": x}, {"x": parts}) == ""
+    assert "bytes of leaf x" in digests.damage_of({"x": x.at[7, 2].set(1)}, {"x": parts})
+    assert "leaf y is not there" in digests.damage_of({"x": x}, {"y": parts})
