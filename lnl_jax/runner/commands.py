@@ -34,7 +34,8 @@ def main(
     ``sys.exit(main({"my_study": my_study}))``. A run writes
     ``results/my_study/<what differs from the defaults>/``; the same command goes on with a run that
     was stopped, and shows one that has finished. What a study raises, other than `StudyError`,
-    comes out of it with its traceback.
+    comes out of it with its traceback. Where a signal stopped the run, and the words are those of
+    the process, it ends the process itself.
 
     Args:
         experiments: by name, keyword-only generator functions. They yield rows (dicts), `Artifact`,
@@ -69,12 +70,14 @@ def main(
         require("flax", "orbax", "matplotlib", "rich")
     except MissingExtra as error:
         return _refused(error)
-    from lnl_jax.runner.interrupts import readers_may_leave
+    from lnl_jax.runner.interrupts import end_process, readers_may_leave
     from lnl_jax.runner.run import Studies, carry_out
 
     studies = Studies(experiments, sweeps or {}, is_generated, _program(argv))
     with readers_may_leave():
-        return carry_out(studies, sys.argv[1:] if argv is None else list(argv))
+        if argv is not None:
+            return carry_out(studies, list(argv))
+        return end_process(carry_out(studies, sys.argv[1:]))
 
 
 def write_report(argv: Sequence[str] | None = None) -> int:

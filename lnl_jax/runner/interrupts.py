@@ -1,45 +1,72 @@
-"""Stopping: between two writes, and where nobody reads any more."""
+"""Stopping: between two writes, before anything runs, and where nobody reads any more."""
 
 import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from lnl_jax._signals import INTERRUPTED, SIGNALS, leave
+
+# Of two signals nearer than this the second one is an echo: of a terminal that sends it to a group,
+# of a scheduler that sends SIGTERM to all and then to each.
+SECONDS_OF_ONE_STOP = 1.0
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], contextlib.AbstractContextManager]]:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, but never in the middle of a write.
+    """Turns SIGINT and SIGTERM into one KeyboardInterrupt, but never in the middle of a write.
+
+    What follows it, saving the last state, is not interrupted again. A signal that comes a second
+    or more after it ends the process at once: what is on disk is whole at any time.
 
     Yields:
-      A context for a write. A signal takes effect at its end; a second one at once.
+      A context for a write. A signal takes effect at its end.
     """
-    asked = writing = False
+    asked: float | None = None
+    writing = told = False
 
     def stop(signum: int, frame: Any) -> None:
-        nonlocal asked
-        again, asked = asked, True
-        if again or not writing:
+        nonlocal asked, told
+        if asked is None:
+            asked = time.monotonic()
+        elif time.monotonic() - asked >= SECONDS_OF_ONE_STOP:
+            leave("stopped at once; the same command goes on from the last checkpoint")
+        if not writing and not told:
+            told = True
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def undisturbed() -> Iterator[None]:
-        nonlocal writing
-        writing = True
+        nonlocal writing, told
+        outer, writing = writing, True
         try:
             yield
         finally:
-            writing = False
-        if asked:
+            writing = outer
+        if asked is not None and not writing:
+            told = True
             raise KeyboardInterrupt
 
-    earlier = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {each: signal.signal(each, stop) for each in SIGNALS}
     try:
         yield undisturbed
     finally:
         for each, handler in earlier.items():
             signal.signal(each, handler)
+
+
+def end_process(code: int) -> int:
+    """Ends the process where a signal stopped it; returns the code otherwise.
+
+    What is left to do then is to take down threads of XLA, some of which may be compiling: that
+    crashes. All files are closed by now.
+    """
+    if code == INTERRUPTED:
+        leave()
+    return code
 
 
 @contextlib.contextmanager

@@ -1,6 +1,13 @@
 """Training as functions: a step, tables of per-example state, epochs; no loss and no model."""
 
-from lnl_jax.train.checkpoint import latest_metadata, open_checkpoints, restore_latest, save
+from lnl_jax.train.checkpoint import (
+    best_step,
+    latest_metadata,
+    open_checkpoints,
+    restore,
+    restore_latest,
+    save,
+)
 from lnl_jax.train.chunks import chunk_size, data_sets_that_fit, in_chunks, run_bytes
 from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes
 from lnl_jax.train.lockstep_in_turn import in_turn
@@ -33,6 +40,7 @@ __all__ = [
     "Table",
     "TrainState",
     "Trainer",
+    "best_step",
     "chunk_size",
     "data_mesh",
     "data_sets_that_fit",
@@ -60,6 +68,7 @@ __all__ = [
     "program_bytes",
     "remap",
     "replicate",
+    "restore",
     "restore_latest",
     "run_bytes",
     "run_steps",
