@@ -493,23 +493,25 @@ def test_a_signal_waits_for_the_end_of_a_write():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_two_signals_are_one_interruption_and_saving_is_not_interrupted(monkeypatch):
-    left, saved = [], []
-    monkeypatch.setattr(interrupts, "leave", left.append)
-    with pytest.raises(KeyboardInterrupt), interrupts.stoppable():
+def stopped_twice(saved):
+    with interrupts.stoppable():
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
             signal.raise_signal(signal.SIGTERM)
             saved.append("the last state")
+
+
+def test_two_signals_are_one_interruption_and_saving_is_not_interrupted(monkeypatch):
+    left, saved = [], []
+    monkeypatch.setattr(interrupts, "leave", left.append)
+    with pytest.raises(KeyboardInterrupt):
+        stopped_twice(saved)
     assert (saved, left) == (["the last state"], [])
     # Who asks again after a while does not want to wait.
     monkeypatch.setattr(interrupts, "SECONDS_OF_ONE_STOP", 0.0)
-    with pytest.raises(KeyboardInterrupt), interrupts.stoppable():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        finally:
-            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stopped_twice(saved)
     assert left == ["stopped at once; the same command goes on from the last checkpoint"]
 
 
