@@ -95,6 +95,20 @@ def logit_clip(logits: Array, labels: Array, *, threshold: ArrayLike, axis: int 
     return cross_entropy(clipped, labels, axis=axis)
 
 
+def ldr_k2(
+    logits: Array, labels: Array, *, temperature: ArrayLike, margin: ArrayLike, axis: int = -1
+) -> Array:
+    """LDR-k for k = 2, `[B]`."""
+    return losses.ldr_kl(logits, labels, temperature=temperature, margin=margin, top_k=2, axis=axis)
+
+
+def ldr_k5(
+    logits: Array, labels: Array, *, temperature: ArrayLike, margin: ArrayLike, axis: int = -1
+) -> Array:
+    """LDR-k for k = 5, `[B]`; there must be as many classes."""
+    return losses.ldr_kl(logits, labels, temperature=temperature, margin=margin, top_k=5, axis=axis)
+
+
 def unnormalized(logits: Array, *, axis: int = -1) -> Array:
     """The scores as the network gives them."""
     del axis
@@ -234,6 +248,14 @@ CATALOGUE: dict[str, LossEntry] = {
     "logit_clip": LossEntry(logit_clip, tied(threshold=(1.0, 2.5, 5.0))),
     "nce_nnce": LossEntry(nce_nnce, tied(alpha=(1.0, 5.0, 10.0), beta=(1.0, 5.0, 1.0))),
     "nfl_nnfl": LossEntry(nfl_nnfl, tied(alpha=(1.0, 5.0, 10.0), beta=(1.0, 5.0, 1.0))),
+}
+
+# The LDR paper's losses that are consistent for the top k; a data set needs k classes for them.
+TOP_K_LOSSES: dict[str, LossEntry] = {
+    function.__name__: LossEntry(
+        function, _TEMPERATURES, {"margin": 0.1}, losses.softplus_mean_normalize
+    )
+    for function in (ldr_k2, ldr_k5)
 }
 
 # Those of the LDR paper's comparison, with 39 settings.

@@ -161,18 +161,21 @@ class _Call:
 
     def __call__(self, setting, known, params, extra, rows, batch, key):
         step, stats = extra
+        scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
+        values, rows = self.of_scores(setting, known, step, scores, batch["label"], rows)
+        return values, ((step + 1, stats), rows, {})
+
+    def of_scores(self, setting, known, step, scores, labels, rows):
+        """The losses and the new rows, given what the network says of the batch."""
         arguments = {name: value for name, value in setting.items() if name not in OF_OPTIMIZER}
         arguments |= {name: known[name] for name in self.needed}
         for name, (early, late) in self.warmup.items():
             arguments[name] = jnp.where(step < self.half, early, late)
-        scores, stats = self.network.training_scores(params, stats, known, batch, key, self.views)
         axis = self.network.class_axis
         scores, arguments = self.normalize(scores, axis=axis), arguments | {"axis": axis}
         if self.with_rows:
-            values, rows = self.loss(scores, batch["label"], rows, **arguments)
-        else:
-            values = self.loss(scores, batch["label"], **arguments)
-        return values, ((step + 1, stats), rows, {})
+            return self.loss(scores, labels, rows, **arguments)
+        return self.loss(scores, labels, **arguments), rows
 
     def try_out(self, setting: Setting, initial_rows: Callable | None) -> None:
         """Calls the loss outside of any program, where a value out of range still has a name."""

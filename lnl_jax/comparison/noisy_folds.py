@@ -89,23 +89,24 @@ def all_noisy_folds(
         seeds: how often the labels are corrupted anew.
 
     Returns:
-        Which data sets they are, and the parts of all of them as of `noisy_folds`, with a leading
-        axis of data sets.
+        Which data sets they are, all of a draw together, and the parts of all of them as of
+        `noisy_folds`, with a leading axis of data sets.
 
     Raises:
         StudyError: if a class has no example in a fold.
     """
     num_classes = int(max(development["label"].max(), test["label"].max())) + 1
+    pairs = [(name, rate) for name in dict.fromkeys(noises) for rate in RATES[name]]
+    matrices = {pair: transition_matrix(dataset, *pair, num_classes) for pair in pairs}
     found, parts = [], []
-    for name in dict.fromkeys(noises):
-        for rate in RATES[name]:
-            matrix = transition_matrix(dataset, name, rate, num_classes)
-            for seed in range(seeds):
-                for fold, part in enumerate(noisy_folds(development, test, matrix, folds, seed)):
-                    found.append(NoisyFold(name, rate, seed, fold))
-                    size = len(part["train"]["label"])
-                    part["train"] = part["train"] | {"index": np.arange(size, dtype=np.int32)}
-                    parts.append(part)
+    # What is trained on in this order has whole draws, however early it ends.
+    for seed in range(seeds):
+        for pair, matrix in matrices.items():
+            for fold, part in enumerate(noisy_folds(development, test, matrix, folds, seed)):
+                found.append(NoisyFold(*pair, seed, fold))
+                size = len(part["train"]["label"])
+                part["train"] = part["train"] | {"index": np.arange(size, dtype=np.int32)}
+                parts.append(part)
     return found, stack(parts)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from lnl_jax import train
 from lnl_jax.runner.arguments import check_memory
@@ -72,9 +73,8 @@ def make_trainer(
     """
 
     def optimizer(setting):
-        rate = setting["learning_rate"]
-        decayed = optax.add_decayed_weights(setting.get("weight_decay", weight_decay))
-        return optax.chain(decayed, optax.sgd(lambda t: rate * schedule(t), momentum=0.9))
+        decay = setting.get("weight_decay", weight_decay)
+        return sgd(setting["learning_rate"], schedule, decay)
 
     def start(setting, data_set):
         tables = ()
@@ -91,7 +91,7 @@ def make_trainer(
         )
 
     def step(setting, data_set, state, batch):
-        loss_fn = functools.partial(method.loss_fn, setting, _known(data_set))
+        loss_fn = functools.partial(method.loss_fn, setting, known_of(data_set))
         if method.initial_rows is None:
             return train.make_train_step(loss_fn, optimizer(setting))(state, batch)
 
@@ -103,12 +103,20 @@ def make_trainer(
         return train.make_train_step(at_its_index, optimizer(setting))(state, placed)
 
     def measure_run(setting, data_set, state):
-        return measure(setting, {**data_set, "known": _known(data_set)}, state)
+        return measure(setting, {**data_set, "known": known_of(data_set)}, state)
 
     return Trainer(start, step, measure_run)
 
 
-def _known(data_set: Mapping) -> dict[str, Any]:
+def sgd(
+    rate: ArrayLike, schedule: Callable[[jax.Array], jax.Array], weight_decay: ArrayLike
+) -> optax.GradientTransformation:
+    """SGD with momentum 0.9; weights decay through the gradient."""
+    decayed = optax.add_decayed_weights(weight_decay)
+    return optax.chain(decayed, optax.sgd(lambda step: rate * schedule(step), momentum=0.9))
+
+
+def known_of(data_set: Mapping) -> dict[str, Any]:
     """What a loss may look at besides its batch: of the data set, and of all of them."""
     return {**data_set.get("known", {}), **data_set.get("shared", {})}
 

@@ -30,8 +30,14 @@ from lnl_jax.data.shapes32 import shapes32
 from lnl_jax.data.splits import fold_numbers, hold_out, k_fold, long_tailed, subset
 from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
+from lnl_jax.data.uci_tables import glass, optdigits, segment, shuttle, vehicle
 
 __all__ = [
+    "vehicle",
+    "shuttle",
+    "segment",
+    "optdigits",
+    "glass",
     "CandidateVotes",
     "CroppedImages",
     "Crowd",

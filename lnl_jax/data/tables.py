@@ -2,10 +2,12 @@
 
 Each is read from ``DIR/NAME.npz`` where `data_dir` is DIR and the file is there, with the split of
 the file, else from OpenML, through scikit-learn and its cache. The columns go from -1 to 1 over the
-training part, as in the scaled files of LIBSVM; the test part may go beyond.
+training part, as in the scaled files of LIBSVM; the test part may go beyond. Further tables are in
+`lnl_jax.data.uci_tables`.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,15 +16,19 @@ import numpy as np
 from lnl_jax._extras import require
 from lnl_jax.data.dataset import KEYS, PARTS, Splits, splits_of
 from lnl_jax.data.downloads import check_connection
-from lnl_jax.data.npz import check_folder, load_npz
+from lnl_jax.data.npz import check_folder, read_arrays
+from lnl_jax.data.splits import fold_numbers
 
 OPENML = "https://www.openml.org"
 # The table of vowels says itself which rows are for training.
 SPLIT_COLUMN = "Train_or_Test"
+PARTS_OF_OWN_SPLIT = 5
 NOT_MEASURED = (SPLIT_COLUMN, "Speaker_Number", "Sex")
 
 
-class _Table(NamedTuple):
+class OpenMLTable(NamedTuple):
+    """What is known of a table; with no test rows it has no official parts."""
+
     name: str
     data_id: int  # at OpenML
     num_columns: int
@@ -60,7 +66,7 @@ def letter(data_dir: str | os.PathLike | None = None) -> Splits:
         Frey and Slate, "Letter Recognition Using Holland-Style Adaptive Classifiers" (Machine
         Learning, 1991).
     """
-    return _load(_Table("letter", 6, 16, (15_000, 5_000), LETTERS, LETTERS), data_dir)
+    return load_table(OpenMLTable("letter", 6, 16, (15_000, 5_000), LETTERS, LETTERS), data_dir)
 
 
 def vowel(data_dir: str | os.PathLike | None = None) -> Splits:
@@ -81,7 +87,7 @@ def vowel(data_dir: str | os.PathLike | None = None) -> Splits:
     References:
         Robinson, "Dynamic Error Propagation Networks" (PhD thesis, Cambridge, 1989).
     """
-    return _load(_Table("vowel", 307, 10, (528, 462), VOWELS, VOWELS), data_dir)
+    return load_table(OpenMLTable("vowel", 307, 10, (528, 462), VOWELS, VOWELS), data_dir)
 
 
 def satimage(data_dir: str | os.PathLike | None = None) -> Splits:
@@ -105,7 +111,7 @@ def satimage(data_dir: str | os.PathLike | None = None) -> Splits:
         Michie, Spiegelhalter and Taylor (editors), "Machine Learning, Neural and Statistical
         Classification" (1994), Section 9.3.
     """
-    return _load(_Table("satimage", 182, 36, (4_435, 1_995), SOIL_CODES, SOILS), data_dir)
+    return load_table(OpenMLTable("satimage", 182, 36, (4_435, 1_995), SOIL_CODES, SOILS), data_dir)
 
 
 def pendigits(data_dir: str | os.PathLike | None = None) -> Splits:
@@ -126,23 +132,45 @@ def pendigits(data_dir: str | os.PathLike | None = None) -> Splits:
         Alimoglu and Alpaydin, "Methods of Combining Multiple Classifiers Based on Different
         Representations for Pen-based Handwritten Digit Recognition" (TAINN, 1996).
     """
-    return _load(_Table("pendigits", 32, 16, (7_494, 3_498), DIGITS, DIGITS), data_dir)
+    return load_table(OpenMLTable("pendigits", 32, 16, (7_494, 3_498), DIGITS, DIGITS), data_dir)
 
 
-def _load(table: _Table, data_dir: str | os.PathLike | None) -> Splits:
+def load_table(table: OpenMLTable, data_dir: str | os.PathLike | None) -> Splits:
+    """A table from a file of its name, or from OpenML, its columns from -1 to 1.
+
+    Where it has no official parts, a fifth of each class, drawn once and for all, is for testing;
+    a file may have a split of its own all the same.
+    """
     folder = None if data_dir is None else check_folder(data_dir)
     if folder is not None and (folder / f"{table.name}.npz").is_file():
-        splits = load_npz(folder, table.name, class_names=table.class_names)
-        source = str(folder / f"{table.name}.npz")
+        source, arrays = read_arrays(folder, table.name, ", ".join(KEYS))
     else:
-        splits = splits_of(_from_openml(table), class_names=table.class_names)
-        source = f"OpenML data set {table.data_id}"
+        source, arrays = f"OpenML data set {table.data_id}", _from_openml(table)
+    if not table.sizes[1] and not arrays.keys() & {"x_test", "y_test"}:
+        arrays = _with_test_part(arrays, str(source))
+    try:
+        splits = splits_of(arrays, class_names=table.class_names)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     if "x" not in splits.train or splits.train["x"].shape[1] != table.num_columns:
         shape = splits.train["x" if "x" in splits.train else "image"].shape
         raise ValueError(
             f"{source}: x_train must have {table.num_columns} columns, got the shape {shape}."
         )
     return scaled(splits)
+
+
+def _with_test_part(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    missing = [key for key in ("x_train", "y_train") if key not in arrays]
+    if missing:
+        raise ValueError(f"{source}: {missing[0]} is missing; there are {', '.join(arrays)}.")
+    x, labels = arrays["x_train"], arrays["y_train"]
+    if len(x) != len(labels):
+        raise ValueError(f"{source}: y_train must hold {len(x)} labels, got {len(labels)}.")
+    test = fold_numbers(labels, PARTS_OF_OWN_SPLIT, np.random.default_rng(0)) == 0
+    parts = {"x_train": x[~test], "y_train": labels[~test], "x_test": x[test]}
+    others = {name: values for name, values in arrays.items() if name not in parts}
+    return others | parts | {"y_test": labels[test]}
 
 
 def scaled(splits: Splits) -> Splits:
@@ -165,7 +193,7 @@ def scaled(splits: Splits) -> Splits:
     return splits._replace(**parts)
 
 
-def _from_openml(table: _Table) -> dict[str, np.ndarray]:
+def _from_openml(table: OpenMLTable) -> dict[str, np.ndarray]:
     require("sklearn")
     from sklearn.datasets import fetch_openml
 
@@ -183,7 +211,7 @@ def _from_openml(table: _Table) -> dict[str, np.ndarray]:
     return _official_parts(table, found)
 
 
-def _is_cached(table: _Table) -> bool:
+def _is_cached(table: OpenMLTable) -> bool:
     require("sklearn")
     from sklearn.datasets import get_data_home
 
@@ -193,7 +221,7 @@ def _is_cached(table: _Table) -> bool:
     return (folder / f"{table.data_id}.gz").exists()
 
 
-def _official_parts(table: _Table, found) -> dict[str, np.ndarray]:
+def _official_parts(table: OpenMLTable, found) -> dict[str, np.ndarray]:
     names = list(found.feature_names)
     x, labels = np.asarray(found.data), _class_numbers(table, found.target)
     is_train = np.arange(len(x)) < table.sizes[0]
@@ -208,15 +236,13 @@ def _official_parts(table: _Table, found) -> dict[str, np.ndarray]:
             f"training and test rows and {table.num_columns} columns, it has {sizes} and "
             f"{x.shape[1]}. Give data_dir, a folder with {table.name}.npz, instead."
         )
-    return {
-        "x_train": x[is_train],
-        "y_train": labels[is_train],
-        "x_test": x[~is_train],
-        "y_test": labels[~is_train],
-    }
+    parts = {"x_train": x[is_train], "y_train": labels[is_train]}
+    if not table.sizes[1]:
+        return parts
+    return parts | {"x_test": x[~is_train], "y_test": labels[~is_train]}
 
 
-def _class_numbers(table: _Table, target) -> np.ndarray:
+def _class_numbers(table: OpenMLTable, target) -> np.ndarray:
     codes = [_code(value) for value in target]
     unknown = sorted(set(codes) - set(table.codes))
     if unknown:

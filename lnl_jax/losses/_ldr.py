@@ -22,6 +22,9 @@ from lnl_jax.losses._checks import (
 from lnl_jax.losses._probabilities import centred
 from lnl_jax.losses._tempered import tempered_mass, tempered_mean
 
+# An accelerator starts the few operations of a short loop faster than the loop itself.
+UNROLLED = 8
+
 
 def ldr_kl(
     logits: Array,
@@ -184,7 +187,10 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int)
     """
     along = functools.partial(jnp.expand_dims, axis=axis)
     highest = _highest(values, top_k - 1, axis)
-    counts = jax.lax.map(lambda value: (values == along(value)).sum(axis), highest)
+    unroll = top_k <= UNROLLED
+    counts = jax.lax.scan(
+        lambda _, value: (None, (values == along(value)).sum(axis)), None, highest, unroll=unroll
+    )[1]
     last = along(highest[-1])
     others = jnp.where(values < last, values - last, -jnp.inf)
     beyond = tempered_mass(others, along_classes(temperature, axis)).sum(axis)
@@ -200,7 +206,9 @@ def _saturated_classes(values: Array, temperature: Array, top_k: int, axis: int)
     joining = counts.astype(values.dtype)
     after = beyond[None]
     if len(falls):
-        _, higher = jax.lax.scan(one_higher, beyond, (falls, joining[1:]), reverse=True)
+        _, higher = jax.lax.scan(
+            one_higher, beyond, (falls, joining[1:]), reverse=True, unroll=unroll
+        )
         after = jnp.concatenate([higher, after])
     before = jnp.cumsum(joining, axis=0) - joining
     joins = joining + after < top_k - before
@@ -218,5 +226,5 @@ def _highest(values: Array, number: int, axis: int) -> Array:
     if number == 1:
         # `jax_disable_jit` cannot loop over nothing.
         return first[None]
-    _, others = jax.lax.scan(next_lower, first, None, length=number - 1)
+    _, others = jax.lax.scan(next_lower, first, None, length=number - 1, unroll=number < UNROLLED)
     return jnp.concatenate([first[None], others])

@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 
 import lnl_jax.data
 from lnl_jax.data import letter, satimage, tables, vowel
+from lnl_jax.data.uci_tables import GLASSES, SEGMENTS, VEHICLES
 from tests.data.serving import nobody_there
 
 # Name, OpenML's number, columns, rows for training and testing, classes as OpenML writes them.
@@ -16,7 +17,11 @@ TABLES = [
     ("letter", 6, 16, 15_000, 5_000, [chr(ord("A") + k) for k in range(26)]),
     ("pendigits", 32, 16, 7_494, 3_498, [str(k) for k in range(10)]),
     ("satimage", 182, 36, 4_435, 1_995, SOILS),
+    ("optdigits", 28, 64, 3_823, 1_797, [str(k) for k in range(10)]),
+    ("shuttle", 40685, 9, 43_500, 14_500, [f"{k}." for k in range(1, 8)]),
 ]
+# Those without official parts, whose classes OpenML writes as they are called.
+WHOLE = [("segment", 36, 19, 2_310, 7), ("vehicle", 54, 18, 846, 4), ("glass", 41, 9, 214, 6)]
 VOWELS = ["hid", "hId", "hEd", "hAd", "hYd", "had", "hOd", "hod", "hUd", "hud", "hed"]
 
 
@@ -104,6 +109,31 @@ def test_openml_is_cut_at_the_official_row(
     np.testing.assert_array_equal(found.test["label"], labels[train:])
     assert found.test["index"].tolist() == [*range(test)]
     assert found.num_classes == len(found.class_names) == len(codes)
+
+
+@pytest.mark.parametrize(("name", "number", "columns", "rows", "classes"), WHOLE)
+def test_a_fifth_of_each_class_is_for_testing_where_there_are_no_official_parts(
+    monkeypatch, tmp_path, name, number, columns, rows, classes
+):
+    load = getattr(lnl_jax.data, name)
+    codes = {"segment": SEGMENTS, "vehicle": VEHICLES, "glass": GLASSES}[name]
+    asked = []
+    openml(monkeypatch, rows, columns, codes, asked)
+    found = load()
+    assert asked[0]["data_id"] == number
+    assert found.num_classes == classes
+    assert len(found.train["x"]) + len(found.test["x"]) == rows
+    counts = [np.bincount(part["label"]) for part in (found.train, found.test)]
+    assert (np.abs(4 * counts[1] - counts[0]) <= 4).all()
+    # A file of all rows is parted in the same way, and keeps a part that it has.
+    x, y = np.zeros((rows, columns)), np.arange(rows) % classes
+    np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y)
+    np.testing.assert_array_equal(load(tmp_path).test["label"], found.test["label"])
+    np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    assert load(tmp_path).test["label"].tolist() == y[:9].tolist()
+    np.savez(tmp_path / f"{name}.npz", x_train=x)
+    with pytest.raises(ValueError, match=rf"{name}\.npz: y_train is missing"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,15 @@ TINY = {
 TINY |= {"folds": 2, "epochs": 1, "learning_rates": (0.1,), "batch_size": 200}
 
 
+def four_classes(data_dir):
+    found = TABLE_SETS["digits"](data_dir)
+    parts = [
+        {name: values[part["label"] < 4] for name, values in part.items()}
+        for part in (found.train, found.test)
+    ]
+    return data.Splits(*parts, 4)
+
+
 def test_the_grids_are_the_39_settings_of_the_paper():
     assert len(PAPER_LOSSES) == 15
     assert set(PAPER_LOSSES) <= set(CATALOGUE)
@@ -48,10 +57,20 @@ def test_a_table_whose_classes_stand_by_themselves_is_mixed_before_its_folds(tmp
     np.testing.assert_array_equal(development["x"], test["x"][development["index"]])
 
 
+def test_a_rare_class_is_in_every_contiguous_fold(tmp_path):
+    labels = np.repeat(np.arange(7), [100, 6, 5, 6, 6, 6, 6])
+    x = np.arange(135 * 9.0).reshape(135, 9)
+    arrays = {"x_train": x, "y_train": labels, "x_test": x[:7], "y_test": np.arange(7)}
+    np.savez(tmp_path / "shuttle.npz", **arrays)
+    for training, validation in data.k_fold(TABLE_SETS["shuttle"](tmp_path).train, 5):
+        assert len(np.unique(training["label"])) == len(np.unique(validation["label"])) == 7
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"losses": ("ldr_k",)}, "losses cannot be ldr_k; did you mean .*ldr_kl"),
+        ({"losses": ("ldr_k5",), "dataset": four_classes}, "loss ldr_k5: top_k must be .* 4"),
         ({"losses": ()}, "losses must hold at least one of"),
         ({"noises": ("pairs",)}, "noises cannot be pairs; there is clean"),
         ({"learning_rates": ()}, "learning_rates must hold at least one number"),
