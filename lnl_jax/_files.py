@@ -3,6 +3,7 @@
 A message names the file, what is wrong with it and where. It needs NumPy alone.
 """
 
+import errno
 import io
 import json
 import math
@@ -39,6 +40,10 @@ def check_plain(path: str | os.PathLike, at_most: float = math.inf) -> None:
     """
     try:
         found = os.stat(path)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{path} is a link that leads to itself; put a file there.") from None
     except ValueError:
         # A zero byte is in no name.
         raise ValueError(f"{str(path)!r} cannot be the path of a file.") from None
@@ -231,9 +236,14 @@ def _array(file: BinaryIO, size: int) -> np.ndarray:
         return form.read_array(file, allow_pickle=False)
 
 
-def shown(text: str) -> str:
+def brief(text: str, most: int = 80) -> str:
     """A piece of a file for a message, not longer than is read there."""
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shown(text: str) -> str:
+    """The same between quotes, with what cannot be printed as escapes."""
+    return repr(brief(text))
 
 
 def _words(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax._files import shown
 from lnl_jax._host_arguments import check_generator, check_integer
 from lnl_jax.data.csv_files import check_column, read_cells, read_rows
 
@@ -88,7 +89,7 @@ def candidate_csv(
     for row, (one, two) in enumerate(zip(winners, losers, strict=True)):
         if one == two:
             raise ValueError(
-                f"{file}: row {row} (line {lines[row]}) compares {one} with itself; drop it."
+                f"{file}: row {row} (line {lines[row]}) compares {shown(one)} with itself; drop it."
             )
     voters = column("voter", voter) if voter else ["all"] * len(rows)
     voter_names, voter_number = np.unique(voters, return_inverse=True)
@@ -107,7 +108,8 @@ def candidate_csv(
         if name not in place[at] or known[at] not in (-1, place[at][name]):
             raise ValueError(
                 f"{file}: column {best} must name one candidate of an item, the same in all of its "
-                f"rows; row {row} (line {lines[row]}) has {name} of {', '.join(candidates[at])}."
+                f"rows; row {row} (line {lines[row]}) has {shown(name)} of "
+                f"{shown(', '.join(candidates[at]))}."
             )
         known[at] = place[at][name]
     return CandidateVotes(

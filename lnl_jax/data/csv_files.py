@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnl_jax._files import lines_of, opened_text, shown
+from lnl_jax._files import brief, lines_of, opened_text, shown
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.data.labelled import Labelled, labelled, read_images
 
@@ -76,6 +76,8 @@ def csv_table(
         name: read_cells(rows, lines, names.index(chosen[name]), names, file) for name in kinds
     }
     classes = sorted_classes({text for column in texts.values() for text in column})
+    if len(classes) < 2:
+        raise ValueError(f"{file} must have at least 2 classes, got {brief(classes[0])} alone.")
     number = {name: at for at, name in enumerate(classes)}
     columns = {
         name: np.array([number[text] for text in column], np.int32)
@@ -91,7 +93,8 @@ def csv_table(
     paths = read_cells(rows, lines, names.index(image), names, file)
     paths = [str(Path(file).expanduser().parent / path) for path in paths]
     called = [
-        f"row {at} (line {line}): {path}" for at, line, path in zip(row, lines, paths, strict=True)
+        f"row {at} (line {line}): {brief(path, 300)}"
+        for at, line, path in zip(row, lines, paths, strict=True)
     ]
     images, kept, skipped = read_images(paths, size, skip_unreadable=skip_unreadable, names=called)
     columns = {name: values[kept] for name, values in columns.items()} | {"image": images}
@@ -133,9 +136,14 @@ def read_rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
 def check_column(argument: str, name: str, names: Sequence[str], file: str | os.PathLike) -> None:
     """Raises ValueError unless there is such a column; names close ones."""
     if name not in names:
+        names = [brief(one) for one in names]
         close = difflib.get_close_matches(name, names, n=3)
         close = close or [one for one in names if one.lower() == name.lower()]
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}."
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"it has {brief(', '.join(names), 800)}."
+        )
         raise ValueError(f"{argument}: {file} has no column {name!r}; {hint}")
 
 

@@ -185,8 +185,9 @@ def image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: {LAYOUT}.")
     entries = _visible(folder)
-    classes = [entry.name for entry in entries if entry.is_dir()]
-    skipped = [f"{entry.path}: in no folder of a class" for entry in entries if not entry.is_dir()]
+    classes = [entry.name for entry in entries if _is_folder(entry)]
+    others = [entry for entry in entries if not _is_folder(entry)]
+    skipped = [f"{entry.path}: in no folder of a class" for entry in others]
     if len(classes) < 2:
         raise ValueError(f"{folder} has {len(classes)} folders of classes, 2 are needed: {LAYOUT}.")
     files, sizes = [], []
@@ -238,11 +239,19 @@ def _visible(folder: Path) -> list[os.DirEntry]:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    return entry.name.lower().endswith(ENDINGS) and not entry.is_dir()
+    return entry.name.lower().endswith(ENDINGS) and not _is_folder(entry)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself; whoever reads it says so.
+        return False
 
 
 def _other(entry: os.DirEntry) -> str:
-    return "a folder in that of a class" if entry.is_dir() else "no image by its name"
+    return "a folder in that of a class" if _is_folder(entry) else "no image by its name"
 
 
 def _some(names: set[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import brief
 from lnl_jax.data import tfrecords
 from lnl_jax.data.dataset import PARTS
 
@@ -62,8 +63,15 @@ def _array_records(folder: Path, part: str) -> list[dict]:
 
     # Reads the very folder that was found: asked by name, it would look for the version of its own
     # code and, where that is missing, raise an error about something else.
-    builder = tfds.builder_from_directory(os.fspath(folder))
-    return list(builder.as_data_source(split=part))
+    try:
+        builder = tfds.builder_from_directory(os.fspath(folder))
+        return list(builder.as_data_source(split=part))
+    # What is damaged makes the package raise nearly anything.
+    except Exception as error:
+        reason = brief(" ".join(str(error).split()), 300)
+        raise ValueError(
+            f"{folder}: its {part} part cannot be read ({reason}); prepare the set again."
+        ) from None
 
 
 def can_prepare() -> bool:

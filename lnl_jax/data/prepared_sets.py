@@ -1,12 +1,15 @@
 """Any set of images or features that TensorFlow Datasets has prepared on this machine."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lnl_jax._extras import require
+from lnl_jax._files import brief
 from lnl_jax.data.dataset import PARTS, Splits, splits_of
 from lnl_jax.data.decoding import middle
 from lnl_jax.data.npz import check_folder
@@ -56,25 +59,40 @@ def prepared_set(
     import tensorflow_datasets as tfds
 
     # Reads the very folder that was found, whatever version the code of the package has.
-    builder = tfds.builder_from_directory(os.fspath(found))
+    with _readable(found):
+        builder = tfds.builder_from_directory(os.fspath(found))
     arrays: dict[str, np.ndarray] = {}
     for part, split in zip(PARTS, ("train", test), strict=True):
         if split not in builder.info.splits:
             raise ValueError(
                 f"{found} has no split {split!r}, it has {', '.join(builder.info.splits)}."
             )
-        try:
+        with _readable(found):
             examples = list(builder.as_data_source(split=split))
-        except NotImplementedError as error:
-            raise ValueError(
-                f"{found} is no set of array records ({error}): prepare it with "
-                "file_format='array_record'."
-            ) from None
         if examples and "id" in examples[0]:
             examples.sort(key=lambda example: example["id"])
         arrays |= _arrays(examples, part, inputs, label, size, found)
     names = tuple(getattr(builder.info.features[label], "names", None) or ())
-    return splits_of(arrays, class_names=names)._replace(given=True)
+    try:
+        return splits_of(arrays, class_names=names)._replace(given=True)
+    except ValueError as error:
+        raise ValueError(f"{found}: {error}") from None
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Makes a ValueError of what the package says of a set."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{folder} is no set of array records ({error}): prepare it with "
+            "file_format='array_record'."
+        ) from None
+    # What is damaged makes the package raise nearly anything.
+    except Exception as error:
+        reason = brief(" ".join(str(error).split()), 300)
+        raise ValueError(f"{folder} cannot be read ({reason}); prepare the set again.") from None
 
 
 def _arrays(

@@ -64,11 +64,12 @@ def load_tokenizer(path: str | os.PathLike[str], *, context_length: int = 77) ->
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"texts must be a sequence of strings, got {texts!r}.")
         ids = np.zeros((len(texts), context_length), np.int32)
-        # The tokens between start and end; a post-processor of the file would add them again.
-        encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        for row, one in zip(ids, encoded, strict=True):
-            words = one.ids[: context_length - 2]
-            row[: len(words) + 2] = [start, *words, end]
+        with refused(Path(path), what="a vocabulary for these texts", repair=FILES):
+            # The tokens between start and end; a post-processor of the file would add them again.
+            encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            for row, one in zip(ids, encoded, strict=True):
+                words = one.ids[: context_length - 2]
+                row[: len(words) + 2] = [start, *words, end]
         return ids
 
     return tokenize
@@ -134,7 +135,8 @@ def _check_real(tokenizer: "Tokenizer", path: str | os.PathLike[str]) -> None:
     """Whether a vocabulary as large as CLIP's own does with a text what that does."""
     if tokenizer.get_vocab_size() != REAL:
         return
-    found = tokenizer.encode(TEXT, add_special_tokens=False).ids
+    with refused(Path(path), what="a vocabulary of byte pairs", repair=FILES):
+        found = tokenizer.encode(TEXT, add_special_tokens=False).ids
     if found != TOKENS:
         raise ValueError(
             f"the vocabulary in {path} is as large as CLIP's but makes {found} of {TEXT!r} instead "

@@ -63,11 +63,14 @@ def load_siglip_tokenizer(path: str | os.PathLike[str], *, context_length: int =
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"texts must be a sequence of strings, got {texts!r}.")
         ids = np.full((len(texts), context_length), fill, np.int32)
-        # Its own first and last tokens are left out: which these are depends on the file.
-        encoded = tokenizer.encode_batch([clean(text) for text in texts], add_special_tokens=False)
-        for row, one in zip(ids, encoded, strict=True):
-            pieces = one.ids[: context_length - 1]
-            row[: len(pieces) + 1] = [*pieces, end]
+        with refused(Path(path), what="a vocabulary for these texts", repair=FILE):
+            # Its own first and last tokens are left out: which these are depends on the file.
+            encoded = tokenizer.encode_batch(
+                [clean(text) for text in texts], add_special_tokens=False
+            )
+            for row, one in zip(ids, encoded, strict=True):
+                pieces = one.ids[: context_length - 1]
+                row[: len(pieces) + 1] = [*pieces, end]
         return ids
 
     return tokenize

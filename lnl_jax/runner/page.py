@@ -140,9 +140,9 @@ def _cell(value: Any) -> str:
     return element("td", escape(text), class_="number", data_value=key)
 
 
-def image(path: pathlib.Path) -> str:
+def image(path: pathlib.Path, content: bytes) -> str:
     """A PNG or SVG file inside the page; as an image an SVG can neither run nor load anything."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = base64.b64encode(content).decode()
     source = f"data:{MIME_TYPES[path.suffix]};base64,{data}"
     return f'<figure><img src="{source}" alt="{escape(path.stem)}"></figure>'
 

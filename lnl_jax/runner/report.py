@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import pathlib
 import shlex
@@ -14,7 +15,7 @@ from lnl_jax.runner.files import write_file
 from lnl_jax.runner.outputs import Row
 from lnl_jax.runner.page import MIME_TYPES, Html, element, escape, image, page, table
 from lnl_jax.runner.progress import cells_of
-from lnl_jax.runner.saved_runs import Run, find_runs
+from lnl_jax.runner.saved_runs import Run, find_runs, own_file
 from lnl_jax.runner.side_by_side import headlines
 from lnl_jax.runner.usage import UsageError, as_text
 
@@ -29,7 +30,8 @@ def carry_out(argv: Sequence[str]) -> int:
             raise UsageError(f"--out {out}: there is no folder {out.parent}")
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder; give the name of a file, such as page.html")
-        data = report(runs).encode()
+        # A name may have bytes that are no characters.
+        data = report(runs).encode(errors="backslashreplace")
         write_file(out, data)
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -132,7 +134,7 @@ def _section(run: Run, name: str) -> str:
             words = f"not drawn: {', '.join(panel.title for panel in left_out)}"
             parts.append(element("p", escape(words), class_="note"))
     for file in _figures(run.path):
-        parts += [element("h4", escape(file.stem)), image(file)]
+        parts += [element("h4", escape(file.stem)), image(file, own_file(file))]
     parts.append(element("details", element("summary", "how it was made") + _facts(run)))
     return element("section", "\n".join(parts)) + "\n"
 
@@ -162,7 +164,7 @@ def _command(run: Run) -> str:
     """The command that makes this run again, also where a sweep made it."""
     if "argv" not in run.config:
         return "not recorded"
-    words = [*shlex.split(run.config.get("program", "python run.py")), "--exp", run.experiment]
+    words = [*_split(run.config.get("program") or "python run.py"), "--exp", run.experiment]
     options = dict(run.overrides)
     if run.config.get("data_dir"):
         options["data_dir"] = run.config["data_dir"]
@@ -170,6 +172,13 @@ def _command(run: Run) -> str:
         text = as_text(value)
         words += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
     return shlex.join(words)
+
+
+def _split(program: str) -> list[str]:
+    try:
+        return shlex.split(program)
+    except ValueError:
+        return [program]
 
 
 def _facts(run: Run) -> str:
@@ -206,11 +215,19 @@ def _tables(run: Run) -> dict[str, list[Row]]:
     tables = dict((run.summary or {}).get("tables") or {})
     for file in sorted(run.path.glob("*.csv")):
         if file.stem not in tables:
-            with open(file, newline="", encoding="utf-8") as opened:
-                tables[file.stem] = [_numbers(row) for row in csv.DictReader(opened)]
+            tables[file.stem] = _rows_of(file)
     if not tables and run.last:
         tables["last row"] = [run.last]
     return tables
+
+
+def _rows_of(file: pathlib.Path) -> list[Row]:
+    """The lines of a CSV file."""
+    try:
+        text = own_file(file).decode()
+        return [_numbers(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as CSV ({error})") from None
 
 
 def _numbers(row: dict[str, str]) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def _write_page(path: pathlib.Path) -> None:
     from lnl_jax.runner.report import report
     from lnl_jax.runner.saved_runs import find_runs
 
-    write_file(path / PAGE, report(find_runs([path])).encode())
+    write_file(path / PAGE, report(find_runs([path])).encode(errors="backslashreplace"))
 
 
 def _where(path: pathlib.Path, seconds: float) -> list[str]:

@@ -1,13 +1,15 @@
 """Runs as their results folders hold them."""
 
 import difflib
-import json
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from lnl_jax._files import parse_json, read_bytes
 from lnl_jax.runner.files import from_json
 from lnl_jax.runner.outputs import Row
+from lnl_jax.runner.saved_values import check_config, check_row, check_summary, check_values
 from lnl_jax.runner.usage import UsageError, as_text
 
 
@@ -74,26 +76,42 @@ def find_runs(folders: Iterable[pathlib.Path]) -> list[Run]:
 
 def _read(path: pathlib.Path) -> Run:
     rows, summary = [], None
-    config = _json(path / "config.json")
+    config = _values(path / "config.json", own_file(path / "config.json"))
+    check_config(path / "config.json", config)
     metrics = path / "metrics.jsonl"
-    if metrics.exists():
+    if os.path.lexists(metrics):
         # A line without its end is still being written.
-        lines = metrics.read_bytes().split(b"\n")[:-1]
-        rows = [from_json(_parsed(metrics, line)) for line in lines]
-    if (path / "summary.json").exists():
-        summary = from_json(_json(path / "summary.json"))
+        lines = own_file(metrics).split(b"\n")[:-1]
+        rows = [from_json(_values(metrics, line)) for line in lines]
+        for number, row in enumerate(rows, 1):
+            check_row(metrics, number, row)
+    if os.path.lexists(path / "summary.json"):
+        summary = from_json(_values(path / "summary.json", own_file(path / "summary.json")))
+        check_summary(path / "summary.json", summary)
     return Run(path, config, rows, summary)
 
 
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    value = _parsed(file, file.read_bytes())
-    if not isinstance(value, dict):
-        raise UsageError(f"{file} is not what a run writes: it holds no JSON object")
-    return value
+def own_file(file: pathlib.Path) -> bytes:
+    """The bytes of a file of a run: no link, which may lead to anything, pipe or device.
 
-
-def _parsed(file: pathlib.Path, text: bytes) -> Any:
+    Raises:
+        UsageError: if it is none, or cannot be read; names it.
+    """
+    if file.is_symlink():
+        raise UsageError(f"{file} is a link, which is not followed; put the file there")
     try:
-        return json.loads(text)
+        return read_bytes(file)
+    except (OSError, ValueError) as error:
+        reason = (
+            f"{file} cannot be read ({error.strerror})" if isinstance(error, OSError) else error
+        )
+        raise UsageError(str(reason)) from None
+
+
+def _values(file: pathlib.Path, text: bytes) -> Any:
+    try:
+        values = parse_json(text)
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from None
+    check_values(file, values)
+    return values

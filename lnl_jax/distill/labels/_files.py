@@ -107,6 +107,7 @@ def read_labels(
         The arrays of `write_labels`.
 
     Raises:
+        FileNotFoundError: if there is none.
         ValueError: if the file is damaged, or belongs to something else: says to what.
     """
     try:
