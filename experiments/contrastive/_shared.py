@@ -4,17 +4,15 @@ Every run has a table of temperatures, moving averages and velocities, a row per
 losses without such state hand their rows back as they were.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from lnl_jax import contrastive, data, train
+from lnl_jax import contrastive, train
 from lnl_jax.comparison.encoders import Embed
-from lnl_jax.comparison.runs import memory_note
 from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
@@ -23,7 +21,6 @@ from lnl_jax.runner.arguments import (
     check_once,
     refused,
 )
-from lnl_jax.runner.outputs import Checkpoint, Note, Resume, Row
 
 PyTree = Any
 # (views of unit norm [2, B, d], rows, mask [B]) -> (losses [B], rows)
@@ -95,6 +92,24 @@ def contrasts(
         Contrast("sogclr", sogclr, (temperature,)),
         Contrast("isogclr", isogclr, tuple(starts)),
     ]
+
+
+def scent(*, temperature: float, log_step: float) -> Contrast:
+    """SogCLR whose inner rate is that of SCENT.
+
+    Args:
+        temperature: of every example.
+        log_step: see `contrastive.scent_gamma`.
+    """
+
+    def loss(first, second, rows, where):
+        gamma = contrastive.scent_gamma(rows.log_u, log_step=log_step)
+        values, log_u, _ = contrastive.sogclr(
+            first, second, rows.log_u, temperature=rows.temperature, gamma=gamma, where=where
+        )
+        return values, rows._replace(log_u=log_u)
+
+    return Contrast("scent", loss, (temperature,))
 
 
 def check_losses(methods: Sequence[Contrast], size: int) -> None:
@@ -187,63 +202,3 @@ def contrastive_trainer(
         lambda _, data_set, state, batch: step(state, batch),
         lambda _, data_set, state: measure(state, data_set),
     )
-
-
-def train_in_turns(
-    methods: Sequence[Contrast],
-    runs: Sequence[train.Runs],
-    describe: Callable[[Contrast, dict[str, np.ndarray]], Row],
-    *,
-    size: int,
-    seeds: Sequence[int],
-    epochs: int,
-    batch_size: int,
-    every: int,
-    resume: Resume,
-) -> Generator[Row | Checkpoint | Note, None, tuple[list[PyTree], list[dict[str, np.ndarray]]]]:
-    """Trains each method for some epochs, a turn, then the next.
-
-    Args:
-        methods: in the order in which they are trained.
-        runs: theirs, data sets by starts.
-        describe: ``(method, measured) -> further columns`` of a row.
-        size: training examples of each data set.
-        seeds: of the orders, one for each data set.
-        epochs: passes over the training set.
-        batch_size: examples per step.
-        every: so many epochs are a turn.
-        resume: where an interrupted run goes on.
-
-    Yields:
-        A note of the memory that it takes; a row per method and turn, and a checkpoint per turn.
-
-    Returns:
-        The last states, and what was measured of them.
-
-    Raises:
-        StudyError: if the device has less memory.
-    """
-    of_epoch = data.epoch_plans(size, batch_size, seeds)
-
-    def plan(turn):
-        numbers = range(turn * every, min((turn + 1) * every, epochs))
-        plans = [of_epoch(number) for number in numbers]
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *plans)
-
-    states = resume.restore([run.state for run in runs])
-    last = resume.rows[-1] if resume.rows else {"epoch": 0, "examples": 0}
-    examples = last["examples"]
-    finished = -(-last["epoch"] // every)
-    if last["epoch"] < epochs:
-        yield from memory_note(runs, plan(finished))
-    for turn, reports, trained in train.fit_together(
-        runs, states, plan, epochs=-(-epochs // every), finished=finished
-    ):
-        for method, report in zip(methods, reports, strict=True):
-            examples += report["examples"]
-            row = {"epoch": min(turn * every, epochs), "method": method.name}
-            row |= {"loss": float(report["loss"].mean())} | describe(method, report)
-            yield row | {"examples": examples}
-        states = trained
-        yield Checkpoint(states)
-    return states, [run.measure(state) for run, state in zip(runs, states, strict=True)]

@@ -16,7 +16,6 @@ from experiments.contrastive._shared import (
     contrastive_trainer,
     contrasts,
     of_views,
-    train_in_turns,
 )
 from lnl_jax import contrastive, data, evaluation, metrics, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
@@ -30,6 +29,7 @@ from lnl_jax.comparison.temperatures import (
     histogram_figure,
     neighbours_figure,
 )
+from lnl_jax.comparison.turns import train_in_turns
 from lnl_jax.data import augment
 from lnl_jax.runner.arguments import (
     Count,

@@ -17,10 +17,11 @@ from experiments.contrastive._shared import (
     contrastive_trainer,
     contrasts,
     of_views,
-    train_in_turns,
+    scent,
 )
-from lnl_jax import contrastive, data, evaluation, metrics, models, train
+from lnl_jax import contrastive, data, evaluation, models, train
 from lnl_jax.comparison.networks import initial_variables
+from lnl_jax.comparison.representations import balanced_probe_accuracy
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
@@ -32,6 +33,7 @@ from lnl_jax.comparison.temperatures import (
     independence_table,
     neighbours_figure,
 )
+from lnl_jax.comparison.turns import train_in_turns
 from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
@@ -64,11 +66,12 @@ def isogclr_digits(
     temperature: Positive = 0.1,
     starts: tuple[Positive, ...] = (0.1, 0.05, 0.2, 1.0),
     gamma: PositiveShare = 0.8,
+    log_step: float = 3.0,
     temperatures: LearntTemperatures = LearntTemperatures(step=0.05, momentum=0.9),
     precision: Precision = jnp.float32,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
-    """SimCLR, SogCLR and iSogCLR on long-tailed digits, and what iSogCLR's temperatures become.
+    """SimCLR, SogCLR, SCENT and iSogCLR on long-tailed digits, and what temperatures become.
 
     Scikit-learn's handwritten digits. 50 images of each class are held out for the test; of the
     others, class k in a random order keeps ``120 * imbalance ** (k / 9)``. Views are random affine
@@ -80,6 +83,8 @@ def isogclr_digits(
     The claims are those of Qiu et al., "Not All Semantics are Created Equal: Contrastive
     Self-supervised Learning with Automatic Temperature Individualization" (ICML 2023), figures 1
     and 5: frequent semantics get a higher temperature, and the initial temperature does not matter.
+    SCENT is SogCLR with the inner rate of Wei et al., "A Geometry-Aware Efficient Algorithm for
+    Compositional Entropic Risk Minimization" (2026), which depends on the average itself.
     Expected here: a Spearman correlation of class size and mean temperature of at least 0.7 in the
     mean over seeds, and final mean temperatures within about 10% whatever the start. The accuracies
     of the methods do not differ by more than their deviation: digits are too easy for that:
@@ -93,9 +98,10 @@ def isogclr_digits(
         epochs: passes over the training set.
         batch_size: examples per step; of each there are two views.
         learning_rate: of Adam, at the start.
-        temperature: of SimCLR and SogCLR.
+        temperature: of SimCLR, SogCLR and SCENT.
         starts: initial temperatures of iSogCLR; the table of results is about the first.
-        gamma: weight of the newest visit in the moving average.
+        gamma: weight of the newest visit in the moving average of SogCLR and iSogCLR.
+        log_step: of SCENT, whose weight is the larger the larger the average; 10 in its paper.
         temperatures: how iSogCLR learns them.
         precision: in which the network computes: bfloat16 is for accelerators.
         resume: where an interrupted run goes on.
@@ -110,6 +116,7 @@ def isogclr_digits(
     parts = stack([long_tailed_digits(imbalance, seed) for seed in range(seeds)])
     labels = parts["train"]["label"]
     methods = contrasts(temperature=temperature, starts=starts, gamma=gamma, learnt=temperatures)
+    methods.insert(2, scent(temperature=temperature, log_step=log_step))
     check_losses(methods, 2 * batch_size)
     size = labels.shape[1]
     check_batch_size(batch_size, size)
@@ -129,7 +136,8 @@ def isogclr_digits(
         return evaluation.unit_rows(found).reshape(2, -1, found.shape[-1]), extra
 
     def measure(state, data_set):
-        return {"temperature": state.tables.values.temperature}
+        rows = state.tables.values
+        return {"temperature": rows.temperature, "log_u": rows.log_u}
 
     runs = [
         train.in_lanes(
@@ -153,7 +161,11 @@ def isogclr_digits(
     )
     final = [found["temperature"].swapaxes(0, 1) for found in measured]
     accuracies = [np.asarray(_probe(state.params, parts)) for state in states]
-    yield Artifact("results", _results(methods, final, accuracies, labels))
+    rates = {"simclr": None, "sogclr": gamma, "isogclr": gamma}
+    log_u = jnp.asarray(measured[2]["log_u"])
+    rates["scent"] = float(contrastive.scent_gamma(log_u, log_step=log_step).mean())
+    table = _results(methods, final, accuracies, labels)
+    yield Artifact("results", [line | {"mean gamma": rates[line["method"]]} for line in table])
     learnt = final[-1]
     yield Artifact("starts", independence_table(starts, learnt))
     yield Artifact("classes", _classes(learnt[0], labels))
@@ -172,23 +184,11 @@ def isogclr_digits(
 
 
 def long_tailed_digits(imbalance: float, seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """A training part whose classes shrink geometrically, and a balanced test part."""
+    """Training digits whose classes shrink, and 50 of each for the test."""
+    sizes = {"num_classes": NUM_CLASSES, "largest": LARGEST_CLASS, "test_per_class": TEST_PER_CLASS}
     rng = np.random.default_rng(seed)
-    digits = data.digits()
-    sizes = LARGEST_CLASS * imbalance ** (np.arange(NUM_CLASSES) / (NUM_CLASSES - 1))
-    train, test = [], []
-    for label, size in zip(rng.permutation(NUM_CLASSES), sizes, strict=True):
-        members = rng.permutation(np.flatnonzero(digits["label"] == label))
-        test.append(members[:TEST_PER_CLASS])
-        train.append(members[TEST_PER_CLASS:][: max(round(size), 1)])
-    parts = {"train": np.sort(np.concatenate(train)), "test": np.sort(np.concatenate(test))}
-    found = {
-        name: {key: values[rows] for key, values in digits.items()} for name, rows in parts.items()
-    }
-    # The tables have a row for each training example, not for each digit of the source.
-    for part in found.values():
-        part["index"] = np.arange(len(part["label"]), dtype=np.int32)
-    return found
+    train, test = data.long_tailed_parts(data.digits(), imbalance, rng, **sizes)
+    return {"train": train, "test": test}
 
 
 @jax.jit
@@ -196,17 +196,10 @@ def _probe(params: Any, parts: Mapping[str, Mapping[str, jax.Array]]) -> jax.Arr
     """Test accuracy of a linear probe of every run, ``[seeds, starts]``."""
 
     def of_one(params, parts):
-        train, test = (MODEL.apply(params, parts[name]["x"])[0] for name in ("train", "test"))
-        label = parts["train"]["label"]
-        probe = evaluation.fit_linear_probe(
-            evaluation.standardize(train, train),
-            label,
-            num_classes=NUM_CLASSES,
-            l2=PROBE_L2,
-            weights=evaluation.balanced_weights(label, num_classes=NUM_CLASSES),
-        )
-        scores = evaluation.probe_scores(probe, evaluation.standardize(test, train))
-        return metrics.accuracy(scores, parts["test"]["label"]).value
+        found = []
+        for part in (parts["train"], parts["test"]):
+            found += [MODEL.apply(params, part["x"])[0], part["label"]]
+        return balanced_probe_accuracy(*found, num_classes=NUM_CLASSES, l2=PROBE_L2)
 
     return jax.vmap(jax.vmap(of_one, (0, None)))(params, parts)
 

@@ -17,13 +17,13 @@ from experiments.contrastive._shared import (
     contrastive_trainer,
     contrasts,
     of_pairs,
-    train_in_turns,
 )
 from lnl_jax import contrastive, data, evaluation, models, train
 from lnl_jax.comparison.catalogue import IMAGE_SETS
 from lnl_jax.comparison.noisy_images import name_of_choice, read_images, some_examples
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain
 from lnl_jax.comparison.temperatures import histogram_figure
+from lnl_jax.comparison.turns import train_in_turns
 from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (

@@ -1,7 +1,7 @@
 """Contrastive losses: queries and keys in, one loss per anchor out, rows in and rows out."""
 
 from lnl_jax.contrastive._cached import cached_contrastive_grads
-from lnl_jax.contrastive._fastclip import cosine_gamma, fastclip
+from lnl_jax.contrastive._fastclip import fastclip
 from lnl_jax.contrastive._info_nce import (
     ContrastiveStatistics,
     contrastive_statistics,
@@ -20,6 +20,7 @@ from lnl_jax.contrastive._inner_estimates import (
     restart_example,
     start_from_zero,
 )
+from lnl_jax.contrastive._inner_rates import cosine_gamma, scent_gamma
 from lnl_jax.contrastive._isogclr import isogclr, isogclr_from_statistics
 from lnl_jax.contrastive._ring import ring_statistics
 from lnl_jax.contrastive._sigmoid_contrastive import sigmoid_contrastive
@@ -49,6 +50,7 @@ __all__ = [
     "restart_batch",
     "restart_example",
     "ring_statistics",
+    "scent_gamma",
     "sigmoid_contrastive",
     "similarity_statistics",
     "sogclr",

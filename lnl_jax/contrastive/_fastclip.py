@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import check_range, in_range
+from lnl_jax._arguments import in_range
 from lnl_jax.contrastive._embeddings import over_views
 from lnl_jax.contrastive._info_nce import contrastive_statistics
 from lnl_jax.contrastive._inner_estimates import (
@@ -17,40 +17,6 @@ from lnl_jax.contrastive._inner_estimates import (
     restart_example,
 )
 from lnl_jax.contrastive._sogclr import surrogate, visit_of
-
-
-def cosine_gamma(epoch: ArrayLike, *, minimum: float, decay_epochs: int) -> Array:
-    r"""The inner rate falls from 1 to its minimum along a half cosine.
-
-    .. math::
-        \gamma(e) = \gamma_{min} + \frac{1 - \gamma_{min}}{2} (1 + \cos(\pi e / E)),
-        \qquad \gamma_{min} \text{ from } e = E \text{ on}
-
-    Args:
-        epoch: e, counted from 0, any shape.
-        minimum: :math:`\gamma_{min}`, in (0, 1].
-        decay_epochs: E, at least 1; about half of all epochs.
-
-    Returns:
-        The rate, of the shape of `epoch`, in its dtype if that is floating, else in float32.
-
-    Raises:
-        ValueError: for a minimum or a number of epochs out of range.
-
-    Example:
-        >>> cosine_gamma(jnp.array([0, 2, 4]), minimum=0.2, decay_epochs=4).tolist()
-        [1.000, 0.600, 0.200]
-
-    References:
-        Wei et al., "FastCLIP: A Suite of Optimization Techniques to Accelerate CLIP Training with
-        Limited Resources" (2024), section 4.
-    """
-    check_range("decay_epochs", decay_epochs, at_least=1, below=math.inf)
-    epoch = jnp.asarray(epoch)
-    epoch = epoch if jnp.issubdtype(epoch.dtype, jnp.floating) else epoch.astype(jnp.float32)
-    minimum = in_range("minimum", minimum, epoch.dtype, above=0, at_most=1)
-    done = jnp.clip(epoch / decay_epochs, 0, 1)
-    return minimum + (1 - minimum) / 2 * (1 + jnp.cos(jnp.pi * done))
 
 
 def fastclip(
@@ -85,7 +51,8 @@ def fastclip(
         log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
         temperature: :math:`\tau > 0`, a scalar; keep it in its range after each update.
         rho: at least 0, a scalar: the larger, the smaller the temperature becomes.
-        gamma: weight of this visit, in (0, 1], a scalar; `cosine_gamma`.
+        gamma: weight of this visit, in (0, 1], a scalar or one per example, ``[B]``;
+            `cosine_gamma`, `scent_gamma`.
         positives: as in `info_nce`.
         where: as in `info_nce`.
         query_index: as in `info_nce`.

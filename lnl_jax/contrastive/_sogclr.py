@@ -59,7 +59,8 @@ def sogclr(
         keys: ``[M, d]``, or views ``[V, B, d]``.
         log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
         temperature: above 0, a scalar or one per example, ``[B]``.
-        gamma: weight of this visit, in (0, 1], a scalar.
+        gamma: weight of this visit, in (0, 1], a scalar or one per example, ``[B]``, such as
+            `scent_gamma`.
         positives: as in `info_nce`.
         where: as in `info_nce`.
         query_index: as in `info_nce`.
@@ -122,7 +123,7 @@ def sogclr_from_statistics(
     Args:
         statistics: from `contrastive_statistics` or `similarity_statistics`.
         log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
-        gamma: weight of this visit, in (0, 1], a scalar.
+        gamma: weight of this visit, in (0, 1], a scalar or one per example, ``[B]``.
         estimator: as in `sogclr`.
         first_visit: as in `sogclr`.
 
@@ -186,15 +187,17 @@ def visit_of(
         )
     dtype = statistics.count.dtype
     gamma = in_range("gamma", gamma, dtype, above=0, at_most=1)
-    if gamma.ndim:
-        raise ValueError(f"gamma must be a scalar, got shape {gamma.shape}.")
+    if gamma.shape not in ((), log_u.shape):
+        raise ValueError(
+            f"gamma must be a scalar or one per example, {log_u.shape}; got shape {gamma.shape}."
+        )
     some = ~(statistics.count == 0)
     # Finite, so that what is masked in the end has no NaN in its gradient.
     statistics = statistics._replace(log_sum=jnp.where(some, statistics.log_sum, 0))
     tau, log_count = statistics.temperature, jnp.log(jnp.maximum(statistics.count, 1))
     estimate = estimator(statistics)
 
-    before = jnp.broadcast_to(log_u.astype(dtype), some.shape)
+    before, gamma = (jnp.broadcast_to(row, some.shape) for row in (log_u.astype(dtype), gamma))
     started = first_visit(before, estimate.log_inner)
     # Of each view; the table keeps the log of their mean.
     moved = log_mixture(gamma, started, estimate.log_inner)

@@ -27,7 +27,14 @@ from lnl_jax.data.npz import load_npz
 from lnl_jax.data.prepared_sets import prepared_set
 from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
-from lnl_jax.data.splits import fold_numbers, hold_out, k_fold, long_tailed, subset
+from lnl_jax.data.splits import (
+    fold_numbers,
+    hold_out,
+    k_fold,
+    long_tailed,
+    long_tailed_parts,
+    subset,
+)
 from lnl_jax.data.streaming import fits_on_device, stream
 from lnl_jax.data.tables import letter, pendigits, satimage, vowel
 from lnl_jax.data.uci_tables import glass, optdigits, segment, shuttle, vehicle
@@ -77,6 +84,7 @@ __all__ = [
     "letter",
     "load_npz",
     "long_tailed",
+    "long_tailed_parts",
     "mnist",
     "pendigits",
     "prepared_set",

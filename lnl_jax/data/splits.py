@@ -279,3 +279,61 @@ def long_tailed(
     rows = np.sort(np.concatenate(kept))
     found = {name: values[rows] for name, values in part.items()}
     return found | {"index": np.arange(len(rows), dtype=np.int32)}
+
+
+def long_tailed_parts(
+    dataset: Mapping[str, np.ndarray],
+    imbalance: float,
+    rng: np.random.Generator,
+    *,
+    num_classes: int,
+    largest: int,
+    test_per_class: int,
+) -> tuple[Dataset, Dataset]:
+    """A training part whose classes shrink geometrically in a random order, and a balanced test.
+
+    Args:
+        dataset: arrays ``[N, ...]``, ``label`` among them.
+        imbalance: size of the smallest class over that of the largest, above 0, at most 1.
+        rng: draws the order of the classes and the examples; these stay in theirs.
+        num_classes: K, at least 2.
+        largest: size of the first class: that of number k in the order is ``largest * imbalance **
+            (k / (K - 1))``, at least 1.
+        test_per_class: how many examples of each class are tested on.
+
+    Returns:
+        The training part and the test part, each with ``index`` numbered from 0.
+
+    Raises:
+        ValueError: for a number out of range, no generator, or a class with fewer examples.
+
+    Example:
+        >>> dataset = {"label": np.repeat(np.arange(3), 150)}
+        >>> sizes = {"num_classes": 3, "largest": 100, "test_per_class": 50}
+        >>> train, test = long_tailed_parts(dataset, 0.01, np.random.default_rng(0), **sizes)
+        >>> np.bincount(train["label"]).tolist(), np.bincount(test["label"]).tolist()
+        ([1, 10, 100], [50, 50, 50])
+    """
+    check_number("imbalance", imbalance, above=0, at_most=1)
+    check_integer("num_classes", num_classes, at_least=2)
+    check_integer("largest", largest)
+    check_integer("test_per_class", test_per_class)
+    check_generator("rng", rng)
+    sizes = largest * imbalance ** (np.arange(num_classes) / (num_classes - 1))
+    train, test = [], []
+    for label, size in zip(rng.permutation(num_classes), sizes, strict=True):
+        members = rng.permutation(np.flatnonzero(dataset["label"] == label))
+        size = max(round(size), 1)
+        if len(members) < test_per_class + size:
+            raise ValueError(
+                f"class {label} has {len(members)} examples, but {test_per_class} for the test and "
+                f"{size} for training are wanted; lower largest or test_per_class."
+            )
+        test.append(members[:test_per_class])
+        train.append(members[test_per_class:][:size])
+    # The tables have a row for each training example, not for each one of the source.
+    return tuple(
+        {name: values[rows] for name, values in dataset.items()}
+        | {"index": np.arange(len(rows), dtype=np.int32)}
+        for rows in (np.sort(np.concatenate(part)) for part in (train, test))
+    )

@@ -144,6 +144,7 @@ ELSEWHERE = {
     "cosine_gamma": "a schedule, which has no anchors: here below and test_special_points.py",
     "isogclr_table": "a table: test_tables.py",
     "ring_statistics": "needs devices: test_contrastive_devices.py",
+    "scent_gamma": "a rate of a row, which has no anchors: here below and test_contrastive.py",
     "sogclr_table": "a table: test_tables.py",
 }
 
@@ -151,6 +152,10 @@ ELSEWHERE = {
 def cosine_gamma(epoch, minimum, decay_epochs):
     done = min(epoch / decay_epochs, 1)
     return minimum + (1 - minimum) * (1 + np.cos(np.pi * done)) / 2
+
+
+def scent_gamma(log_u, log_step):
+    return 1.0 if log_u == -np.inf else 1 / (1 + np.exp(-log_step - log_u))
 
 
 def results(queries, keys, rows, given, size):

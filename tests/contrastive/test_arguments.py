@@ -42,6 +42,10 @@ def step(**change):
     return contrastive.temperature_step(fresh(4), jnp.ones(4), LEARNT._replace(**change))
 
 
+def scent_gamma(**change):
+    return contrastive.scent_gamma(**{"log_u": jnp.zeros(4), "log_step": 1.0} | change)
+
+
 def cosine_gamma(**change):
     return contrastive.cosine_gamma(1.0, **{"minimum": 0.2, "decay_epochs": 4} | change)
 
@@ -87,7 +91,12 @@ def refusals():
         yield learnt, {"clip": value}, "temperatures.clip must be above 0"
     for name in ("rho", "step", "momentum", "clip"):
         yield learnt, {name: 0.1 * jnp.ones(4)}, f"temperatures.{name} must be a scalar"
-    yield isogclr, {"gamma": 0.1 * jnp.ones(4)}, "gamma must be a scalar"
+    for call in (isogclr, sogclr, fastclip):
+        yield call, {"gamma": 0.1 * jnp.ones(3)}, r"one per example, \(4,\); got"
+    for value in (BAD, UNENDING, -UNENDING):
+        yield scent_gamma, {"log_step": value}, "log_step must be finite"
+    yield scent_gamma, {"log_step": jnp.ones(3)}, r"log_step must be a scalar or one per example"
+    yield scent_gamma, {"log_u": jnp.ones(4, int)}, "log_u must be floating, got int32"
     written = r"got dict; write Temperatures\(\*\*temperatures\)"
     yield isogclr, {"temperatures": LEARNT._asdict()}, written
     yield isogclr, {"temperatures": 0.1}, "temperatures must be contrastive.Temperatures, got float"

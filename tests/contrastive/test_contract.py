@@ -97,3 +97,12 @@ def test_the_inner_rate_is_as_defined():
     found = contrastive.cosine_gamma(epochs, minimum=0.2, decay_epochs=5)
     defined = [cases.cosine_gamma(epoch, 0.2, 5) for epoch in epochs.tolist()]
     np.testing.assert_allclose(found, defined, rtol=1e-6)
+
+
+def test_the_rate_of_scent_is_as_defined():
+    log_u = jnp.array([-jnp.inf, -200.0, -3.0, 0.0, 5.0])
+    found = contrastive.scent_gamma(log_u, log_step=1.5)
+    defined = [cases.scent_gamma(row, 1.5) for row in log_u.tolist()]
+    np.testing.assert_allclose(found, defined, rtol=1e-6, atol=1e-37)
+    # What is nothing in float32 is not 0, which is no rate.
+    assert found[1] > 0

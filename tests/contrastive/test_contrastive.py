@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from lnl_jax import contrastive
+from lnl_jax import contrastive, losses
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
@@ -175,6 +175,29 @@ def test_temperatures_settle_where_the_divergence_is_rho(float64, rng):
     inside = aux["at_bounds"][-1] == 0
     assert inside.sum() > 20
     np.testing.assert_allclose(aux["kl"][-1][inside], 0.3, atol=1e-6)
+
+
+def test_sogclr_at_the_rate_of_scent_moves_as_its_step_does(rng):
+    queries, keys = unit(rng, 6, 4), unit(rng, 6, 4)
+    before = visited(6).log_u.at[2].set(NEW)
+    estimate = contrastive.difference_to_positive(
+        contrastive.contrastive_statistics(queries, keys, temperature=0.2)
+    )
+    for log_step in (-2.0, 1.0, 10.0):
+        gamma = contrastive.scent_gamma(before, log_step=log_step)
+        _, moved, _ = contrastive.sogclr(queries, keys, before, temperature=0.2, gamma=gamma)
+        expected = losses.log_normalizer_step(before, estimate.log_inner, log_step=log_step)
+        np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_examples_with_rates_of_their_own_are_as_with_one_rate_each(rng):
+    views, rows = unit(rng, 2, 3, 4), visited(3)
+    each = jnp.array([0.1, 0.5, 1.0])
+    found = contrastive.isogclr(views, views, rows, gamma=each, temperatures=LEARNT)
+    for at, gamma in enumerate(each.tolist()):
+        alone = contrastive.isogclr(views, views, rows, gamma=gamma, temperatures=LEARNT)
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(ours[at], theirs[at], rtol=1e-6)
 
 
 PAPER, RAW = contrastive.difference_to_positive, contrastive.raw_similarity

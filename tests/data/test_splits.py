@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from lnl_jax.data import batches, hold_out, k_fold, long_tailed, shapes32, subset
+from lnl_jax.data import (
+    batches,
+    hold_out,
+    k_fold,
+    long_tailed,
+    long_tailed_parts,
+    shapes32,
+    subset,
+)
 
 
 def dataset(size=10):
@@ -162,3 +170,27 @@ def test_classes_shrink_along_their_numbers():
     for image, label in zip(part["image"][:5], part["label"], strict=False):
         same = (splits.train["image"] == image).all((1, 2, 3))
         assert label in splits.train["label"][same]
+
+
+def test_parts_of_a_long_tail_share_nothing_and_their_order_is_drawn():
+    dataset = {"label": np.repeat(np.arange(4), 90), "x": np.arange(360)}
+    sizes = {"num_classes": 4, "largest": 64, "test_per_class": 20}
+    orders = set()
+    for seed in range(5):
+        train, test = long_tailed_parts(dataset, 1 / 64, np.random.default_rng(seed), **sizes)
+        counts = np.bincount(train["label"])
+        assert sorted(counts) == [1, 4, 16, 64]
+        assert np.bincount(test["label"]).tolist() == [20] * 4
+        assert not set(train["x"]) & set(test["x"])
+        for part in (train, test):
+            assert (dataset["label"][part["x"]] == part["label"]).all()
+            assert part["index"].tolist() == list(range(len(part["x"])))
+        orders.add(tuple(counts))
+    assert len(orders) > 1
+
+
+def test_a_class_too_small_for_both_parts_is_named():
+    dataset = {"label": np.repeat(np.arange(2), [90, 70])}
+    sizes = {"num_classes": 2, "largest": 64, "test_per_class": 20}
+    with pytest.raises(ValueError, match="class 1 has 70 examples, but 20 for the test and 64"):
+        long_tailed_parts(dataset, 1.0, np.random.default_rng(0), **sizes)

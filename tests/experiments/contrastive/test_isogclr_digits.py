@@ -6,6 +6,7 @@ import pytest
 from experiments.contrastive._shared import (
     LearntTemperatures,
     contrasts,
+    scent,
 )
 from experiments.contrastive.isogclr_digits import isogclr_digits, long_tailed_digits
 from lnl_jax import contrastive, evaluation
@@ -51,7 +52,8 @@ def test_only_isogclr_changes_temperatures_and_only_simclr_has_no_average(rng):
     views = evaluation.unit_rows(jnp.asarray(rng.normal(size=(2, 6, 3)), jnp.float32))
     rows = contrastive.isogclr_table(6, 0.1).values
     where = jnp.ones((1, 12), bool)
-    found = {each.name: each.loss(views, views, rows, where) for each in contrasts(**SETTINGS)}
+    methods = [*contrasts(**SETTINGS), scent(temperature=0.1, log_step=3.0)]
+    found = {each.name: each.loss(views, views, rows, where) for each in methods}
     for name, (values, new) in found.items():
         assert values.shape == (6,)
         assert (name == "isogclr") == bool((new.temperature != 0.1).any())
@@ -86,6 +88,7 @@ def test_independence_is_the_spread_of_means_over_the_least():
         ({"epochs": 0}, "epochs must be from 1"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"seeds": 1}, "seeds must be"),
+        ({"log_step": float("nan")}, "log_step must be"),
     ],
 )
 def test_settings_out_of_range_are_named(arguments, message):
@@ -98,16 +101,21 @@ def test_settings_out_of_range_are_named(arguments, message):
 def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about():
     tiny = {"epochs": 11, "seeds": 2, "batch_size": 128, "starts": (0.1, 0.5)}
     rows, states, artifacts = call(**tiny)
-    assert [row["method"] for row in rows] == ["simclr", "sogclr", "isogclr"] * 2
-    assert [row["epoch"] for row in rows] == [10] * 3 + [11] * 3
-    assert [line["method"] for line in artifacts["results"]] == ["simclr", "sogclr", "isogclr"]
+    assert [row["method"] for row in rows] == ["simclr", "sogclr", "scent", "isogclr"] * 2
+    assert [row["epoch"] for row in rows] == [10] * 4 + [11] * 4
+    assert [line["method"] for line in artifacts["results"]] == [
+        "simclr",
+        "sogclr",
+        "scent",
+        "isogclr",
+    ]
     # Four times chance, after eleven epochs.
     assert all(line["probe accuracy %"] > 40 for line in artifacts["results"])
     assert artifacts["history"]["temperatures"].shape == (2, 2, 409)
     assert {"temperature_by_class", "temperature_histogram", "neighbours"} <= set(artifacts)
-    resume = Resume(rows[:3], lambda like: jax.tree.map(jnp.asarray, states[0]))
+    resume = Resume(rows[:4], lambda like: jax.tree.map(jnp.asarray, states[0]))
     rest, _, again = call(**tiny, resume=resume)
-    assert rest == rows[3:]
+    assert rest == rows[4:]
     np.testing.assert_array_equal(
         again["history"]["temperatures"], artifacts["history"]["temperatures"]
     )
