@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.contrastive.contrastive_choice import contrastive_choice
 from experiments.contrastive.isogclr_cc3m import isogclr_cc3m
 from experiments.contrastive.isogclr_cifar import isogclr_cifar
 from experiments.contrastive.isogclr_digits import isogclr_digits
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "hello_digits": hello_digits,
     "hello_imagenet": hello_imagenet,
     "hello_noisy": hello_noisy,
+    "contrastive_choice": contrastive_choice,
     "isogclr_cc3m": isogclr_cc3m,
     "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,

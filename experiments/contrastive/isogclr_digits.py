@@ -196,10 +196,11 @@ def _probe(params: Any, parts: Mapping[str, Mapping[str, jax.Array]]) -> jax.Arr
     """Test accuracy of a linear probe of every run, ``[seeds, starts]``."""
 
     def of_one(params, parts):
-        found = []
-        for part in (parts["train"], parts["test"]):
-            found += [MODEL.apply(params, part["x"])[0], part["label"]]
-        return balanced_probe_accuracy(*found, num_classes=NUM_CLASSES, l2=PROBE_L2)
+        found = [
+            (MODEL.apply(params, part["x"])[0], part["label"])
+            for part in (parts["train"], parts["test"])
+        ]
+        return balanced_probe_accuracy(*found, num_classes=NUM_CLASSES, l2=PROBE_L2)[0]
 
     return jax.vmap(jax.vmap(of_one, (0, None)))(params, parts)
 

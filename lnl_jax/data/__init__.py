@@ -28,6 +28,7 @@ from lnl_jax.data.prepared_sets import prepared_set
 from lnl_jax.data.readable import readable
 from lnl_jax.data.shapes32 import shapes32
 from lnl_jax.data.splits import (
+    class_halves,
     fold_numbers,
     hold_out,
     k_fold,
@@ -60,6 +61,7 @@ __all__ = [
     "check_labels",
     "cifar10",
     "cifar100",
+    "class_halves",
     "crowd_csv",
     "crowd_npz",
     "csv_table",

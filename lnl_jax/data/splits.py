@@ -337,3 +337,22 @@ def long_tailed_parts(
         | {"index": np.arange(len(rows), dtype=np.int32)}
         for rows in (np.sort(np.concatenate(part)) for part in (train, test))
     )
+
+
+def class_halves(dataset: Mapping[str, np.ndarray]) -> tuple[Dataset, Dataset]:
+    """Every other example of each class, and the rest, such as to validate and to test.
+
+    Args:
+        dataset: arrays ``[N, ...]``, ``label`` among them.
+
+    Returns:
+        Two parts, the examples by class; of an odd class the first one may have one more.
+
+    Example:
+        >>> first, second = class_halves({"label": np.array([0, 1, 0, 1, 0, 0])})
+        >>> first["label"].tolist(), second["label"].tolist()
+        ([0, 0, 1], [0, 0, 1])
+    """
+    order = np.argsort(dataset["label"], kind="stable")
+    halves = (order[::2], order[1::2])
+    return tuple({name: values[rows] for name, values in dataset.items()} for rows in halves)

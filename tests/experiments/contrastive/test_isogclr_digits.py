@@ -101,7 +101,8 @@ def test_settings_out_of_range_are_named(arguments, message):
 def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about():
     tiny = {"epochs": 11, "seeds": 2, "batch_size": 128, "starts": (0.1, 0.5)}
     rows, states, artifacts = call(**tiny)
-    assert [row["method"] for row in rows] == ["simclr", "sogclr", "scent", "isogclr"] * 2
+    names = ["simclr", "sogclr", "scent", "isogclr"]
+    assert [row["method"] for row in rows] == names * 2
     assert [row["epoch"] for row in rows] == [10] * 4 + [11] * 4
     assert [line["method"] for line in artifacts["results"]] == [
         "simclr",
