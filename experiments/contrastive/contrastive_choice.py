@@ -63,7 +63,7 @@ def contrastive_choice(
     batch_size: Count = 64,
     batch_sizes: tuple[Count, ...] = (8, 16, 32, 64, 128),
     grid: Grid = Grid(),
-    temperature_step: NotNegative = 0.05,
+    temperature_step: NotNegative = 0.1,
     seeds: Seeds = 5,
     epochs: Count = 40,
     learning_rate: Positive = 2e-3,

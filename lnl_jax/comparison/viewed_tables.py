@@ -26,8 +26,8 @@ class FeatureViews(NamedTuple):
         noise: deviation of what is added to the others, in that of all columns together.
     """
 
-    drop: Annotated[float, Range(0, below=1)] = 0.3
-    noise: NotNegative = 0.5
+    drop: Annotated[float, Range(0, below=1)] = 0.0
+    noise: NotNegative = 1.0
 
 
 def viewed_table(
