@@ -43,6 +43,8 @@ ELSEWHERE = {
 # than one such command has.
 TINY = {
     "candidate_labels": "--items 20 --voters 4",
+    "contrastive_choice": "--seeds 2 --epochs 1 --batch_sizes 64 --imbalances 0.1 "
+    "--grid.temperatures 0.1 --grid.gammas 0.8 --grid.rhos 0.4 --largest 60 --held_out 40",
     "crowd_labels": "--restarts 1 --epochs 1 --hidden 4 --seeds 2",
     "dro_groups": "--seeds 2 --epochs 1 --learning_rates 0.1 --fractions 0.1 --radii 1 "
     "--temperatures 1 --step_sizes 0.1",
@@ -236,6 +238,8 @@ def folder(tmp_path_factory):
         found / "DIR/label_errors.npz", **{f"cifar10_{k}": values for k, values in reviewed.items()}
     )
     given = [[row // 3, row % 3, (row // 3 + row % 5 // 4) % 2] for row in range(60)]
+    columns = np.float32(rng.normal(size=(1500, 20)) + labels[:, None])
+    save(found / "DIR/features.npz", columns, labels, 1200)
     np.savez(found / "DIR/crowd_rte.npz", annotations=given, y=np.arange(20) % 2)
     rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]
     (found / "labels.csv").write_text("\n".join(["x,y,label", *rows]))

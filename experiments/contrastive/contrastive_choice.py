@@ -23,9 +23,11 @@ from lnl_jax.runner.arguments import (
     NotNegative,
     Positive,
     PositiveShare,
+    Range,
     Seeds,
     Whole,
     check_batch_size,
+    check_once,
     study,
 )
 
@@ -34,6 +36,7 @@ MODEL = models.ProjectedEncoder(
     models.MLP(num_classes=32, hidden=(64,), activation=nn.relu),
 )
 RANGE, MEASURED = (0.05, 1.0), 256
+BatchSize = Annotated[int, Range(2, 65_536)]
 
 
 class Grid(NamedTuple):
@@ -60,8 +63,8 @@ def contrastive_choice(
     held_out: Count = 70,
     imbalance: PositiveShare = 0.1,
     imbalances: tuple[PositiveShare, ...] = (1.0, 0.1, 0.01),
-    batch_size: Count = 64,
-    batch_sizes: tuple[Count, ...] = (8, 16, 32, 64, 128),
+    batch_size: BatchSize = 64,
+    batch_sizes: tuple[BatchSize, ...] = (8, 16, 32, 64, 128),
     grid: Grid = Grid(),
     temperature_step: NotNegative = 0.1,
     seeds: Seeds = 5,
@@ -73,12 +76,11 @@ def contrastive_choice(
 
     Every temperature (or start), gamma and rho is trained with each batch size, and with each
     imbalance at one of them, all settings and seeds of such a cell at once. Classes shrink
-    geometrically, in an order that is drawn. Views of digits are random affine maps; those of other
-    tables, such as features of a frozen tower, drop columns and add noise, after the columns were
-    standardised and turned to their principal axes. Epochs are the same for all batch sizes, the
+    geometrically, in an order that is drawn. Views of digits are random affine maps, those of
+    features, on their principal axes, hold noise. Epochs are the same for all batch sizes, the
     learning rate goes with the square root. A linear probe on the encoder is fitted to the training
-    examples, classes of equal weight; half of the balanced held-out ones validate, half test. All
-    is paired by seed.
+    examples, classes of equal weight; half of the balanced held-out ones validate, half test.
+    All is paired by seed.
 
     Yuan et al., "Provable Stochastic Optimization for Global Contrastive Learning: Small Batch Does
     Not Harm Performance" (ICML 2022): SogCLR needs no large batch. Qiu et al., "Not All Semantics
@@ -88,7 +90,7 @@ def contrastive_choice(
         python experiments/run.py --exp contrastive_choice --dataset npz --dataset.name features \
             --data_dir DIR --largest 300 --held_out 400
 
-    Time: see docs/results/contrastive_choice.
+    Time: about eight minutes on 2 CPU cores; docs/results/contrastive_choice.
 
     Args:
         dataset: digits, another table of numbers, or your own: csv, npz, tfds.
@@ -96,10 +98,10 @@ def contrastive_choice(
         views: of such tables.
         largest: training examples of the largest class.
         held_out: examples of each class that validate or test.
-        imbalance: at which batch sizes are compared: smallest class over largest.
+        imbalance: smallest class over largest, at which batch sizes are compared.
         imbalances: those that are compared, at `batch_size`.
         batch_size: see there.
-        batch_sizes: those that are compared, at `imbalance`.
+        batch_sizes: those that are compared.
         grid: what is tried of each method.
         temperature_step: of iSogCLR's temperatures.
         seeds: how many repetitions, at least 2.
@@ -108,10 +110,14 @@ def contrastive_choice(
         data_dir: the folder of the data set.
 
     Yields:
-        A row per cell and method; the tables `results` (a line per cell and method, at the setting
-        that validation chooses), `spread` over temperatures, `choosers` with their regret, and
-        `runs`, a line per cell and setting; the figures `claims` and `regret`.
+        A row per cell and method; the tables `results`, a line per cell and method, `choosers` with
+        their regret, and `runs`, a line per cell and setting; the figures `claims` and `regret`.
     """
+    lists = {"batch_sizes": batch_sizes, "imbalances": imbalances}
+    for name, values in (lists | {f"grid.{k}": v for k, v in grid._asdict().items()}).items():
+        check_once(name, values)
+    if not all(RANGE[0] <= one <= RANGE[1] for one in grid.temperatures):
+        raise StudyError(f"grid.temperatures must be from {RANGE[0]} to {RANGE[1]}.")
     settings = _settings(grid, temperature_step)
     at = {"batch size": [(size, imbalance) for size in batch_sizes]}
     at["imbalance"] = [(batch_size, each) for each in imbalances]
@@ -124,8 +130,6 @@ def contrastive_choice(
             for each in {each for _, each in wanted}
         }
     for size, each in wanted:
-        if size < 2:
-            raise StudyError(f"batch_size and batch_sizes must be at least 2, got {size}.")
         check_batch_size(size, parts[each]["train"]["label"].shape[1], "batch_sizes")
     cells = choosers.Cells(settings, {}, ("batch size", "imbalance"))
     for number, (size, each) in enumerate(wanted):
@@ -142,8 +146,7 @@ def contrastive_choice(
         )
         for method in cells.methods:
             row = {"cell": number + 1, "batch size": size, "imbalance": each, "method": method}
-            accuracy = cells.of((size, each), method)["test"].mean() / 100
-            yield row | {"accuracy": float(accuracy)}
+            yield row | {"accuracy": float(cells.of((size, each), method)["test"].mean() / 100)}
     yield Artifact("results", choosers.method_table(cells, "temperature"))
     yield Artifact("choosers", choosers.chooser_table(cells, representations.LABEL_FREE))
     yield Artifact("runs", choosers.run_table(cells))
@@ -159,17 +162,15 @@ def _claims(
 ) -> list[choosers.Bands]:
     """Small batches; temperatures and starts; imbalance."""
     sizes, imbalances = at.values()
-    by_start = {name: cells.along(base, name, "temperature") for name in cells.methods}
-    starts = [f"{value:g}" for value in next(iter(by_start.values()))]
-    means = {name: np.stack(list(each.values()), 1) for name, each in by_start.items()}
+    starts, means = choosers.along_curves(cells, base, "temperature")
     chosen = choosers.chosen_curves(cells, sizes, gain=False)
     gains = choosers.chosen_curves(cells, imbalances, gain=True)
-    known, others = "accuracy %, chosen by validation", "accuracy %, mean over other settings"
-    gained, Panel = f"gain over {cells.methods[0]}, points", choosers.Bands
+    known, gained = "accuracy %, chosen by validation", f"gain over {cells.methods[0]}, points"
+    others, Panel = "accuracy %, mean over other settings", choosers.Bands
     return [
         Panel(f"batch size, imbalance {base[1]:g}", known, [str(n) for n, _ in sizes], chosen),
         Panel(f"temperature or start, batches of {base[0]}", others, starts, means),
-        Panel("imbalance", gained, [f"{each:g}" for _, each in imbalances], gains),
+        Panel(f"imbalance, batches of {base[0]}", gained, [f"{x:g}" for _, x in imbalances], gains),
     ]
 
 
@@ -246,5 +247,4 @@ def _train(
     data_sets = {**parts, "params": params, "seed": np.arange(seeds)}
     runs = train.in_lanes(train.Trainer(start, step, measure), numbers, data_sets)
     yield from memory_note([runs], rows)
-    states, _ = runs.run_steps(runs.state, rows)
-    return runs.measure(states)
+    return runs.measure(runs.run_steps(runs.state, rows)[0])

@@ -253,6 +253,22 @@ class Bands(NamedTuple):
     curves: Mapping[str, np.ndarray]
 
 
+def along_curves(cells: Cells, cell: tuple, key: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Test accuracy by a hyperparameter of all methods, the mean over the others, in percent.
+
+    Args:
+        cells: the runs.
+        cell: which ones.
+        key: the hyperparameter, with the same values for each method.
+
+    Returns:
+        Its values as text, and by method ``[seeds, values]``.
+    """
+    each = {method: cells.along(cell, method, key) for method in cells.methods}
+    values = [f"{value:g}" for value in each[cells.methods[0]]]
+    return values, {method: np.stack(list(one.values()), 1) for method, one in each.items()}
+
+
 def regret_panels(cells: Cells, choosers: Mapping[str, int]) -> list[Bands]:
     """A panel for each method, and one for the settings of all.
 

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import EXPERIMENTS
 from experiments.contrastive._shared import LearntTemperatures
+from experiments.contrastive.contrastive_choice import Grid
 from experiments.robust_losses import _shared as shared
 from lnl_jax import data
 from lnl_jax.comparison import catalogue as choices
@@ -147,6 +148,12 @@ REFUSED = [
     ),
     ("ldr_benchmark", {"noises": ()}, "noises must hold at least one"),
     ("ldr_benchmark", {"losses": ("ldr_kl", "ldr_kl")}, "losses must not name anything twice"),
+    ("contrastive_choice", {"batch_sizes": (8, 1_000)}, "batch_sizes must be at most the"),
+    ("contrastive_choice", {"batch_sizes": (1,)}, "batch_sizes must be from 2"),
+    ("contrastive_choice", {"imbalances": ()}, "imbalances must hold at least one"),
+    ("contrastive_choice", {"grid": Grid(gammas=(0.5, 0.5))}, "grid.gammas must not name"),
+    ("contrastive_choice", {"grid": Grid(temperatures=(0.01,))}, "grid.temperatures must be from"),
+    ("contrastive_choice", {"largest": 500}, "lower largest or test_per_class"),
     ("isogclr_digits", {"batch_size": 100_000}, "batch_size must be at most"),
     ("isogclr_digits", {"batch_size": 1}, "batch_size must be at least 2"),
     ("isogclr_digits", {"starts": (2.0,)}, "starts must be from 0.05 to 1.0"),
