@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from lnl_jax._extras import require
 from lnl_jax.comparison.statistics import mean_and_std, paired_gain, setting_text
@@ -119,6 +118,9 @@ def rank_correlation(score: np.ndarray, value: np.ndarray) -> np.ndarray:
     Returns:
         ``[seeds]``; NaN where all of one row are equal.
     """
+    # Slow to import, and nobody else here needs it.
+    from scipy.stats import rankdata
+
     ranks = (rankdata(each, axis=-1) for each in (score, value))
     first, second = (each - each.mean(-1, keepdims=True) for each in ranks)
     with np.errstate(invalid="ignore"):
