@@ -1,7 +1,7 @@
 """iSogCLR on long-tailed digits: temperatures follow the frequency of what an image shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -38,10 +38,10 @@ from lnl_jax.data import augment
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.arguments import (
     Count,
+    NotNegative,
     Positive,
     PositiveShare,
     Precision,
-    Range,
     Seeds,
     check_batch_size,
     study,
@@ -67,7 +67,7 @@ def isogclr_digits(
     temperature: Positive = 0.1,
     starts: tuple[Positive, ...] = (0.1, 0.05, 0.2, 1.0),
     gamma: PositiveShare = 0.8,
-    log_step: Annotated[float, Range(-50, 50)] = 3.0,
+    log_step: NotNegative = 3.0,
     temperatures: LearntTemperatures = LearntTemperatures(step=0.05, momentum=0.9),
     precision: Precision = jnp.float32,
     resume: Resume = Resume(),
