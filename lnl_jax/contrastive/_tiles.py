@@ -12,14 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
 from lnl_jax._arguments import computation_dtype
 
 PyTree = Any
 
 # Of a tile, unless that is less than a square: small blocks of anchors meet more keys at a time,
-# so that products of matrices run at their full rate.
+# so that products of matrices run at their full rate. An accelerator wants more at once: with tiles
+# of the first size most of its time is starting kernels.
 SIMILARITIES_PER_TILE = 2**20
+SIMILARITIES_PER_TILE_OF_ACCELERATORS = 2**24
 
 
 # Derivatives of what is in a loop over tiles keep no tile either.
@@ -61,19 +64,41 @@ def _product(a: Array, b: Array, dtype: np.dtype) -> Array:
     """``a @ b`` of factors in `dtype`, summed in float32 at least."""
     wide = computation_dtype(dtype)
 
-    def stored(a: Array, b: Array) -> Array:
-        return product(a.astype(dtype), b.astype(dtype))
-
     def widened(a: Array, b: Array) -> Array:
-        return product(a.astype(wide), b.astype(wide))
+        return _matmul(a.astype(wide), b.astype(wide), preferred_element_type=wide)
 
-    product = functools.partial(
-        jnp.matmul, precision=jax.lax.Precision.HIGHEST, preferred_element_type=wide
-    )
     if dtype == wide:
-        return stored(a, b)
+        return widened(a, b)
     # Most CPUs have no units for half precision, and its products take half as long again there.
-    return jax.lax.platform_dependent(a, b, cpu=widened, default=stored)
+    return jax.lax.platform_dependent(
+        a.astype(dtype), b.astype(dtype), cpu=widened, default=_half_product
+    )
+
+
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.custom_jvp
+def _half_product(a: Array, b: Array) -> Array:
+    """Of factors in half precision, summed and given in float32."""
+    return _matmul(a, b, preferred_element_type=jnp.float32)
+
+
+# JAX's own rule would pull a gradient in float32 back through a product of that with a factor in
+# half precision, which runs in float32 and at its highest precision: a sixteenth of the rate on a
+# GPU. The factor's gradient is rounded to half precision anyway.
+def _half_product_moves(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (a, b), (of_a, of_b) = primals, tangents
+    value = _half_product(a, b)
+    moves = jnp.zeros_like(value)
+    if not isinstance(of_a, SymbolicZero):
+        moves += _matmul(of_a, b).astype(value.dtype)
+    if not isinstance(of_b, SymbolicZero):
+        moves += _matmul(a, of_b).astype(value.dtype)
+    return value, moves
+
+
+_half_product.defjvp(_half_product_moves, symbolic_zeros=True)
 
 
 @jax.checkpoint
@@ -186,7 +211,9 @@ def _places(num_keys: int, block_size: int) -> _Place:
 
 
 def _keys_per_tile(num_keys: int, block_size: int) -> int:
-    return min(max(block_size, SIMILARITIES_PER_TILE // block_size), num_keys)
+    on_cpu = jax.default_backend() == "cpu"
+    area = SIMILARITIES_PER_TILE if on_cpu else SIMILARITIES_PER_TILE_OF_ACCELERATORS
+    return min(max(block_size, area // block_size), num_keys)
 
 
 def _tile(keys: Array, pairs: Pairs, place: _Place, block_size: int) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ Shapes in this folder: ``[...]`` is the batch shape, ``K`` the number of classes
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -206,16 +207,32 @@ def score_of(classes: Array, scores: Scores) -> Array:
 
 
 def _at_class(values: Array, classes: Array, axis: int) -> Array:
-    """One of ``[..., K]`` per example, ``[...]``.
-
-    The gradient of a gather is a scatter, which costs more than to look at a few classes.
-    """
-    if values.shape[axis] > FEW_CLASSES:
-        return jnp.take_along_axis(values, jnp.expand_dims(classes, axis), axis).squeeze(axis)
-    chosen = _is_class(values.shape, classes, axis)
+    """One of ``[..., K]`` per example, ``[...]``."""
+    look = _picked if values.shape[axis] <= FEW_CLASSES else _looked_up
     if values.dtype == bool:
-        return (values & chosen).any(axis)
-    return jnp.where(chosen, values, 0).sum(axis)
+        # Nothing moves it.
+        return look(values.astype(jnp.float32), classes, axis) > 0
+    return look(values, classes, axis)
+
+
+def _picked(values: Array, classes: Array, axis: int) -> Array:
+    return jnp.where(_is_class(values.shape, classes, axis), values, 0).sum(axis)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _looked_up(values: Array, classes: Array, axis: int) -> Array:
+    """`_picked` for many classes.
+
+    The gradient of a gather is a scatter into an array of its own, in float32 for scores in half
+    precision too; a comparison is fused into the loop that writes the rest of the gradient.
+    """
+    return jnp.take_along_axis(values, jnp.expand_dims(classes, axis), axis).squeeze(axis)
+
+
+@_looked_up.defjvp
+def _looked_up_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (values, classes), (moves, _) = primals, tangents
+    return _looked_up(values, classes, axis), _picked(moves, classes, axis)
 
 
 def label_distribution(scores: Scores) -> Array:
