@@ -58,7 +58,7 @@ TINY = {
     "--architecture.depth 1",
     "hello_noisy": "--seeds 2 --foundation_steps 1 --contrastive_steps 1 --projector_steps 1",
     "isogclr_cifar": "--train_size 200 --model resnet8 --model.width 4 --projector_width 8 "
-    "--epochs 1 --warmup_epochs 0 --batch_size 16 --num_neighbours 3",
+    "--epochs 1 --lars.warmup_epochs 0 --batch_size 16 --num_neighbours 3",
     "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
     "isogclr_pairs": "--seeds 2 --epochs 1",
     "label_budget": "--budgets 50 --shares 0,1 --methods log_confidence --epochs 1 "

@@ -18,6 +18,8 @@ from lnl_jax.runner.arguments import (
     Positive,
     PositiveShare,
     StudyError,
+    Threads,
+    Whole,
     check_once,
     refused,
 )
@@ -43,6 +45,49 @@ class LearntTemperatures(NamedTuple):
     momentum: PositiveShare = 0.5
     range: tuple[Positive, ...] = (0.05, 1.0)
     clip: Positive = 3.0
+
+
+class Lars(NamedTuple):
+    """The optimiser of images by themselves.
+
+    Attributes:
+        learning_rate: at its height.
+        warmup_epochs: in which it rises; fewer than all epochs.
+        weight_decay: of kernels.
+    """
+
+    learning_rate: Positive = 0.8
+    warmup_epochs: Whole = 10
+    weight_decay: NotNegative = 5e-4
+
+
+class AdamW(NamedTuple):
+    """The optimiser of images with captions.
+
+    Attributes:
+        learning_rate: at its height.
+        warmup_steps: in which it rises, cut to a tenth of all steps.
+        weight_decay: of all parameters.
+    """
+
+    learning_rate: Positive = 2e-4
+    warmup_steps: Whole = 2000
+    weight_decay: NotNegative = 0.02
+
+
+class Reading(NamedTuple):
+    """How a folder of pairs is read.
+
+    Attributes:
+        num_threads: that decode.
+        skip_unreadable: what is no whole pair, and images that cannot be decoded, are left out,
+            counted and named in the table `skipped`; for that every image is decoded once at the
+            start. Otherwise one is an error: at the start in a folder of at most 20,000 images,
+            else when it is drawn.
+    """
+
+    num_threads: Threads = 4
+    skip_unreadable: bool = False
 
 
 class Contrast(NamedTuple):

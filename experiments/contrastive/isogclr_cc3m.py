@@ -9,7 +9,9 @@ import numpy as np
 import optax
 
 from experiments.contrastive._shared import (
+    AdamW,
     LearntTemperatures,
+    Reading,
     check_contrast,
     check_losses,
     contrasts,
@@ -29,15 +31,12 @@ from lnl_jax.comparison.captions import (
 from lnl_jax.comparison.temperatures import captions_table, histogram_figure, neighbours_figure
 from lnl_jax.runner.arguments import (
     Count,
-    NotNegative,
     Positive,
     PositiveShare,
     Precision,
     Seed,
     Size,
     StudyError,
-    Threads,
-    Whole,
     check_batch_size,
     check_network,
     refused,
@@ -63,15 +62,12 @@ def isogclr_cc3m(
     seed: Seed = 0,
     epochs: Count = 30,
     batch_size: Count = 512,
-    learning_rate: Positive = 2e-4,
-    warmup_steps: Whole = 2000,
-    weight_decay: NotNegative = 0.02,
+    adamw: AdamW = AdamW(),
     temperature: Positive = 0.01,
     gamma: PositiveShare = 0.8,
     temperatures: LearntTemperatures = LearntTemperatures(6.0, 0.03, 0.9, (0.005, 1.0), 5.0),
     precision: Precision = jnp.float32,
-    num_threads: Threads = 4,
-    skip_unreadable: bool = False,
+    reading: Reading = Reading(),
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -105,18 +101,12 @@ def isogclr_cc3m(
         seed: of the split, the initialisation and the order.
         epochs: passes over the training pairs.
         batch_size: pairs per step.
-        learning_rate: of AdamW, at its height.
-        warmup_steps: in which it rises, cut to a tenth of all steps.
-        weight_decay: of AdamW.
+        adamw: the optimiser.
         temperature: of CLIP's loss and SogCLR, and where iSogCLR starts.
         gamma: weight of the newest visit in the moving average.
         temperatures: how iSogCLR learns them; rho is less than the logarithm of the batch size.
         precision: in which the network computes: bfloat16 is for accelerators.
-        num_threads: that decode.
-        skip_unreadable: what is no whole pair, and images that cannot be decoded, are left out,
-            counted and named in the table `skipped`; for that every image is decoded once at the
-            start. Otherwise one is an error: at the start in a folder of at most 20,000 images,
-            else when it is drawn.
+        reading: of the folder.
         data_dir: the folder.
         resume: where an interrupted run goes on.
 
@@ -130,10 +120,10 @@ def isogclr_cc3m(
     if data_dir is None:
         raise StudyError("isogclr_cc3m reads pairs from a folder: give --data_dir DIR.")
     with refused():
-        pairs = data.image_text(data_dir, image_size=image_size, skip_unreadable=skip_unreadable)
-        pairs, broken = data.readable(
-            pairs, skip_unreadable=skip_unreadable, num_threads=num_threads
+        pairs = data.image_text(
+            data_dir, image_size=image_size, skip_unreadable=reading.skip_unreadable
         )
+        pairs, broken = data.readable(pairs, **reading._asdict())
     if skipped := pairs.skipped + broken:
         yield Artifact("skipped", [{"skipped": line} for line in skipped])
     ids = text.ids(pairs.caption)
@@ -148,9 +138,9 @@ def isogclr_cc3m(
     steps = -(-size // batch_size) * epochs
     tx = optax.adamw(
         optax.warmup_cosine_decay_schedule(
-            1e-5, learning_rate, min(warmup_steps, steps // 10), steps, 1e-5
+            1e-5, adamw.learning_rate, min(adamw.warmup_steps, steps // 10), steps, 1e-5
         ),
-        weight_decay=weight_decay,
+        weight_decay=adamw.weight_decay,
     )
     methods = contrasts(
         temperature=temperature, starts=(temperature,), gamma=gamma, learnt=temperatures
@@ -183,7 +173,7 @@ def isogclr_cc3m(
     def measure(states):
         inner = [state[method.name] for method, state in zip(methods, states, strict=True)]
         found = [
-            recalls(*encode(one, test, batch_size, num_threads))
+            recalls(*encode(one, test, batch_size, reading.num_threads))
             | {"temperature": _mean_temperature(one)}
             for one in inner
         ]
@@ -191,7 +181,7 @@ def isogclr_cc3m(
 
     def batches(epoch):
         plan = data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
-        return data.stream(training.arrays, plan, num_threads=num_threads)
+        return data.stream(training.arrays, plan, num_threads=reading.num_threads)
 
     # All methods take a step on a batch, which is decoded once.
     runs = train.Runs(
@@ -218,7 +208,8 @@ def isogclr_cc3m(
     ]
     yield Artifact("results", lines)
     state = states[-1][methods[-1].name]
-    yield from _artifacts(state, encode, training, batch_size, num_threads, temperatures.rho)
+    given = (training, batch_size, reading.num_threads, temperatures.rho)
+    yield from _artifacts(state, encode, *given)
 
 
 def _mean_temperature(state: PyTree) -> float:

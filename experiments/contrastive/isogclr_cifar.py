@@ -10,6 +10,7 @@ import optax
 
 from experiments.contrastive._shared import (
     Contrast,
+    Lars,
     LearntTemperatures,
     check_contrast,
     check_losses,
@@ -18,8 +19,9 @@ from experiments.contrastive._shared import (
     of_views,
 )
 from lnl_jax import contrastive, data, evaluation, metrics, models, train
+from lnl_jax.comparison import encoders
 from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
-from lnl_jax.comparison.encoders import embed_views, features_of, lars
+from lnl_jax.comparison.encoders import embed_views, features_of
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.noisy_images import name_of_choice, read_images
 from lnl_jax.comparison.temperatures import (
@@ -33,14 +35,12 @@ from lnl_jax.comparison.turns import train_in_turns
 from lnl_jax.data import augment
 from lnl_jax.runner.arguments import (
     Count,
-    NotNegative,
     Positive,
     PositiveShare,
     Precision,
     Seed,
     Size,
     StudyError,
-    Whole,
     check_batch_size,
     check_network,
     study,
@@ -65,9 +65,7 @@ def isogclr_cifar(
     seed: Seed = 0,
     epochs: Count = 400,
     batch_size: Count = 128,
-    learning_rate: Positive = 0.8,
-    warmup_epochs: Whole = 10,
-    weight_decay: NotNegative = 5e-4,
+    lars: Lars = Lars(),
     projector_width: Size = 8192,
     temperature: Positive = 0.1,
     gamma: PositiveShare = 0.8,
@@ -93,7 +91,7 @@ def isogclr_cifar(
     SimCLR and SogCLR have on such images; its figures 1 and 5 show higher temperatures of
     frequent semantics. For a CPU, a small network and few epochs, from which no gain is expected:
         python experiments/run.py --exp isogclr_cifar --dataset shapes32 --model resnet8 \
-            --model.width 8 --projector_width 64 --epochs 4 --warmup_epochs 1 --batch_size 64
+            --model.width 8 --projector_width 64 --epochs 4 --lars.warmup_epochs 1 --batch_size 64
 
     Time: an accelerator; minutes of a CPU with a small network.
 
@@ -105,9 +103,7 @@ def isogclr_cifar(
         seed: of the choice of images, the initialisation and the order.
         epochs: passes over the training set.
         batch_size: images per step; of each there are two views.
-        learning_rate: of LARS, at its height.
-        warmup_epochs: in which it rises; fewer than all epochs.
-        weight_decay: of kernels.
+        lars: the optimiser.
         projector_width: of all three layers of the projector.
         temperature: of SimCLR and SogCLR, and where iSogCLR starts.
         gamma: weight of the newest visit in the moving average.
@@ -124,9 +120,10 @@ def isogclr_cifar(
         and the arrays `history`: iSogCLR's final temperatures and the labels, ``[N]``.
     """
     check_contrast(batch_size, (temperature,), temperatures)
-    if warmup_epochs >= epochs:
+    if lars.warmup_epochs >= epochs:
         raise StudyError(
-            f"warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got {warmup_epochs}."
+            f"lars.warmup_epochs must be from 0 to epochs - 1 = {epochs - 1}, got "
+            f"{lars.warmup_epochs}."
         )
     splits = read_images(dataset, data_dir, train_size, seed)
     names = splits.class_names or [str(label) for label in range(splits.num_classes)]
@@ -143,12 +140,13 @@ def isogclr_cifar(
     variables = jax.tree.map(lambda leaf: leaf[0], variables)
     steps_per_epoch = -(-len(labels) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.01 if warmup_epochs else learning_rate,
-        peak_value=learning_rate,
-        warmup_steps=warmup_epochs * steps_per_epoch,
+        init_value=0.01 if lars.warmup_epochs else lars.learning_rate,
+        peak_value=lars.learning_rate,
+        warmup_steps=lars.warmup_epochs * steps_per_epoch,
         decay_steps=epochs * steps_per_epoch,
-        end_value=learning_rate / 1000,
+        end_value=lars.learning_rate / 1000,
     )
+    tx = encoders.lars(schedule, lars.weight_decay)
     methods = contrasts(
         temperature=temperature, starts=(temperature,), gamma=gamma, learnt=temperatures
     )
@@ -170,9 +168,7 @@ def isogclr_cifar(
 
     runs = [
         train.in_turn(
-            contrastive_trainer(
-                of_views(method, embed), lars(schedule, weight_decay), tables, measure
-            ),
+            contrastive_trainer(of_views(method, embed), tx, tables, measure),
             np.float32(method.starts),
             [data_set],
         )

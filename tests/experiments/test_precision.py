@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS
+from experiments.contrastive._shared import Lars
 from experiments.distillation.hello_noisy import FOUNDATIONS
 from lnl_jax import models
 from lnl_jax.comparison.catalogue import LOSSES, shapes32
@@ -44,7 +45,7 @@ SLOW = {
     | {"loss": LOSSES["ldr_kl"], "batch_size": 10},
     "isogclr_cifar": IMAGES
     | {"model": functools.partial(models.resnet8, width=4), "imbalance": 0.5, "batch_size": 16}
-    | {"projector_width": 16, "warmup_epochs": 0, "learning_rate": 0.1},
+    | {"projector_width": 16, "lars": Lars(0.1, 0)},
     "isogclr_pairs": {"epochs": 1, "seeds": 2},
     "noisy_training": {"epochs": 1, "seeds": 2, "methods": ("nested_dropout", "divide_mix")}
     | ONE_RATE,

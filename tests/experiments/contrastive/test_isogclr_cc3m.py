@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.contrastive._shared import LearntTemperatures
+from experiments.contrastive._shared import AdamW, LearntTemperatures, Reading
 from experiments.contrastive.isogclr_cc3m import isogclr_cc3m
 from lnl_jax import models
 from lnl_jax.comparison.captions import Text, vit
@@ -19,10 +19,10 @@ TINY = {
     "text": Text(width=16, depth=1, context_length=8),
     "test_pairs": 4,
     "batch_size": 16,
-    "learning_rate": 1e-2,
+    "adamw": AdamW(1e-2),
     "temperature": 0.1,
     "temperatures": LearntTemperatures(1.0, 0.03, 0.9, (0.005, 1.0), 5.0),
-    "num_threads": 2,
+    "reading": Reading(2),
 }
 
 
@@ -83,7 +83,7 @@ def test_what_is_left_out_of_the_folder_is_a_table_before_any_training(folder):
     write_shard(folder / "9.tar", members)
     with pytest.raises(ValueError, match=r"9.tar, 1.png: no caption"):
         next(isogclr_cc3m(**TINY, data_dir=str(folder)))
-    table = next(isogclr_cc3m(**TINY, data_dir=str(folder), skip_unreadable=True))
+    table = next(isogclr_cc3m(**TINY | {"reading": Reading(2, True)}, data_dir=str(folder)))
     assert table.name == "skipped"
     lines = [row["skipped"].rpartition("9.tar, ")[2] for row in table.value]
     assert [line[:5] for line in lines] == ["1.png", "0.png"]

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.contrastive._shared import Lars
 from experiments.contrastive.isogclr_cifar import isogclr_cifar
 from lnl_jax import models
 from lnl_jax.comparison.catalogue import shapes32
@@ -19,8 +20,7 @@ TINY = {
     "imbalance": 0.2,
     "batch_size": 32,
     "projector_width": 16,
-    "learning_rate": 0.3,
-    "warmup_epochs": 1,
+    "lars": Lars(0.3, 1),
 }
 
 
@@ -76,7 +76,10 @@ def test_views_differ_have_unit_norm_and_padding_enters_no_statistics(rng):
     ("arguments", "message"),
     [
         ({"imbalance": 2.0}, "imbalance must be above 0 and at most 1"),
-        ({"epochs": 4, "warmup_epochs": 4}, "warmup_epochs must be from 0 to epochs - 1 = 3"),
+        (
+            {"epochs": 4, "lars": Lars(0.3, 4)},
+            "lars.warmup_epochs must be from 0 to epochs - 1 = 3",
+        ),
         ({"temperature": 2.0}, "starts must be from 0.05 to 1.0"),
         ({"train_size": 0}, "train_size must be from 1"),
     ],
