@@ -1,6 +1,6 @@
 """What a comparison of soft labels compares: whose labels, which projectors, how students learn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lnl_jax.distill import labels, projectors
@@ -9,7 +9,11 @@ from lnl_jax.runner.arguments import Count, NotNegative, Positive, Repetitions, 
 # Checkpoints of the teacher's run, and which of them are the weak teachers.
 CHECKPOINTS, WEAK = 9, (2, 5, 8)
 BATCH = 50
-MAIN = "LoRA, text, low-rank head"
+PROBE, MAIN = "linear probe", "LoRA, text, low-rank head"
+# On a tower, the network whose labels could be stored: an adapter too large to be the point.
+WIDE, WIDE_RANK = "wide adapter", 64
+# What a projector may follow, and what it is called where that is not the usual one.
+FOLLOWED = {"classes": "classes alone", "teacher": "one teacher", "weak": "weak teachers"}
 
 
 class Students(NamedTuple):
@@ -55,7 +59,8 @@ class StudentLabels(NamedTuple):
     """What a row's students follow.
 
     Attributes:
-        source: a network: teacher, weak, projector or zero-shot; None for the classes.
+        source: a network: teacher, weak, projector, probe, zero-shot or the name of a projector;
+            None for the classes.
         form: in which the labels are stored, of `labels.FORMS`; None for live ones.
         objective: kl, mse or hard.
         images: distilled, random or updated.
@@ -84,8 +89,15 @@ ROWS = {
     "top3_kl": StudentLabels("teacher", "top3", "kl"),
     "weak_mse": StudentLabels("weak", None, "mse"),
     "projector_mse_updated": StudentLabels("projector", None, "mse", "updated"),
+    "projector_kl_updated": StudentLabels("projector", None, "kl", "updated"),
+    "probe_kl": StudentLabels("probe", None, "kl"),
 }
 DEFAULT_ROWS = tuple(ROWS)[:8]
+# With a pretrained tower there is a better teacher than one that is trained from scratch.
+TOWER_ROWS = ROWS | {
+    "stored_wide_kl": StudentLabels(WIDE, "float16", "kl"),
+    "stored_wide_kl_random": StudentLabels(WIDE, "float16", "kl", "random"),
+}
 # Classes, soft labels, and soft labels of random images: what the label-robust score compares.
 SCORED = ("hard", "projector_kl", "projector_kl_random")
 
@@ -103,6 +115,7 @@ class Plan(NamedTuple):
         flip_rate: of mirrored crops.
         seed: of teachers, projectors, images and geometry.
         dtype: in which teachers and students compute; None leaves the students as they are.
+        chooser: whose confidence chooses the crops of distilled images: teacher or projector.
     """
 
     rows: Sequence[str]
@@ -114,20 +127,52 @@ class Plan(NamedTuple):
     flip_rate: float
     seed: int
     dtype: Any = None
+    chooser: str = "teacher"
 
 
-def projector_kinds(plan: Plan) -> dict[str, tuple[projectors.Adaptation, str]]:
-    """What is trained, and whose logits it follows; the ablation adds what a choice is worth.
+def projector_kinds(
+    plan: Plan, *, on_tower: bool = False
+) -> dict[str, tuple[projectors.Adaptation, str]]:
+    """What is trained, and what it follows; the ablation adds what a choice is worth.
+
+    A pretrained tower is better than a teacher that is trained from scratch on the same images, so
+    that its projectors learn the classes; others follow the weak teachers.
 
     Args:
         plan: what is compared.
+        on_tower: whether the foundation model is a pretrained tower with a frozen prefix.
 
     Returns:
-        By name an adaptation and `teacher` or `weak`.
+        By name an adaptation and a name of `FOLLOWED`.
     """
     found = projectors.adaptations(plan.projector.rank, plan.projector.head_rank)
-    kinds = {name: (found[name], "weak") for name in ("linear probe", MAIN)}
+    usual = "classes" if on_tower else "weak"
+    kinds = {name: (found[name], usual) for name in (PROBE, MAIN)}
+    if on_tower:
+        kinds[WIDE] = projectors.Adaptation(WIDE_RANK, None), usual
     if plan.ablation:
-        kinds["linear probe, one teacher"] = found["linear probe"], "teacher"
-        kinds |= {name: (one, "weak") for name, one in found.items() if name not in kinds}
+        kinds |= {name: (one, usual) for name, one in found.items() if name not in kinds}
+        kinds |= {
+            f"{name}, {how}": (found[name], other)
+            for other, how in FOLLOWED.items()
+            if other != usual
+            for name in (PROBE, MAIN)
+        }
     return kinds
+
+
+def student_rows(plan: Plan, kinds: Iterable[str]) -> dict[str, StudentLabels]:
+    """The rows of students; the ablation adds one for each projector that has none.
+
+    Args:
+        plan: what is compared.
+        kinds: names of the projectors.
+
+    Returns:
+        Labels by name of the row.
+    """
+    rows = {name: TOWER_ROWS[name] for name in plan.rows}
+    if plan.ablation:
+        others = (name for name in kinds if name not in (PROBE, MAIN, WIDE))
+        rows |= {name: StudentLabels(name, None, "kl") for name in others}
+    return rows

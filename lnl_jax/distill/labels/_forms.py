@@ -114,7 +114,7 @@ def store_labels(
 
 
 def store_predictions(
-    predict: Callable[[Any], Array],
+    predict: Callable[[Any], Array] | None,
     form: Form,
     views: Views,
     *,
@@ -122,6 +122,7 @@ def store_predictions(
     classes: np.ndarray,
     seed: int,
     keep: int = 1,
+    logits: np.ndarray | None = None,
 ) -> tuple[Views, StoredLabels]:
     """Stores what a network says of the views of a training, of each step or of one in so many.
 
@@ -133,6 +134,7 @@ def store_predictions(
         classes: theirs, ``[N]``.
         seed: of the geometry.
         keep: LPLD stores one step in so many; the student goes through this pool again and again.
+        logits: what `predict` says of all views, ``[steps, B, K]``, where it is known already.
 
     Returns:
         The views in the order in which the student sees them, and their labels.
@@ -143,7 +145,10 @@ def store_predictions(
     """
     steps = len(views.images)
     pool = pool_steps(steps, keep)
-    made = logits_of_all_steps(predict, views.images[:pool])
+    if logits is None:
+        made = logits_of_all_steps(predict, views.images[:pool])
+    else:
+        made = logits[:pool]
     stored = store_labels(made, form, pixels=pixels, classes=classes, views=views, seed=seed)
     if keep == 1:
         return views, stored
@@ -169,26 +174,29 @@ def labelled_views(
     pixels: np.ndarray,
     classes: np.ndarray,
     seed: int,
+    logits: np.ndarray | None = None,
 ) -> tuple[Views, LabelSource | None, bytes]:
     """The labels of a training: stored, made online, or none.
 
     Args:
         views: of the training.
-        predict: images to logits on the device; None for classes alone.
+        predict: images to logits on the device; None for classes alone, or with `logits`.
         form: a name of `FORMS`; None for labels that are made online.
         pixels: of the distilled set, ``[N, H, W, C]``.
         classes: theirs, ``[N]``.
         seed: of the geometry.
+        logits: what `predict` says of all views, ``[steps, B, K]``, where it is known already.
 
     Returns:
         The views in the order in which a student sees them, the source of its labels, and the file
         of stored ones, empty where there are none.
     """
-    if predict is None:
+    if predict is None and logits is None:
         return views, None, b""
     if form is None:
-        return views, model_labels(predict), b""
-    belongs_to = {"pixels": pixels, "classes": classes, "seed": seed}
+        source = model_labels(predict) if logits is None else stored_labels(logits)
+        return views, source, b""
+    belongs_to = {"pixels": pixels, "classes": classes, "seed": seed, "logits": logits}
     how, keep = FORMS[form]
     views, stored = store_predictions(predict, how, views, keep=keep, **belongs_to)
     return views, stored_labels(stored.logits), stored.file

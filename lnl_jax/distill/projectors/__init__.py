@@ -15,8 +15,14 @@ from lnl_jax.distill.projectors._contrastive_foundation import (
     mean_words,
     train_contrastive_foundation,
 )
+from lnl_jax.distill.projectors._efficientnet_foundation import (
+    LITE0_TARGETS,
+    efficientnet_foundation,
+)
 from lnl_jax.distill.projectors._foundation import (
     Foundation,
+    behind_prefix,
+    prefix_features,
 )
 from lnl_jax.distill.projectors._logits import (
     adapter_file,
@@ -38,6 +44,9 @@ from lnl_jax.distill.projectors._lora import (
     lora_shapes,
     merge_lora,
 )
+from lnl_jax.distill.projectors._prefix_training import (
+    train_behind_prefix,
+)
 from lnl_jax.distill.projectors._projector import (
     RN50_TARGETS,
     VIT_TARGETS,
@@ -47,6 +56,9 @@ from lnl_jax.distill.projectors._projector import (
     projector_loss,
     projector_shapes,
     weak_targets,
+)
+from lnl_jax.distill.projectors._prototypes import (
+    prototype_words,
 )
 from lnl_jax.distill.projectors._small_clip import (
     SmallClip,
@@ -60,6 +72,7 @@ from lnl_jax.distill.projectors._training import (
     follow_teachers,
     initial_projector,
     label_dtype,
+    learn_classes,
     online_teachers_loss,
     to_float16,
     train_on_views,
@@ -74,6 +87,7 @@ __all__ = [
     "Adaptation",
     "CONV1X1",
     "Foundation",
+    "LITE0_TARGETS",
     "LORALIB",
     "LoraForm",
     "RN50_TARGETS",
@@ -83,12 +97,14 @@ __all__ = [
     "adaptations",
     "adapter_file",
     "apply_unmerged",
+    "behind_prefix",
     "centered",
     "check_ranks",
     "clip_encoder",
     "clip_foundation",
     "contrastive_batches",
     "count_parameters",
+    "efficientnet_foundation",
     "follow_teachers",
     "init_lora",
     "init_projector",
@@ -96,23 +112,27 @@ __all__ = [
     "initial_projector",
     "label_dtype",
     "label_logits",
+    "learn_classes",
     "lora_shapes",
     "mean_words",
     "merge_lora",
     "merged_tower",
     "online_teachers_loss",
+    "prefix_features",
     "project",
     "projector_logits",
     "projector_loss",
     "projector_predict",
     "projector_shapes",
     "projector_training",
+    "prototype_words",
     "read_adapter",
     "shifted_batches",
     "small_clip",
     "small_foundation",
     "stored_projector",
     "to_float16",
+    "train_behind_prefix",
     "train_captioned_foundation",
     "train_contrastive_foundation",
     "train_on_views",

@@ -2,12 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from lnl_jax.distill.networks import apply_in_chunks
@@ -147,6 +148,19 @@ def follow_teachers(logits: Array, batch: Mapping[str, Array]) -> Array:
     return projector_loss(logits, batch["targets"], batch["classes"], ce_weight=CE_WEIGHT)
 
 
+def learn_classes(logits: Array, batch: Mapping[str, Array]) -> Array:
+    """Cross-entropy with the classes alone: where no teacher knows more than the tower.
+
+    Args:
+        logits: of the projector, ``[B, K]``.
+        batch: with `classes`, ``[B]``.
+
+    Returns:
+        A loss per example, ``[B]``.
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
+
+
 def train_projector(
     foundation: Foundation,
     adaptation: Adaptation,
@@ -176,7 +190,22 @@ def train_projector(
     steps, encode, tower = len(batches["images"]), foundation.encode, foundation.tower
     if not adaptation.rank:
         batches = dict(batches) | {"images": _features(foundation, batches["images"])}
-        encode, tower = _unchanged, {}
+        encode, tower = unchanged, {}
+    options = {"steps": steps, "objective": objective, "learning_rate": learning_rate}
+    return fitted(start, encode, tower, batches, **options)
+
+
+def fitted(
+    start: TrainedProjector,
+    encode: Callable,
+    tower: PyTree,
+    batches: Mapping | Iterable[Mapping],
+    *,
+    steps: int,
+    objective: Callable,
+    learning_rate: float,
+) -> TrainedProjector:
+    """Trains what a projector starts as; its images go through `encode`."""
     step = step_with(_loss(objective, encode), {"tower": tower, "words": start.words})
     state = initial_state(start.adapter, learning_rate=learning_rate, steps=steps)
     ((end,),) = train_in_turn(step, [state], batches, keep=[steps])
@@ -188,7 +217,7 @@ def train_on_views(
     adaptation: Adaptation,
     views: "Views",
     classes: np.ndarray,
-    teacher: Callable[[Any], Array],
+    teacher: Callable[[Any], Array] | None,
     *,
     seed: int,
 ) -> TrainedProjector:
@@ -199,16 +228,17 @@ def train_on_views(
         adaptation: what is trained.
         views: of real images.
         classes: of these images, ``[N]``; those of what is not pasted are learnt.
-        teacher: images to logits on the device.
+        teacher: images to logits on the device; None for the classes alone, by `learn_classes`.
         seed: of the initialisation.
 
     Returns:
         The projector, in float16.
     """
+    batches = {"images": views.images, "classes": classes[views.geometry.rows]}
+    if teacher is None:
+        return train_projector(foundation, adaptation, batches, seed=seed, objective=learn_classes)
     made = jax.device_get([teacher(images) for images in views.images])
-    batches = {"images": views.images, "targets": np.stack(made)}
-    batches["classes"] = classes[views.geometry.rows]
-    return train_projector(foundation, adaptation, batches, seed=seed)
+    return train_projector(foundation, adaptation, batches | {"targets": np.stack(made)}, seed=seed)
 
 
 @functools.lru_cache(maxsize=16)
@@ -223,19 +253,21 @@ def _loss(objective: Callable, encode: Callable) -> Callable:
     return loss
 
 
-def _unchanged(params: PyTree, features: Array) -> Array:
+def unchanged(params: PyTree, features: Array) -> Array:
+    """Features that were computed beforehand, in place of a tower."""
     return features
 
 
 def _features(foundation: Foundation, images: np.ndarray) -> np.ndarray:
     """Of all views, ``[steps, B, D]``."""
     flat = images.reshape(-1, *images.shape[2:])
-    found = apply_in_chunks(functools.partial(_encode, jax.device_put(foundation)), flat)
+    found = apply_in_chunks(functools.partial(encode_all, jax.device_put(foundation)), flat)
     return found.reshape(*images.shape[:2], -1)
 
 
 @jax.jit
-def _encode(foundation, images):
+def encode_all(foundation: Foundation, images: Array) -> Array:
+    """Features of a foundation model, in a compiled program."""
     return foundation.encode(foundation.tower, images)
 
 
