@@ -9,11 +9,12 @@ from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits
 from lnl_jax import data, models
 from lnl_jax.comparison.label_plan import Projector, Students
-from lnl_jax.distill import images, labels, ledger
+from lnl_jax.distill import images, labels, ledger, projectors
 from lnl_jax.runner import command_line
 from lnl_jax.runner.usage import UsageError
 from tests.distill.test_clip_foundation import TEMPLATES, VIT
 from tests.distill.test_clip_foundation import folder as clip_folder
+from tests.distill.test_tower_foundation import tiny_tower
 from tests.experiments.replays import first_stages, play
 
 __all__ = ["clip_folder"]
@@ -68,6 +69,38 @@ def test_a_run_on_clip_counts_the_public_tower_and_resumes_alike(clip_folder, fo
     assert again.rows == whole.rows
     for name in ("results", "projectors", "storage", "adapter.npy"):
         assert again.artifacts[name] == whole.artifacts[name]
+
+
+@pytest.mark.slow
+def test_a_run_on_a_tower_labels_all_views_by_all_projectors(folder, monkeypatch):
+    monkeypatch.setattr(
+        projectors, "efficientnet_foundation", lambda *_, **__: tiny_tower(num_classes=10)
+    )
+    rows = ("projector_kl", "stored_wide_kl", "zero_shot_kl", "projector_kl_updated")
+    arguments = TINY | {"rows": rows, "architecture": SMALL, "data_dir": folder, "ablation": True}
+    arguments["projector"] = Projector(rank=2, head_rank=2, steps=2)
+    found = play(hello_cifar(**arguments, tower="lite0.safetensors"))
+    kinds = {line["projector"] for line in found.artifacts["projectors"]}
+    others = {"LoRA, text, full head", "LoRA, random full head"}
+    others |= {
+        f"{name}, {how}"
+        for name in ("linear probe", "LoRA, text, low-rank head")
+        for how in ("one teacher", "weak teachers")
+    }
+    assert others | {"wide adapter", "zero-shot"} <= kinds
+    assert {line["row"] for line in found.artifacts["results"]} == {*rows, *others}
+    assert "labels_1_float16_wide_adapter_distilled.npz" in found.artifacts
+    made = found.kept["labels of distilled images, 1 per class"]
+    assert set(made) == {"projector", "wide adapter", "zero-shot", *others}
+
+
+def test_a_tower_that_is_not_there_is_said_with_what_makes_it(folder):
+    with pytest.raises(ValueError, match="tower: no weights of EfficientNet-Lite at /nowhere"):
+        next(hello_cifar(**TINY, data_dir=folder, tower="/nowhere"))
+    with pytest.raises(ValueError, match="tower cannot be given beside clip"):
+        next(hello_cifar(**TINY, data_dir=folder, tower="/nowhere", clip="/nowhere"))
+    with pytest.raises(ValueError, match="rows cannot be stored_wide_kl"):
+        next(hello_cifar(**TINY | {"rows": ("stored_wide_kl",)}, data_dir=folder))
 
 
 def test_what_is_missing_of_clip_is_said_with_the_files_to_fetch(clip_folder, folder):
