@@ -18,6 +18,7 @@ from lnl_jax.comparison.issues import (
     matrix_rows,
     neighbour_rows,
 )
+from lnl_jax.comparison.tower_features import tower_features
 from lnl_jax.comparison.whole_sets import WHOLE_SETS, digits
 from lnl_jax.runner import (
     Artifact,
@@ -73,6 +74,9 @@ def label_issues(
     seeds: Whole = 3,
     seed: Seed = 0,
     precision: Precision = jnp.float32,
+    tower: str | None = None,
+    pixels: Count = 224,
+    features: str | None = None,
     data_dir: str | None = None,
 ) -> Iterator[dict[str, Any] | Artifact]:
     """Ranks the labels of a data set by how likely they are wrong, and trains without the worst.
@@ -89,9 +93,12 @@ def label_issues(
     Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels"
     (JAIR 2021); Zhu et al., "Detecting Corrupted Labels Without Training a Model to Predict" (ICML
     2022); Jia et al., "Efficient Task-Specific Data Valuation for Nearest Neighbor Algorithms"
-    (VLDB 2019). On digits with 30% of the labels flipped, and on a table of your own:
+    (VLDB 2019). On digits with 30% of the labels flipped, on a table of your own, and on images, of
+    which a pretrained tower sees far more than a network on pixels does:
         python experiments/run.py --exp label_issues
         python experiments/run.py --exp label_issues --dataset csv --dataset.file labels.csv
+        python experiments/run.py --exp label_issues --dataset cifar10 --labels worse \
+            --data_dir DIR --tower efficientnet-lite0.safetensors --features features.npz
 
     Time: under a minute on 2 CPU cores, for thousands of rows of some dozen columns.
 
@@ -113,6 +120,9 @@ def label_issues(
         seeds: how often the trainings are compared; 0 leaves them out.
         seed: of noise, folds and trainings.
         precision: in which the networks compute: bfloat16 is for accelerators.
+        tower: a file of EfficientNet-Lite0, for images: its features are judged in their place.
+        pixels: rows and columns that the tower sees.
+        features: an .npz file that keeps what the tower makes of the images; none keeps nothing.
         data_dir: the folder of the data set.
 
     Yields:
@@ -128,8 +138,10 @@ def label_issues(
     _check_classes(whole, folds, seeds)
     if num_neighbours >= len(given):
         raise StudyError(f"num_neighbours must be less than the {len(given)} examples.")
+    if tower is not None:
+        inputs = _features(inputs, tower, pixels, features)
     with refused():
-        features = read_inputs(inputs)
+        columns = read_inputs(inputs)
     network = {"hidden": (width,) if width else (), "num_classes": whole.num_classes}
     network |= {"epochs": epochs, "learning_rates": learning_rates, "dtype": precision}
     scores = yield from stage(
@@ -148,11 +160,22 @@ def label_issues(
     if "image" in whole.columns:
         yield Artifact("suspicious", issues_figure(whole, issues))
     else:
-        yield Artifact("neighbours", neighbour_rows(whole, issues, features))
+        yield Artifact("neighbours", neighbour_rows(whole, issues, columns))
     if seeds:
-        rows = features, given, truth
+        rows = columns, given, truth
         gains = yield from stage("gains", compare_trainings, *rows, folds, seeds, **network)
         yield Artifact("gains", gains)
+
+
+def _features(images: np.ndarray, tower: str, pixels: int, cache: str | None) -> np.ndarray:
+    """What the tower makes of the images, in their place."""
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise StudyError(
+            f"tower takes colour images [N, H, W, 3], got data of shape {images.shape}: leave it "
+            "out, or give a set of images."
+        )
+    with refused():
+        return tower_features(images, tower, pixels=pixels, cache=cache)
 
 
 def _with_labels(whole: data.Labelled, labels: str | None) -> data.Labelled:

@@ -31,6 +31,28 @@ def read_features(
         return both
     if tower is None:
         raise StudyError("dataset holds images, whose features take a network: give tower PATH.")
+    return tower_features(both, tower, pixels=pixels, cache=features)
+
+
+def tower_features(
+    images: np.ndarray, tower: str, *, pixels: int = 224, cache: str | None = None
+) -> np.ndarray:
+    """Features of images by EfficientNet-Lite0, as `data.embed` computes and keeps them.
+
+    Args:
+        images: uint8, ``[N, H, W, 3]``.
+        tower: a file as `models.load_efficientnet` takes it.
+        pixels: rows and columns that the tower sees.
+        cache: an ``.npz`` file that keeps the features; None keeps nothing.
+
+    Returns:
+        ``[N, 1280]``, float32.
+
+    Raises:
+        FileNotFoundError: if there is no such tower.
+        ValueError: if the file is no tower, the images are too small or of another kind, or the
+            cache holds features of another tower, size or data set: says what differs.
+    """
     model, variables = models.load_efficientnet(tower)
     frozen = data.Tower(
         "EfficientNet-Lite0, features",
@@ -38,4 +60,4 @@ def read_features(
         variables,
         preprocess.efficientnet_images,
     )
-    return data.embed(frozen, both, pixels, cache=features)
+    return data.embed(frozen, images, pixels, cache=cache)
