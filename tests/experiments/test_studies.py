@@ -44,6 +44,8 @@ NO_NUMBERS = {
 NO_NUMBERS |= {
     "folder.class_names",
     "text.vocabulary",
+    "names.sentences",
+    "names.imagenet",
     "ablation",
     "shuffle",
     "streamed",
