@@ -28,7 +28,7 @@ SECTIONS = {
     "c": Section("contrastive losses, dense and blocked", "contrastive_memory", 45, 15),
     "d": Section("the letter table", "letter_table", 75, 10),
     "e": Section("training steps of ResNets", "networks", 70, 40),
-    "f": Section("iSogCLR over SimCLR", "isogclr_steps", 40),
+    "f": Section("iSogCLR over SimCLR", "isogclr_steps", 90),
     "g": Section("soft labels of a projector", "projector_labels", 25),
     "i": Section("compile times", "compile_times", 10),
     "h": Section("ldr_cifar", "cifar", 60),
