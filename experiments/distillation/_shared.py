@@ -1,6 +1,6 @@
 """What studies of soft labels share: how networks are trained on a folder, and checks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -20,6 +20,8 @@ from lnl_jax.runner.arguments import (
     check_network,
     refused,
 )
+from lnl_jax.runner.outputs import Output
+from lnl_jax.runner.stages import stage
 
 TeacherSteps = Annotated[int, Range(CHECKPOINTS, 20_000)]
 
@@ -98,6 +100,16 @@ class Patches(NamedTuple):
     factor: Size = 2
     pool: Size = 300
     crops: Size = 5
+
+
+def add_updated(
+    sets: Mapping[int, dict[str, images.JpegSet]], encode: Callable
+) -> Generator[Output, Any, None]:
+    """Stages: beside the distilled images of each size those after HeLlO's update."""
+    for count, found in sets.items():
+        start, name = found["distilled"], f"updated images, {count} per class"
+        content = yield from stage(name, images.updated_jpegs, start, encode)
+        found["updated"] = images.JpegSet(tuple(content), start.label)
 
 
 def built(name: str, make: Callable, *sizes: int, shape: tuple[int, ...]) -> Any:

@@ -53,6 +53,7 @@ from lnl_jax.distill.images._stitched import (
     random_jpegs,
     stitched_jpegs,
     stitched_sets,
+    updated_jpegs,
 )
 from lnl_jax.distill.images._streamed_views import (
     streamed_views,
@@ -106,4 +107,5 @@ __all__ = [
     "tile_boxes",
     "train_on_folder",
     "updated_images",
+    "updated_jpegs",
 ]

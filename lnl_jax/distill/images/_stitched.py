@@ -15,6 +15,7 @@ from lnl_jax import data
 from lnl_jax._extras import require
 from lnl_jax.data.decoding import decode
 from lnl_jax.data.preprocess import CLIP_MEAN
+from lnl_jax.distill.images._distilled import updated_images
 from lnl_jax.distill.images._folder import Reading
 from lnl_jax.distill.images._patches import on_zeros, random_images, ranked_crops, stitch
 
@@ -186,6 +187,32 @@ def random_jpegs(part: data.ImageFolder, per_class: int, reading: Reading, seed:
         for image in batch["image"][real]
     ]
     return JpegSet(tuple(content), part.label[rows])
+
+
+def updated_jpegs(
+    found: JpegSet, encode: Callable[[jax.Array], jax.Array], *, at_once: int = 64
+) -> list[bytes]:
+    """A distilled set after HeLlO's image update, so many images at a time.
+
+    Args:
+        found: the set.
+        encode: the adapted tower, images from 0 to 1 to features.
+        at_once: images that are updated together.
+
+    Returns:
+        The content of the updated set, as JPEGs; their classes are the same.
+
+    References:
+        "Heavy Labels Out!" (HeLlO, ICCV 2025), by `image_update`, on whole images.
+    """
+    count, content = len(found.label), []
+    for start in range(0, count, at_once):
+        # Filled up, so that one program is compiled.
+        positions = np.resize(np.arange(start, min(start + at_once, count)), min(at_once, count))
+        pixels = updated_images(found[positions] / np.float32(255), encode)
+        rounded = np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8)
+        content += map(_jpeg, rounded[: count - start])
+    return content
 
 
 def stitched_sets(
