@@ -7,15 +7,18 @@ from experiments.contrastive.contrastive_choice import contrastive_choice
 from experiments.contrastive.isogclr_cc3m import isogclr_cc3m
 from experiments.contrastive.isogclr_cifar import isogclr_cifar
 from experiments.contrastive.isogclr_digits import isogclr_digits
+from experiments.contrastive.isogclr_features import isogclr_features
 from experiments.contrastive.isogclr_pairs import isogclr_pairs
 from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits, seeds_and_rows
+from experiments.distillation.hello_features import hello_features
 from experiments.distillation.hello_imagenet import hello_imagenet
 from experiments.distillation.hello_noisy import hello_noisy
 from experiments.label_quality.candidate_labels import candidate_labels
 from experiments.label_quality.crowd_labels import GENERATED, crowd_labels
 from experiments.label_quality.label_budget import label_budget
 from experiments.label_quality.label_issues import label_issues
+from experiments.label_quality.label_leakage import label_leakage
 from experiments.label_quality.label_proportions import label_proportions
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.label_quality.test_labels import test_labels
@@ -38,15 +41,18 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "frozen_features": frozen_features,
     "hello_cifar": hello_cifar,
     "hello_digits": hello_digits,
+    "hello_features": hello_features,
     "hello_imagenet": hello_imagenet,
     "hello_noisy": hello_noisy,
     "contrastive_choice": contrastive_choice,
     "isogclr_cc3m": isogclr_cc3m,
     "isogclr_cifar": isogclr_cifar,
     "isogclr_digits": isogclr_digits,
+    "isogclr_features": isogclr_features,
     "isogclr_pairs": isogclr_pairs,
     "label_budget": label_budget,
     "label_issues": label_issues,
+    "label_leakage": label_leakage,
     "label_proportions": label_proportions,
     "ldr_benchmark": ldr_benchmark,
     "ldr_cifar": ldr_cifar,

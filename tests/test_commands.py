@@ -56,14 +56,18 @@ TINY = {
     "hello_digits": "--foundation_steps 1 --teacher_steps 9 --projector.steps 1 "
     "--students.epochs 4 --students.count 2 --per_class 1 --architecture.width 4 "
     "--architecture.depth 1",
+    "hello_features": "--seeds 2 --head_epochs 1 --projector_epochs 1 --student_epochs 1 "
+    "--per_class 2 --student_width 4 --weight_decays 0.01 --temperatures 10",
     "hello_noisy": "--seeds 2 --foundation_steps 1 --contrastive_steps 1 --projector_steps 1",
     "isogclr_cifar": "--train_size 200 --model resnet8 --model.width 4 --projector_width 8 "
     "--epochs 1 --lars.warmup_epochs 0 --batch_size 16 --num_neighbours 3",
     "isogclr_digits": "--seeds 2 --epochs 1 --starts 0.1,0.5",
+    "isogclr_features": "--seeds 2 --epochs 1 --temperatures 0.1 --rhos 0.3",
     "isogclr_pairs": "--seeds 2 --epochs 1",
     "label_budget": "--budgets 50 --shares 0,1 --methods log_confidence --epochs 1 "
     "--learning_rates 0.1 --seeds 2",
     "label_issues": "--epochs 1 --learning_rates 0.1 --seeds 1",
+    "label_leakage": "--seeds 2 --cuts 1 --scales 4 --train_size 40 --judged 4 --columns 16",
     "label_proportions": "--bag_sizes 8 --rounds 1 --seeds 2 --epochs 1",
     "ldr_benchmark": "--dataset vowel --noises clean,uniform --folds 2 --epochs 1 "
     "--learning_rates 0.1 --losses cross_entropy,generalized_cross_entropy,ldr_kl,aldr_kl_step",

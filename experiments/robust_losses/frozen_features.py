@@ -1,13 +1,11 @@
 """Losses on features of a frozen tower, whose labels people or a matrix made false."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 
 from lnl_jax import data, label_models
-from lnl_jax import noise as label_noise
 from lnl_jax.comparison.catalogue import LOSSES
 from lnl_jax.comparison.feature_heads import (
     HEAD_METRICS,
@@ -24,6 +22,7 @@ from lnl_jax.comparison.feature_heads import (
     train_heads,
 )
 from lnl_jax.comparison.leaderboard import board_markdown, leaderboard
+from lnl_jax.comparison.named_noises import noisy_labels
 from lnl_jax.comparison.outcome import Outcome, results_table, without_unknown
 from lnl_jax.comparison.own_sets import OWN_SETS
 from lnl_jax.comparison.runs import Method
@@ -37,7 +36,6 @@ from lnl_jax.runner import (
     Positive,
     PositiveShare,
     Seeds,
-    StudyError,
     Whole,
     refused,
     stage,
@@ -47,12 +45,6 @@ from lnl_jax.runner.arguments import check_batch_size, check_names
 from lnl_jax.runner.files import csv_bytes
 from lnl_jax.runner.outputs import Row
 
-# By the names of noises, (K, rate) -> the matrix; any other name is one of labels of the set.
-MADE = {
-    "symmetric": label_noise.symmetric,
-    "pairflip": label_noise.pairflip,
-    "asymmetric": lambda num_classes, rate: label_noise.cifar10_asymmetric(rate),
-}
 COMPARED = ("generalized_cross_entropy", "symmetric_cross_entropy", "ldr_kl", "aldr_kl")
 COMPARED += ("nce_agce", "forward_correction", "elr_step", "sop_step", *MORE_HEADS)
 # Whose heads out of fold find false labels; the last one's relabel, and estimate the matrix.
@@ -186,24 +178,6 @@ def frozen_features(
         yield Artifact("detection", found)
     names = (method.name for method in methods)
     yield Artifact("history", dict(zip(names, history, strict=True)))
-
-
-def noisy_labels(splits: data.Splits, name: str, seed: int) -> np.ndarray:
-    """The labels of the training part under a noise, ``[N]``."""
-    given = splits.train["label"]
-    if name == "none":
-        return given
-    if f"label_{name}" in splits.train:
-        return splits.train[f"label_{name}"]
-    made = re.fullmatch(rf"({'|'.join(MADE)})_(\d\d)", name)
-    if made is None:
-        there = [column[6:] for column in splits.train if column.startswith("label_")]
-        raise StudyError(
-            f"noises must be none, {', '.join(f'{kind}_NN' for kind in MADE)} (NN percent)"
-            f"{' or labels of the set, ' * bool(there)}{', '.join(there)}; got {name}."
-        )
-    matrix = MADE[made[1]](splits.num_classes, int(made[2]) / 100)
-    return label_noise.corrupt(given, matrix, np.random.default_rng(seed)).labels
 
 
 def _out_of_fold(x, data_sets, num_classes, folds, plan, decay) -> dict[str, np.ndarray]:

@@ -182,6 +182,50 @@ def by_class_figure(
     return figure
 
 
+def by_size_figure(
+    temperatures: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    num_classes: int,
+    title: str,
+    bins: int = 12,
+) -> "Figure":
+    """The mean temperature against the size of the class, a line with a band for each setting.
+
+    Args:
+        temperatures: by setting, ``[runs, N]``.
+        labels: ``[runs, N]``.
+        num_classes: K.
+        title: of the figure.
+        bins: classes of like size are a point together; the band is a deviation over the runs.
+
+    Returns:
+        A figure with one panel.
+    """
+    require("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    panel = figure.subplots()
+    counts = class_counts(labels, num_classes)
+    order = np.argsort(counts, axis=-1, kind="stable")
+    bins = min(bins, num_classes)
+
+    def binned(values):
+        parts = np.array_split(np.take_along_axis(values, order, -1), bins, axis=-1)
+        return np.stack([np.nanmean(part, -1) for part in parts], -1)
+
+    sizes = binned(counts.astype(float)).mean(0)
+    for name, values in temperatures.items():
+        means = binned(class_means(values, labels, num_classes))
+        middle, width = means.mean(0), means.std(0, ddof=1) if len(means) > 1 else 0
+        panel.plot(sizes, middle, "o-", ms=3, lw=1, label=name)
+        panel.fill_between(sizes, middle - width, middle + width, alpha=0.2, lw=0)
+    panel.set(xscale="log", xlabel="examples of the class", ylabel="mean temperature", title=title)
+    panel.legend(frameon=False, fontsize=8)
+    panel.grid(alpha=0.3)
+    return figure
+
+
 def neighbours_figure(
     images: np.ndarray, features: np.ndarray, temperatures: np.ndarray, title: str
 ) -> "Figure":

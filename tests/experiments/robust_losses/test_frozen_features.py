@@ -5,10 +5,11 @@ import io
 import numpy as np
 import pytest
 
-from experiments.robust_losses.frozen_features import frozen_features, noisy_labels
+from experiments.robust_losses.frozen_features import frozen_features
 from lnl_jax import data
 from lnl_jax.comparison.feature_heads import HEAD_METRICS
 from lnl_jax.comparison.methods import best_setting
+from lnl_jax.comparison.named_noises import noisy_labels
 from lnl_jax.comparison.own_sets import OWN_SETS
 from lnl_jax.comparison.tower_features import read_features
 from lnl_jax.data.dataset import splits_of
