@@ -13,7 +13,6 @@ from experiments.contrastive._shared import (
     LearntTemperatures,
     contrasts,
     of_pairs,
-    train_in_turns,
 )
 from lnl_jax import contrastive, data, evaluation, models, train
 from lnl_jax.comparison.captioned_features import captions, cifar100_with_groups, draw_pairs
@@ -32,6 +31,7 @@ from lnl_jax.comparison.statistics import grid, setting_text
 from lnl_jax.comparison.table_sets import digits
 from lnl_jax.comparison.temperatures import by_size_figure
 from lnl_jax.comparison.tower_features import read_features
+from lnl_jax.comparison.turns import train_in_turns
 from lnl_jax.data.splits import stack
 from lnl_jax.runner import (
     Artifact,
