@@ -29,6 +29,7 @@ from experiments.robust_losses.ldr_cifar import ldr_cifar
 from experiments.robust_losses.ldr_cifarn import ldr_cifarn
 from experiments.robust_losses.ldr_digits import ldr_digits, noise_rates
 from experiments.robust_losses.ldr_letter import ldr_letter
+from experiments.robust_losses.ldr_ranks import ldr_ranks
 from experiments.robust_losses.loss_leaderboard import loss_leaderboard
 from experiments.robust_losses.noisy_training import noisy_training
 from lnl_jax.comparison import catalogue
@@ -59,6 +60,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "ldr_cifarn": ldr_cifarn,
     "ldr_digits": ldr_digits,
     "ldr_letter": ldr_letter,
+    "ldr_ranks": ldr_ranks,
     "loss_leaderboard": loss_leaderboard,
     "memorization_digits": memorization_digits,
     "noisy_training": noisy_training,

@@ -78,6 +78,7 @@ TINY = {
     "ldr_digits": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "ldr_digits_noise": "--seeds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
     "ldr_letter": "--folds 2 --epochs 1 --learning_rates 0.1 --temperatures 10 --qs 0.7",
+    "ldr_ranks": "",
     "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
     "memorization_digits": "--trainings 3 --epochs 1",
     "noisy_training": "--seeds 2 --epochs 1 --learning_rates 0.1",

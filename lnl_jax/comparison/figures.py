@@ -42,13 +42,15 @@ class RankComparison(NamedTuple):
         ranks: the average rank of each loss, best first.
         conditions: how many conditions the ranks are over.
         p_value: of Friedman's test that all losses are equal; NaN where all ranks are.
-        critical_difference: of two average ranks, by Nemenyi's test at `LEVEL`.
+        critical_difference: of two average ranks, by Nemenyi's test.
+        level: of that test.
     """
 
     ranks: dict[str, float]
     conditions: int
     p_value: float
     critical_difference: float
+    level: float = LEVEL
 
 
 def critical_difference(losses: int, conditions: int, level: float = LEVEL) -> float:
@@ -63,7 +65,7 @@ def critical_difference(losses: int, conditions: int, level: float = LEVEL) -> f
 
 
 def compare_ranks(
-    cells: Cells, conditions: Sequence[Condition], losses: Sequence[str]
+    cells: Cells, conditions: Sequence[Condition], losses: Sequence[str], level: float = LEVEL
 ) -> RankComparison | None:
     """Compares the losses over the complete conditions; None of fewer than 3, or 2 conditions.
 
@@ -78,9 +80,8 @@ def compare_ranks(
     ordered = {loss: ranks[loss] for loss in best_first(losses, ranks)}
     all_equal = (values == values[:, :1]).all()  # the statistic would be 0/0
     p_value = math.nan if all_equal else float(friedmanchisquare(*values.T).pvalue)
-    return RankComparison(
-        ordered, len(values), p_value, critical_difference(len(losses), len(values))
-    )
+    difference = critical_difference(len(losses), len(values), level)
+    return RankComparison(ordered, len(values), p_value, difference, level)
 
 
 def cliques(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
@@ -157,7 +158,7 @@ def critical_difference_figure(comparison: RankComparison) -> "Figure":
     axes.set_title(
         f"average rank of top-1 accuracy over {comparison.conditions} conditions, best left; "
         f"Friedman p = {comparison.p_value:.1g}\n"
-        f"bars join losses within Nemenyi's critical difference at {LEVEL:g}",
+        f"bars join losses within Nemenyi's critical difference at {comparison.level:g}",
         fontsize=10,
     )
     return figure
