@@ -32,6 +32,7 @@ from experiments.robust_losses.ldr_letter import ldr_letter
 from experiments.robust_losses.ldr_ranks import ldr_ranks
 from experiments.robust_losses.loss_leaderboard import loss_leaderboard
 from experiments.robust_losses.noisy_training import noisy_training
+from experiments.robust_losses.topk_consistency import topk_consistency
 from lnl_jax.comparison import catalogue
 
 # name on the command line -> experiment: a keyword-only generator function.
@@ -65,6 +66,7 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
     "memorization_digits": memorization_digits,
     "noisy_training": noisy_training,
     "test_labels": test_labels,
+    "topk_consistency": topk_consistency,
 }
 
 # name on the command line -> (name of the experiment, function that yields override dicts).

@@ -82,6 +82,7 @@ TINY = {
     "loss_leaderboard": "--seeds 2 --epochs 1 --learning_rates 0.1 --only ldr_kl,jensen_shannon",
     "memorization_digits": "--trainings 3 --epochs 1",
     "noisy_training": "--seeds 2 --epochs 1 --learning_rates 0.1",
+    "topk_consistency": "--losses ldr_k2 --classes 4 --posteriors 2 --starts 1",
     "test_labels": "--losses cross_entropy --widths 4 --epochs 1 --learning_rates 0.1 --seeds 2",
     "benchmarks/accelerator.py": "--tiny --sections a,i",
     "benchmarks/contrastive.py": "--batch_sizes 8 --block_sizes 4 --width 4 --calls 1",

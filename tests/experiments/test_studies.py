@@ -32,6 +32,8 @@ WRONG = {float: (math.nan, math.inf, -math.inf, -1.0), int: (-1, 10**30, 2.5, Tr
 # Arguments that are no numbers, and those whose functions have a look at them.
 NO_NUMBERS = {
     "only",
+    "runs",
+    "without",
     "losses",
     "methods",
     "noises",
