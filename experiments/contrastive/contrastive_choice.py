@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +31,8 @@ from lnl_jax.runner.arguments import (
 )
 
 MODEL = models.ProjectedEncoder(
-    models.MLP(num_classes=16, hidden=(128,), activation=nn.relu),
-    models.MLP(num_classes=32, hidden=(64,), activation=nn.relu),
+    models.MLP(num_classes=16, hidden=(128,), activation=jax.nn.relu),
+    models.MLP(num_classes=32, hidden=(64,), activation=jax.nn.relu),
 )
 RANGE, MEASURED = (0.05, 1.0), 256
 BatchSize = Annotated[int, Range(2, 65_536)]
