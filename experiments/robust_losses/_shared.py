@@ -6,7 +6,9 @@ import numpy as np
 
 from lnl_jax import data, models, noise
 from lnl_jax.comparison.methods import what_is_known
+from lnl_jax.data import augment
 from lnl_jax.data.digits import NUM_CLASSES
+from lnl_jax.runner.arguments import StudyError
 
 MODEL = models.MLP(num_classes=NUM_CLASSES, hidden=(64, 64))
 NUM_COLORS = 2
@@ -37,12 +39,36 @@ def noisy_rows(splits: data.Splits, matrix: np.ndarray, seed: int) -> dict[str, 
     return {"train": training, "validation": validation, "test": test, "known": known}
 
 
+def with_labels(splits: data.Splits, name: str | None) -> data.Splits:
+    """The set with its labels ``label_NAME`` to train on, its own for the true ones."""
+    if name is None:
+        return splits
+    there = [column[6:] for column in splits.train if column.startswith("label_")]
+    if name not in there:
+        known = f"of {', '.join(there)}" if there else "none: the set has no others"
+        raise StudyError(f"labels must be {known}; got {name}.")
+    given = {"label": splits.train[f"label_{name}"], "clean_label": splits.train["label"]}
+    return splits._replace(train=splits.train | given, given=False)
+
+
+def standardized(splits: data.Splits) -> data.Splits:
+    """Images as numbers ``x``, each channel with mean 0 and deviation 1; others as they are."""
+    if "image" not in splits.train:
+        return splits
+    mean, std = augment.channel_statistics(splits.train["image"])
+
+    def rows(part):
+        return part | {"x": (np.float32(part["image"]) / 255 - mean) / std}
+
+    return splits._replace(train=rows(splits.train), test=rows(splits.test))
+
+
 def several_noises(num_classes: int) -> dict[str, np.ndarray]:
-    """Symmetric (a redrawn label may be the old one) and pairflip noise, and none."""
+    """Uniform (a redrawn label may be the old one) and pairflip noise, and none."""
     return {
         "clean": np.eye(num_classes),
-        "symmetric 30%": noise.symmetric(num_classes, 0.3, include_self=True),
-        "symmetric 60%": noise.symmetric(num_classes, 0.6, include_self=True),
+        "uniform 30%": noise.symmetric(num_classes, 0.3, include_self=True),
+        "uniform 60%": noise.symmetric(num_classes, 0.6, include_self=True),
         "pairflip 40%": noise.pairflip(num_classes, 0.4),
     }
 

@@ -4,7 +4,6 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -75,11 +74,11 @@ def epsilon_softmax_mae(
     *,
     alpha: ArrayLike,
     beta: ArrayLike,
-    m: ArrayLike,
+    mass: ArrayLike,
     axis: int = -1,
 ) -> Array:
     """Cross-entropy of the epsilon-softmax and, as in its paper, mean absolute error, `[B]`."""
-    active = losses.epsilon_softmax_cross_entropy(logits, labels, m=m, axis=axis)
+    active = losses.epsilon_softmax_cross_entropy(logits, labels, mass=mass, axis=axis)
     return alpha * active + beta * losses.mean_absolute_error(logits, labels, axis=axis)
 
 
@@ -133,8 +132,8 @@ class LossEntry(NamedTuple):
         normalize: what the logits go through where nothing else is asked for.
         warmup: other values of the fixed ones for the first half of the training.
         views: how many views of an example the loss is given; None for losses of the example.
-        initial_rows: for a loss with state per training example: ``(setting, N, K) -> rows``
-            before the first visit, arrays ``[N, ...]``.
+        initial_rows: for a loss with state per training example: ``(setting, N, K, key) -> rows``
+            before the first visit, arrays ``[N, ...]``; the key is for a random start.
     """
 
     function: Loss
@@ -143,7 +142,7 @@ class LossEntry(NamedTuple):
     normalize: Normalization = unnormalized
     warmup: Mapping[str, float] = types.MappingProxyType({})
     views: int | None = None
-    initial_rows: Callable[[Mapping[str, Any], int, int], Any] | None = None
+    initial_rows: Callable[[Mapping[str, Any], int, int, Array], Any] | None = None
 
 
 # Up to three settings of each loss. Those of the LDR paper's comparison are its grids; for the
@@ -213,25 +212,23 @@ CATALOGUE: dict[str, LossEntry] = {
         _TEMPERATURES,
         {"margin": 0.1},
         losses.l1_mean_normalize,
-        initial_rows=lambda setting, n, _: jnp.full(n, setting["temperature"], jnp.float32),
+        initial_rows=lambda setting, n, *_: jnp.full(n, setting["temperature"], jnp.float32),
     ),
     "elr_step": LossEntry(
         losses.elr_step,
         tied(momentum=(0.7, 0.9, 0.9), weight=(3.0, 1.0, 7.0)),
-        initial_rows=lambda _, n, num_classes: losses.elr_table(n, num_classes).values,
+        initial_rows=lambda _, n, num_classes, __: losses.elr_table(n, num_classes).values,
     ),
     # The papers' rates over batches of 128: for symmetric noise, human labels, asymmetric noise.
     "sop_step": LossEntry(
         losses.sop_step,
         tied(rate_u=(0.008, 0.08, 0.0008), rate_v=(0.08, 0.08, 0.8)),
-        initial_rows=lambda _, n, num_classes: (
-            losses.sop_table(n, num_classes, jax.random.key(0)).values
-        ),
+        initial_rows=lambda _, n, num_classes, key: losses.sop_table(n, num_classes, key).values,
     ),
     "scent_step": LossEntry(
         losses.scent_step,
         tied(log_step=(0.0, 2.0, 10.0)),
-        initial_rows=lambda _, n, __: losses.scent_table(n).values,
+        initial_rows=lambda _, n, *__: losses.scent_table(n).values,
     ),
     "confidence_regularized_cross_entropy": LossEntry(
         losses.confidence_regularized_cross_entropy,
@@ -239,10 +236,11 @@ CATALOGUE: dict[str, LossEntry] = {
         warmup={"weight": 0.0},
     ),
     "epsilon_softmax_cross_entropy": LossEntry(
-        losses.epsilon_softmax_cross_entropy, tied(m=(1.0, 1e2, 1e4))
+        losses.epsilon_softmax_cross_entropy, tied(mass=(1.0, 1e2, 1e4))
     ),
     "epsilon_softmax_mae": LossEntry(
-        epsilon_softmax_mae, tied(alpha=(0.01, 0.02, 0.1), beta=(5.0, 5.0, 1.0), m=(1e5, 1e3, 1e4))
+        epsilon_softmax_mae,
+        tied(alpha=(0.01, 0.02, 0.1), beta=(5.0, 5.0, 1.0), mass=(1e5, 1e3, 1e4)),
     ),
     "log_confidence": LossEntry(log_confidence, tied(weight=(0.25, 0.5, 0.75))),
     "logit_clip": LossEntry(logit_clip, tied(threshold=(1.0, 2.5, 5.0))),

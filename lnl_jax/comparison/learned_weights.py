@@ -9,7 +9,7 @@ from lnl_jax import reweighting
 from lnl_jax.comparison.catalogue import cross_entropy
 from lnl_jax.comparison.networks import Network
 from lnl_jax.comparison.noisy_methods import NoisyMethod, each_rate
-from lnl_jax.comparison.runs import Method
+from lnl_jax.comparison.runs import BEFORE_ALL_STEPS, Method
 
 # Passes over jittered inputs, and the features that they give.
 PASSES, FEATURES = 3, 19
@@ -107,7 +107,7 @@ def storm(
 
     def suspicion(setting, data_set, state):
         training, params = data_set["train"], state.params
-        key = jax.random.key(0)
+        key = jax.random.fold_in(state.key, BEFORE_ALL_STEPS)
         known = data_set["known"]
         features = features_of(params["network"], state.extra[1], known, training, key)
         return -weights_of(params["rescaler"], features, training["label"])

@@ -136,10 +136,12 @@ def robust_loss(
 
 def _rows_of_classes(
     entry: LossEntry, network: Network, fixed: Mapping[str, Any]
-) -> Callable[[Setting, int], PyTree] | None:
+) -> Callable[[Setting, int, jax.Array], PyTree] | None:
     if entry.initial_rows is None:
         return None
-    return lambda setting, size: entry.initial_rows({**fixed, **setting}, size, network.num_classes)
+    return lambda setting, size, key: entry.initial_rows(
+        {**fixed, **setting}, size, network.num_classes, key
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,9 @@ class _Call:
         known = {"matrix": np.eye(num_classes), "class_counts": np.ones(num_classes)}
         shape = (1, num_classes) if self.views is None else (self.views, 1, num_classes)
         arguments = {name: known[name] for name in self.needed} | setting
-        rows = () if initial_rows is None else (initial_rows(setting, 1),)
+        # The values of rows say nothing here.
+        key = jax.random.key(0)
+        rows = () if initial_rows is None else (initial_rows(setting, 1, key),)
         inputs = jnp.zeros(shape), jnp.zeros(1, jnp.int32), *rows
         jax.eval_shape(lambda: self.loss(*inputs, **arguments))
 

@@ -121,11 +121,10 @@ def divide_mix(
     def surprises(data_set, state):
         _, (stats, _) = state.extra
         training = data_set["train"]
-        return jax.vmap(
-            lambda params, stats: cross_entropy(
-                network.scores(params, stats, data_set["known"], training), training["label"]
-            )
-        )(state.params, stats)
+        scores = [
+            network.scores(*one, data_set["known"], training) for one in _each(state.params, stats)
+        ]
+        return jnp.stack([cross_entropy(each, training["label"]) for each in scores])
 
     def refresh(data_set, state):
         step, (stats, clean) = state.extra
@@ -159,14 +158,16 @@ def paired(network: Network) -> Network:
     """
 
     def training_scores(params, stats, known, batch, key, views):
-        def one(params, stats, key):
-            return network.training_scores(params, stats, known, batch, key, views)
-
-        return jax.vmap(one)(params, stats, jax.random.split(key))
+        keys = jax.random.split(key)
+        found = [
+            network.training_scores(params, stats, known, batch, keys[at], views)
+            for at, (params, stats) in enumerate(_each(params, stats))
+        ]
+        return jax.tree.map(lambda *pair: jnp.stack(pair), *found)
 
     def scores(params, stats, known, part):
-        both = jax.vmap(lambda params, stats: network.scores(params, stats, known, part))
-        return both(params, stats).mean(0)
+        both = [network.scores(*one, known, part) for one in _each(params, stats)]
+        return jnp.stack(both).mean(0)
 
     stats = jax.tree.map(lambda array: jnp.stack([array, array]), network.stats)
     return Network(network.num_classes, stats, training_scores, scores, network.class_axis)
@@ -190,6 +191,15 @@ def as_pairs(variables: PyTree) -> PyTree:
             "its second; got one."
         )
     return jax.tree.map(lambda array: jnp.stack([array, jnp.roll(array, -1, 0)], 1), variables)
+
+
+def _each(params: PyTree, stats: PyTree) -> list[tuple[PyTree, PyTree]]:
+    """Parameters and statistics of one network, then of the other.
+
+    One after the other rather than vmapped: convolutions would become grouped ones, which a CPU
+    does not like.
+    """
+    return [jax.tree.map(lambda array, at=at: array[at], (params, stats)) for at in range(2)]
 
 
 def _sharpen(distributions: jax.Array, temperature: float) -> jax.Array:

@@ -62,11 +62,11 @@ def hidden_widths(columns: int, num_classes: int) -> tuple[int, int]:
 
 
 def tabular(model: models.MLP) -> Network:
-    """A network of rows of numbers, ``part["x"]``; the views of a row are jittered.
+    """A network of numbers, ``part["x"]``; the views of a row are jittered.
 
     Args:
-        model: ``[B, columns] -> [B, K]``, without batch statistics; features of a large network
-            are such rows, too.
+        model: ``[B, ...] -> [B, K]``, without batch statistics; features of a large network are
+            such rows, too, and so are few small images.
 
     Returns:
         The `Network`, with the variables of the model as its parameters.

@@ -67,7 +67,12 @@ def measure_noisy(
 
 
 def one_loss(
-    name: str, learning_rates: Sequence[float], *, network: Network, total_steps: int
+    name: str,
+    learning_rates: Sequence[float],
+    *,
+    network: Network,
+    total_steps: int,
+    grid: Sequence[Setting] | None = None,
 ) -> NoisyMethod:
     """A loss of the catalogue.
 
@@ -76,13 +81,18 @@ def one_loss(
         learning_rates: to choose from.
         network: what is trained.
         total_steps: of a training.
+        grid: the settings to choose from; None takes those of the catalogue.
 
     Returns:
         The method. ELR suspects a label against its target, SOP one with much noise in its rows,
         others one with a large cross-entropy.
     """
     method = robust_loss(
-        CATALOGUE[name].function, learning_rates, network=network, total_steps=total_steps
+        CATALOGUE[name].function,
+        learning_rates,
+        network=network,
+        total_steps=total_steps,
+        grid=grid,
     )
     of_rows = {"elr_step": _against_the_target, "sop_step": _noise_in_the_rows}
     suspicion = of_rows.get(name, functools.partial(surprise, network))

@@ -20,6 +20,8 @@ from lnl_jax.runner.outputs import Note
 from lnl_jax.train import Trainer
 
 PyTree = Any
+# In place of the number of a step, by which a step's random numbers differ from all others'.
+BEFORE_ALL_STEPS = 2**32 - 1
 # The hyperparameters of a run, the learning rate among them.
 Setting = Mapping[str, Any]
 # (setting, data set, state) -> scalars by name, of one run
@@ -35,15 +37,15 @@ class Method(NamedTuple):
             `train.make_train_step` for one setting and for what is known of the data set.
         settings: dicts of numbers with the same keys, `learning_rate` among them.
         extra: the state that `loss_fn` carries along, at the start.
-        initial_rows: of a loss with state per training example: ``(setting, N) -> rows`` before
-            their first visit, arrays ``[N, ...]``; None for a loss without.
+        initial_rows: of a loss with state per training example: ``(setting, N, key) -> rows``
+            before their first visit, arrays ``[N, ...]``; None for a loss without.
     """
 
     name: str
     loss_fn: Callable
     settings: Sequence[Setting]
     extra: PyTree = ()
-    initial_rows: Callable[[Setting, int], PyTree] | None = None
+    initial_rows: Callable[[Setting, int, jax.Array], PyTree] | None = None
 
 
 def make_trainer(
@@ -77,15 +79,16 @@ def make_trainer(
         return sgd(setting["learning_rate"], schedule, decay)
 
     def start(setting, data_set):
-        tables = ()
+        key, tables = jax.random.key(data_set["seed"]), ()
         if method.initial_rows is not None:
-            rows = method.initial_rows(setting, len(data_set["train"]["label"]))
+            size = len(data_set["train"]["label"])
+            rows = method.initial_rows(setting, size, jax.random.fold_in(key, BEFORE_ALL_STEPS))
             # Within an epoch no example comes twice.
             tables = train.Table(rows, combine=None)
         return train.init_state(
             data_set["params"],
             optimizer(setting),
-            key=jax.random.key(data_set["seed"]),
+            key=key,
             extra=method.extra,
             tables=tables,
         )

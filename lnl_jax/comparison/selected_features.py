@@ -21,6 +21,7 @@ def nested_dropout(
     total_steps: int,
     deviations: Sequence[float] = (5.0, 10.0, 20.0),
     with_co_teaching: bool = False,
+    forget_rates: Sequence[float] = (0.2, 0.4, 0.6),
 ) -> NoisyMethod:
     """Features in an order of importance: in every step all beyond a random one are left out.
 
@@ -28,11 +29,12 @@ def nested_dropout(
 
     Args:
         learning_rates: to choose from.
-        model: of rows of numbers, ``part["x"]``.
+        model: of ``part["x"]``, rows of numbers or images.
         total_steps: of a training.
         deviations: of the law of how many are kept, to choose from.
-        with_co_teaching: trains two of them that choose examples for each other, with the forget
-            rates of `co_teaching` and the middle one of the deviations.
+        with_co_teaching: trains two of them that choose examples for each other, with the middle
+            one of the deviations.
+        forget_rates: of them, to choose from; nothing without.
 
     Returns:
         The method.
@@ -64,7 +66,13 @@ def nested_dropout(
     if with_co_teaching:
         network = with_law(list(laws.values())[len(laws) // 2])
         name = "nested_dropout_co_teaching"
-        return co_teaching(learning_rates, network=network, total_steps=total_steps, name=name)
+        return co_teaching(
+            learning_rates,
+            network=network,
+            total_steps=total_steps,
+            forget_rates=forget_rates,
+            name=name,
+        )
 
     def loss_fn(setting, known, params, extra, rows, batch, key):
         # A traced deviation finds its law among those that were made on the host.

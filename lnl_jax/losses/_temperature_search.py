@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 # Exact values at first; then follow those at the two best maxima, and one more at the better.
@@ -32,7 +33,7 @@ def adapted_temperature(scores: Array, slope: Array, lowest: Array, log_count: A
     """The fixed point of T with the largest objective.
 
     Args:
-        scores: relative to the largest, in units of the initial temperature, ``[..., K]``; -inf
+        scores: relative to the largest, in units of the initial temperature, ``[K, ...]``; -inf
             for classes that take no part.
         slope: of T with respect to the KL, as a positive number, ``[...]``.
         lowest: a bound from below on T, ``[...]``.
@@ -71,10 +72,15 @@ class _Knots(NamedTuple):
 
 def _exact(scores: Array, u: Array, log_count: Array) -> _Knots:
     beta = 1 / u
-    mass = jnp.exp(scores * beta[..., None])
-    total = mass.sum(-1)
-    mean = (mass * scores).sum(-1) * beta / total
-    square = (mass * (scores * scores)).sum(-1) * beta**2 / total
+    mass = jnp.exp(scores * beta[None])
+    # In one pass: as sums of their own they take a CPU fifteen times as long.
+    total, mean, square = jax.lax.reduce(
+        (mass, mass * scores, mass * (scores * scores)),
+        (jnp.zeros((), mass.dtype),) * 3,
+        lambda sums, values: tuple(map(jnp.add, sums, values)),
+        (0,),
+    )
+    mean, square = mean * beta / total, square * beta**2 / total
     log_mass = jnp.log(total) - log_count
     variance = jnp.maximum(square - mean**2, 0)
     return _Knots(u, u * log_mass, jnp.maximum(mean - log_mass, 0), -variance * beta)
@@ -88,8 +94,25 @@ def _geometric(low: Array, high: Array) -> Array:
 
 
 def _merged(knots: _Knots, others: _Knots) -> _Knots:
+    """In the order of u. Counting vectorises, which a sort on a CPU does not."""
     joined = jax.tree.map(lambda *both: jnp.concatenate(both), knots, others)
-    return _Knots(*jax.lax.sort(tuple(joined), dimension=0, num_keys=1))
+    count = len(joined.u)
+    before = joined.u[:, None] > joined.u[None]
+    # Of equals the first stays before the other.
+    earlier = (joined.u[:, None] == joined.u[None]) & _are_earlier(count, joined.u.ndim)
+    places = jax.lax.optimization_barrier((before | earlier).sum(1, dtype=jnp.int32))
+    wanted = jax.lax.broadcasted_iota(jnp.int32, joined.u.shape, 0)
+    ordered = joined
+    for at in range(count):
+        here = places[at][None] == wanted
+        ordered = jax.tree.map(
+            lambda x, y, at=at, here=here: jnp.where(here, x[at][None], y), joined, ordered
+        )
+    return jax.lax.optimization_barrier(ordered)
+
+
+def _are_earlier(count: int, rank: int) -> np.ndarray:
+    return np.tri(count, k=-1, dtype=bool).reshape(count, count, *[1] * (rank - 1))
 
 
 class _Cubic(NamedTuple):
@@ -114,6 +137,24 @@ class _Cubic(NamedTuple):
         integral = t * (start + t * (slope / 2 + t * (second / 3 + t * third / 4)))
         return value, slope + t * (2 * second + 3 * t * third), integral
 
+    def polynomials(self, slope: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """The coefficients in t of T(u) - u and of the objective, from that of the constant on."""
+        width, beyond = self.width, self.left.u - 1
+        start, first = self.left.divergence, self.width * self.left.fall
+        change, end_slope = self.right.divergence - start, self.width * self.right.fall
+        second, third = 3 * change - 2 * first - end_slope, first + end_slope - 2 * change
+        slope = slope[None]
+        climb = (-beyond - slope * start, -width - slope * first, -slope * second, -slope * third)
+        scaled = slope * width
+        objective = (
+            slope * self.left.tempered - beyond**2 / 2,
+            -scaled * start - beyond * width,
+            -(scaled * first + width**2) / 2,
+            -scaled * second / 3,
+            -scaled * third / 4,
+        )
+        return climb, objective
+
     def climb(self, t: Array, slope: Array) -> tuple[Array, Array]:
         """T(u) - u and its slope in t."""
         value, change, _ = self.divergence(t)
@@ -134,24 +175,65 @@ def _best(knots: _Knots, slope: Array) -> Array:
 def _best_maxima(knots: _Knots, slope: Array) -> tuple[Array, Array]:
     """U and the objective at the two best maxima, ``[2, ...]``; -inf if there is no second."""
     cubics = _Cubic(*_neighbours(knots))
-    per_cubic = jax.tree.map(lambda x: x[:, None], cubics)
-    t = jax.lax.broadcasted_iota(slope.dtype, (1, _PARTS, *slope.shape), 1) / _PARTS
-    climb = per_cubic.climb(t, slope[None, None])[0]
-    # Not -1 for their number, which is unknown in a batch without examples.
-    climb = climb.reshape(climb.shape[0] * _PARTS, *slope.shape)
-    objective = per_cubic.objective(t, slope[None, None]).reshape(climb.shape)
-    # T maps the whole interval into itself, which rounding must not hide.
-    rises = jnp.concatenate([jnp.ones_like(climb[:1], bool), climb[1:] > 0])
-    falls = jnp.concatenate([~rises[1:], jnp.ones_like(rises[:1])])
-    objective = jnp.where(rises & falls, objective, -jnp.inf)
-    best = objective.argmax(0)[None]
-    parts = jax.lax.broadcasted_iota(best.dtype, climb.shape, 0)
-    others = jnp.where(parts == best, -jnp.inf, objective)
-    both = jnp.concatenate([best, others.argmax(0)[None]])
-    u, objective = _polished(cubics, both, slope[None])
+    none = jnp.full_like(slope, -jnp.inf)
+    nowhere = jnp.zeros_like(slope, jnp.int32)
+    ranked = _Ranked(none, nowhere, none, nowhere)
+    start = (jnp.zeros_like(slope, bool), none, ranked)
+    of_cubics = (jnp.arange(len(cubics.width), dtype=jnp.int32), *cubics.polynomials(slope))
+    (rises, objective, ranked), _ = jax.lax.scan(_look_through, start, of_cubics)
+    last = len(cubics.width) * _PARTS - 1
+    ranked = ranked.with_one_more(rises, objective, last)
+    both = jnp.stack([ranked.best_part, ranked.second_part])
+    u, objective = _polished(cubics, jax.lax.optimization_barrier(both), slope[None])
     # Close to the best, any other place rounds to the same objective.
-    second = jnp.where(others.max(0)[None] > -jnp.inf, objective[1:], -jnp.inf)
-    return u, jnp.concatenate([objective[:1], second])
+    second = jnp.where(ranked.second > -jnp.inf, objective[1], -jnp.inf)
+    return u, jnp.stack([objective[0], second])
+
+
+class _Ranked(NamedTuple):
+    """The objective where two maxima begin, and in which of the parts that is."""
+
+    best: Array
+    best_part: Array
+    second: Array
+    second_part: Array
+
+    def with_one_more(self, there: Array, objective: Array, part: int | Array) -> "_Ranked":
+        """With a maximum in a part where there is one; of equals the first stays."""
+        first = there & (objective > self.best)
+        later = there & ~first & (objective > self.second)
+        return _Ranked(
+            jnp.where(first, objective, self.best),
+            jnp.where(first, part, self.best_part),
+            jnp.where(first, self.best, jnp.where(later, objective, self.second)),
+            jnp.where(first, self.best_part, jnp.where(later, part, self.second_part)),
+        )
+
+
+def _look_through(carried: tuple, of_cubic: tuple) -> tuple[tuple, None]:
+    """The parts of one cubic: a maximum is where T(u) - u falls through 0.
+
+    Part after part of an example, not example after example of a part: what is known of the cubic
+    is read once.
+    """
+    rises, objective, ranked = carried
+    index, climb, height = of_cubic
+    for part in range(_PARTS):
+        rise = _polynomial(climb, part / _PARTS) > 0
+        if part == 0:
+            # T maps the whole interval into itself, which rounding must not hide.
+            rise = rise | (index == 0)
+        ranked = ranked.with_one_more(rises & ~rise, objective, index * _PARTS + part - 1)
+        rises, objective = rise, _polynomial(height, part / _PARTS)
+    return (rises, objective, ranked), None
+
+
+def _polynomial(coefficients: tuple[Array, ...], t: float) -> Array:
+    """From that of the constant on."""
+    *rest, value = coefficients
+    for coefficient in reversed(rest):
+        value = coefficient + t * value
+    return value
 
 
 def _neighbours(knots: _Knots) -> tuple[_Knots, _Knots]:
@@ -160,10 +242,14 @@ def _neighbours(knots: _Knots) -> tuple[_Knots, _Knots]:
 
 def _polished(cubics: _Cubic, parts: Array, slope: Array) -> tuple[Array, Array]:
     """U and the objective where T(u) - u falls through 0 within these parts, ``[2, ...]``."""
-    which = parts[:, None] // _PARTS
-    mask = which == jax.lax.broadcasted_iota(parts.dtype, (2, *cubics.width.shape), 1)
+    which = parts // _PARTS
     # Of few values all are looked at: a lookup would have to be told how the batch is split.
-    cubic = jax.tree.map(lambda x: jnp.where(mask, x[None], 0).sum(1), cubics)
+    cubic = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], which.shape), cubics)
+    for index in range(1, len(cubics.width)):
+        here = which == index
+        cubic = jax.tree.map(
+            lambda x, y, at=index, here=here: jnp.where(here, x[at][None], y), cubics, cubic
+        )
     start = (parts % _PARTS).astype(slope.dtype) / _PARTS
     t = start + 0.5 / _PARTS
     for _ in range(_NEWTON_STEPS):

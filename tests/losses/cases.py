@@ -193,8 +193,8 @@ def scent_step(f, y, *, log_step):
     return mean / ((1 - share) * np.exp(LOG_NORMALIZER) + share * mean)
 
 
-def epsilon_softmax_cross_entropy(f, y, *, m, floor):
-    q = (special.softmax(f) + m * np.eye(len(f))[f.argmax()]) / (m + 1)
+def epsilon_softmax_cross_entropy(f, y, *, mass, floor):
+    q = (special.softmax(f) + mass * np.eye(len(f))[f.argmax()]) / (mass + 1)
     return -y @ np.log(np.maximum(q, floor))
 
 
@@ -434,7 +434,7 @@ CASES = {
     "epsilon_softmax_cross_entropy": Case(
         losses.epsilon_softmax_cross_entropy,
         epsilon_softmax_cross_entropy,
-        {"m": 10.0, "floor": 1e-8},
+        {"mass": 10.0, "floor": 1e-8},
         kinks="equal maxima",
     ),
     "normalized_negative_cross_entropy": Case(

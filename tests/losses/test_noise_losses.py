@@ -13,20 +13,20 @@ LABELS = np.array([1, 2, 0, 3])
 # Of the official codes, in float64, on the logits below.
 GOLDEN = {
     "epsilon 1e4": (
-        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, m=1e4),
+        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, mass=1e4),
         [5.826227783463e-05, 12.57295913005, 12.28083869054, 5.474717608650e-05],
     ),
     "epsilon 1e2": (
-        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, m=1e2),
+        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, mass=1e2),
         [0.005785655831686, 7.977639279918, 7.685518840401, 0.005435652572590],
     ),
     "epsilon 1": (
-        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, m=1.0),
+        lambda z: losses.epsilon_softmax_cross_entropy(z, LABELS, mass=1.0),
         [0.344368174407, 4.055665943637, 3.763545504119, 0.31986890238],
     ),
     "epsilon and MAE": (
         lambda z: (
-            0.05 * losses.epsilon_softmax_cross_entropy(z, LABELS, m=1e4)
+            0.05 * losses.epsilon_softmax_cross_entropy(z, LABELS, mass=1e4)
             + losses.mean_absolute_error(z, LABELS)
         ),
         [1.165331046696, 2.559352198207, 2.521236598727, 1.09502577846],
@@ -112,7 +112,9 @@ def test_means_of_the_confidence_losses_are_those_of_the_official_codes():
 
 def test_an_undecided_example_has_the_gradient_of_cross_entropy_a_decided_one_almost_none():
     logits, labels = jnp.array([[0.3, 0.2, 0.0], [0.3, 0.2, 0.0]]), jnp.array([1, 0])
-    found = jax.grad(lambda z: losses.epsilon_softmax_cross_entropy(z, labels, m=1e4).sum())(logits)
+    found = jax.grad(lambda z: losses.epsilon_softmax_cross_entropy(z, labels, mass=1e4).sum())(
+        logits
+    )
     plain = jax.grad(lambda z: optax.softmax_cross_entropy_with_integer_labels(z, labels).sum())(
         logits
     )
@@ -122,19 +124,21 @@ def test_an_undecided_example_has_the_gradient_of_cross_entropy_a_decided_one_al
 
 def test_epsilon_softmax_without_epsilon_is_cross_entropy(rng):
     logits, labels = jnp.float32(3 * rng.normal(size=(20, 5))), jnp.int32(rng.integers(5, size=20))
-    found = losses.epsilon_softmax_cross_entropy(logits, labels, m=0.0)
+    found = losses.epsilon_softmax_cross_entropy(logits, labels, mass=0.0)
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="m must be at least 0"):
-        losses.epsilon_softmax_cross_entropy(logits, labels, m=-1.0)
+    with pytest.raises(ValueError, match="mass must be at least 0"):
+        losses.epsilon_softmax_cross_entropy(logits, labels, mass=-1.0)
 
 
 def test_a_label_below_the_floor_has_no_gradient():
     with jax.enable_x64(True):
         logits, labels = jnp.asarray(waves(2, 5, 0.3, 12.0)), np.array([2, 3])
-        for m in (1e2, 1e4, 1e5):
+        for mass in (1e2, 1e4, 1e5):
             found = jax.grad(
-                lambda z, m=m: losses.epsilon_softmax_cross_entropy(z, labels, m=m).sum()
+                lambda z, mass=mass: losses.epsilon_softmax_cross_entropy(
+                    z, labels, mass=mass
+                ).sum()
             )(logits)
             np.testing.assert_array_equal(found[1], np.zeros(5))
 
