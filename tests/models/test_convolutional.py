@@ -249,6 +249,16 @@ def test_the_convnet_normalises_each_image_and_channel(rng):
     np.testing.assert_allclose(scores, rescaled, rtol=1e-3, atol=1e-3)
 
 
+def test_a_strided_convnet_grows_and_pools_nothing():
+    model, images = ConvNet(3, width=2, growth=3, stride=2), jnp.zeros((1, 8, 8, 1))
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    kernels = [params[name]["kernel"].shape for name in ("Conv_0", "Conv_1", "Conv_2", "Dense_0")]
+    # The last eight by eight pixels have become one.
+    assert kernels == [(3, 3, 1, 2), (3, 3, 2, 6), (3, 3, 6, 18), (18, 3)]
+    with pytest.raises(ValueError, match="stride must be 1, with pooling, or 2, without; got 3"):
+        jax.eval_shape(ConvNet(3, stride=3).init, jax.random.key(0), images)
+
+
 def test_the_mlp_is_called_alike(rng):
     model, images = models.MLP(3, hidden=(4,)), drawn(rng)
     variables = initial(model)
