@@ -12,7 +12,6 @@ from scipy import optimize, special
 
 from lnl_jax import train
 from lnl_jax.reweighting import (
-    chi2_ball_value,
     cvar_value,
     cvar_weights,
     group_dro_value,

@@ -1,5 +1,7 @@
 """Selection by small loss against sorting, and the exchange of two networks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,40 +32,37 @@ def test_the_smallest_losses_are_kept_the_earlier_of_equals(rng):
 
 
 def test_nothing_is_forgotten_at_rate_0_and_nothing_may_be_left():
-    losses = jnp.array([3.0, 1.0, 2.0])
-    np.testing.assert_array_equal(small_loss_weights(losses, forget_rate=0.0), np.ones(3))
-    np.testing.assert_array_equal(small_loss_weights(losses, forget_rate=0.9), np.zeros(3))
-    spoilt = small_loss_weights(losses.at[0].set(jnp.nan), forget_rate=0.5)
-    assert np.isnan(spoilt).all()
-    masked = small_loss_weights(
-        losses.at[0].set(jnp.nan), forget_rate=0.5, where=jnp.array([False, True, True])
-    )
+    losses, spoilt = np.float32([3, 1, 2]), np.float32([np.nan, 1, 2])
+    weigh = jax.jit(small_loss_weights)
+    np.testing.assert_array_equal(weigh(losses, forget_rate=0.0), np.ones(3))
+    np.testing.assert_array_equal(weigh(losses, forget_rate=0.9), np.zeros(3))
+    assert np.isnan(weigh(spoilt, forget_rate=0.5)).all()
+    masked = weigh(spoilt, forget_rate=0.5, where=np.array([False, True, True]))
     np.testing.assert_array_equal(masked, [0, 1, 0])
 
 
 def test_selection_within_classes_keeps_as_many_of_each(rng):
-    losses = np.abs(np.sin(0.9 * np.arange(12) + 0.4))
+    losses = np.float32(np.abs(np.sin(0.9 * np.arange(12) + 0.4)))
     classes = np.array([0] * 7 + [1] * 3 + [2] * 2)
-    found = small_loss_weights_by_class(
-        jnp.float32(losses), classes, num_classes=3, forget_rate=0.5
-    )
+    weigh = jax.jit(functools.partial(small_loss_weights_by_class, num_classes=3))
+    found = weigh(losses, classes, forget_rate=0.5)
     np.testing.assert_array_equal(np.flatnonzero(found), [0, 3, 7, 9, 10, 11])
     # A label that is no class is not chosen.
-    found = small_loss_weights_by_class(
-        jnp.float32(losses), np.where(classes == 1, -1, classes), num_classes=3, forget_rate=0.0
-    )
+    found = weigh(losses, np.where(classes == 1, -1, classes), forget_rate=0.0)
     assert not found[7:10].any()
 
 
 def test_each_network_is_taught_by_the_other(rng):
-    losses = jnp.float32(rng.random((2, 20)))
-    found = co_teaching_weights(losses, forget_rate=0.25)
-    for own, other in ((0, 1), (1, 0)):
-        expected = small_loss_weights(losses[other], forget_rate=0.25)
-        np.testing.assert_array_equal(found[own], expected)
-    assert not np.any(
-        jax.grad(lambda v: (co_teaching_weights(v, forget_rate=0.25) * v).sum())(losses) - found
-    )
+    @jax.jit
+    def program(losses):
+        exchanged = functools.partial(co_teaching_weights, forget_rate=0.25)
+        slope = jax.grad(lambda v: (exchanged(v) * v).sum())(losses)
+        return exchanged(losses), slope, jax.vmap(own_weights)(losses)
+
+    own_weights = functools.partial(small_loss_weights, forget_rate=0.25)
+    found, slope, own = map(np.asarray, program(np.float32(rng.random((2, 20)))))
+    np.testing.assert_array_equal(found, own[::-1])
+    np.testing.assert_array_equal(slope, found)
 
 
 REFUSED = {
