@@ -39,9 +39,13 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_finish():
-    """What was imported stays: the garbage collector need not walk through it again and again."""
+    """What was imported stays: the garbage collector need not walk through it again and again.
+
+    Nor as often through what JAX keeps of each program.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

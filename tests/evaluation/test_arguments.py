@@ -46,7 +46,10 @@ REFUSED = {
     "no iterations": (lambda: probe(max_iterations=0), "max_iterations must be an integer from 1"),
     "a tolerance of nan": (lambda: probe(tolerance=NAN), "tolerance must be at least 0"),
     "a column of labels": (lambda: probe(LABELS[:, None]), r"\(3, 1\); drop the last axis"),
-    "features of integers": (lambda: probe(features=KEYS.astype(np.int32)), "features must be floating"),
+    "features of integers": (
+        lambda: probe(features=KEYS.astype(np.int32)),
+        "features must be floating",
+    ),
     "negative weights": (
         lambda: probe(weights=np.array([-1.0, 1, 1])),
         "weights must be at least 0",
