@@ -1,5 +1,6 @@
 """What an accuracy says where test labels are wrong: definitions, bounds, and what is refused."""
 
+import functools
 import re
 
 import jax
@@ -15,8 +16,9 @@ MATRIX = np.array([[0.8, 0.15, 0.05], [0.1, 0.9, 0.0], [0.2, 0.1, 0.7]])
 
 def test_without_errors_the_bounds_are_the_interval_of_wilson():
     shares, counts = np.array([0.0, 0.3, 0.9, 1.0]), np.array([10.0, 200.0, 50.0, 7.0])
-    agreement = metrics.Average(jnp.float32(shares * counts), jnp.float32(counts))
-    lower, upper = metrics.accuracy_bounds(agreement, 0.0, deviations=stats.norm.ppf(0.975))
+    agreement = metrics.Average(np.float32(shares * counts), np.float32(counts))
+    bounds = functools.partial(metrics.accuracy_bounds, deviations=stats.norm.ppf(0.975))
+    lower, upper = map(np.asarray, jax.jit(bounds)(agreement, 0.0))
     for at, (share, count) in enumerate(zip(shares, counts, strict=True)):
         test = stats.binomtest(round(share * count), int(count))
         wanted = test.proportion_ci(0.95, method="wilson")
@@ -30,11 +32,11 @@ def test_the_bounds_hold_the_accuracy_wherever_the_errors_are(rng):
     follow = np.linspace(0, 1, 40)[:, None]
     predicted = np.where(rng.random(given.shape) < follow, given, true)
     right = (predicted == true).mean(1)
-    total = jnp.float32((predicted == given).sum(1))
-    agreement = metrics.Average(total, jnp.full(40, 500.0))
-    lower, upper = metrics.accuracy_bounds(
-        agreement, jnp.float32((given != true).mean(1)), deviations=0.0
-    )
+    total = np.float32((predicted == given).sum(1))
+    agreement = metrics.Average(total, np.full(40, 500, np.float32))
+    bounds = functools.partial(metrics.accuracy_bounds, deviations=0.0)
+    found = jax.jit(bounds)(agreement, np.float32((given != true).mean(1)))
+    lower, upper = map(np.asarray, found)
     assert (lower <= right + 1e-6).all()
     assert (upper >= right - 1e-6).all()
     # Each bound is reached: by a model that follows all errors, and by one that is always right.
@@ -44,9 +46,10 @@ def test_the_bounds_hold_the_accuracy_wherever_the_errors_are(rng):
 def test_known_noise_is_taken_out_of_an_accuracy(rng):
     counts = rng.integers(1, 40, size=(2, 3, 3)).astype(float)
     of_given = np.einsum("tk,btj->bkj", MATRIX, counts)
-    found = jax.jit(metrics.noise_corrected_accuracy)(of_given, MATRIX)
+    correct = jax.jit(metrics.noise_corrected_accuracy)
+    found = correct(of_given, MATRIX)
     np.testing.assert_allclose(found, np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2)), 1e-5)
-    assert np.isnan(metrics.noise_corrected_accuracy(np.zeros((3, 3)), MATRIX))
+    assert np.isnan(correct(np.zeros_like(of_given), MATRIX)).all()
 
 
 def test_at_the_crossing_two_models_are_alike_and_beyond_it_they_have_changed_places(rng):
