@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import special
 
 from lnl_jax import label_models, models, reweighting, train
 from lnl_jax.comparison import make_trainer, stack_settings, tabular
@@ -45,16 +46,21 @@ def data_sets():
 
 def first_step(noisy, data_sets, model=MODEL, setting=0):
     """The loss function of the first data set at the start, on a batch of all its examples."""
-    params = noisy.prepare(initial_variables(model, data_sets[0]["train"]["x"][:1], range(2)))
-    params = jax.tree.map(lambda array: array[0], params)
-    training = {name: jnp.asarray(values) for name, values in data_sets[0]["train"].items()}
-    batch = training | {"mask": jnp.ones(SIZE, bool), "position": jnp.arange(SIZE)}
-    chosen = {k: jnp.float32(v) for k, v in noisy.method.settings[setting].items()}
-    known = jax.tree.map(jnp.asarray, data_sets[0]["known"])
-    call = functools.partial(noisy.method.loss_fn, chosen, known)
+    params = noisy.prepare(at_start(model))
+    params = jax.tree.map(lambda array: np.asarray(array)[0], params)
+    batch = data_sets[0]["train"] | {"mask": np.ones(SIZE, bool), "position": np.arange(SIZE)}
+    chosen = {k: np.float32(v) for k, v in noisy.method.settings[setting].items()}
+    call = functools.partial(noisy.method.loss_fn, chosen, data_sets[0]["known"])
     return call, params, noisy.method.extra, batch
 
 
+@functools.cache
+def at_start(model):
+    """Its variables of two data sets, of which the numbers do not matter."""
+    return jax.device_get(initial_variables(model, np.zeros((1, 4), np.float32), range(2)))
+
+
+@jax.jit
 def cross_entropies(pair, batch):
     scores = jax.vmap(MODEL.apply, (0, None))(pair, batch["x"])
     return jax.vmap(optax.softmax_cross_entropy_with_integer_labels, (0, None))(
@@ -63,12 +69,15 @@ def cross_entropies(pair, batch):
 
 
 def test_a_pair_are_two_networks_and_their_mean(data_sets):
-    variables = initial_variables(MODEL, data_sets[0]["train"]["x"][:1], range(2))
-    both = as_pairs(variables)
-    one = jax.tree.map(lambda array: array[0], both)
-    x = data_sets[0]["train"]["x"]
-    separate = [MODEL.apply(jax.tree.map(lambda a, i=i: a[i], variables), x) for i in (0, 1)]
-    found = paired(NETWORK).scores(one, (), {}, {"x": x})
+    variables, x = at_start(MODEL), data_sets[0]["train"]["x"]
+
+    @jax.jit
+    def together_and_apart(variables):
+        one = jax.tree.map(lambda array: array[0], as_pairs(variables))
+        separate = [MODEL.apply(jax.tree.map(lambda a, i=i: a[i], variables), x) for i in (0, 1)]
+        return paired(NETWORK).scores(one, (), {}, {"x": x}), separate
+
+    found, separate = together_and_apart(variables)
     np.testing.assert_allclose(found, np.mean(separate, 0), rtol=1e-5, atol=1e-6)
 
 
@@ -80,13 +89,13 @@ def test_one_network_is_no_pair():
 def test_co_teaching_starts_with_all_and_ends_with_what_the_other_network_chose(data_sets):
     noisy = co_teaching(RATES, network=NETWORK, total_steps=100)
     call, params, (_, stats), batch = first_step(noisy, data_sets, setting=2)
-    values = cross_entropies(params, batch)
+    values = np.asarray(cross_entropies(params, batch))
     call = jax.jit(call)
-    found, _ = call(params, (jnp.int32(0), stats), (), batch, jax.random.key(0))
+    found, _ = call(params, (np.int32(0), stats), (), batch, jax.random.key(0))
     np.testing.assert_allclose(found, values.sum(0), rtol=1e-5)
-    found, _ = call(params, (jnp.int32(50), stats), (), batch, jax.random.key(0))
-    weights = reweighting.co_teaching_weights(values, forget_rate=0.6) / 0.4
-    np.testing.assert_allclose(found, (weights * values).sum(0), rtol=1e-5)
+    found, _ = call(params, (np.int32(50), stats), (), batch, jax.random.key(0))
+    weights = jax.jit(reweighting.co_teaching_weights)(values, forget_rate=0.6)
+    np.testing.assert_allclose(found, (np.asarray(weights) / 0.4 * values).sum(0), rtol=1e-5)
 
 
 def test_divide_mix_warms_up_with_cross_entropy_and_then_believes_the_other_mixture(data_sets):
@@ -94,12 +103,14 @@ def test_divide_mix_warms_up_with_cross_entropy_and_then_believes_the_other_mixt
         RATES, network=NETWORK, total_steps=100, num_examples=SIZE, steps_per_epoch=1
     )
     call, params, (_, (stats, _)), batch = first_step(noisy, data_sets, setting=1)
-    clean = jnp.stack([jnp.ones(SIZE), jnp.linspace(0.1, 0.9, SIZE)])
+    clean = np.float32([np.ones(SIZE), np.linspace(0.1, 0.9, SIZE)])
     call = jax.jit(call)
-    found, _ = call(params, (jnp.int32(0), (stats, clean)), (), batch, jax.random.key(0))
-    np.testing.assert_allclose(found, cross_entropies(params, batch).sum(0), rtol=1e-5)
-    found, _ = call(params, (jnp.int32(60), (stats, clean)), (), batch, jax.random.key(0))
-    p = np.float64(jax.nn.softmax(jax.vmap(MODEL.apply, (0, None))(params, batch["x"]), -1))
+    found, _ = call(params, (np.int32(0), (stats, clean)), (), batch, jax.random.key(0))
+    plain = np.asarray(cross_entropies(params, batch))
+    np.testing.assert_allclose(found, plain.sum(0), rtol=1e-5)
+    found, _ = call(params, (np.int32(60), (stats, clean)), (), batch, jax.random.key(0))
+    logits = jax.jit(jax.vmap(MODEL.apply, (0, None)))(params, batch["x"])
+    p = special.softmax(np.float64(logits), -1)
     expected, y = 0, np.eye(CLASSES)[batch["label"]]
     for own, other in ((0, 1), (1, 0)):
         w = np.float64(clean[other])[:, None]
@@ -115,7 +126,7 @@ def test_divide_mix_warms_up_with_cross_entropy_and_then_believes_the_other_mixt
 
 
 def trained(noisy, data_sets, model=MODEL, steps=2):
-    params = noisy.prepare(initial_variables(model, data_sets[0]["train"]["x"][:1], range(2)))
+    params = noisy.prepare(at_start(model))
     trainer = make_trainer(noisy.method, lambda step: 1.0, functools.partial(measure_noisy, noisy))
     parts = stack(data_sets) | {"seed": np.arange(2), "params": params}
     runs = train.in_lanes(trainer, stack_settings(noisy.method.settings), parts)
@@ -137,12 +148,12 @@ def test_the_mixture_is_fitted_anew_before_every_epoch(data_sets):
         steps_per_epoch=1,
         unlabelled_weights=(1.0,),
     )
-    before = noisy.prepare(initial_variables(MODEL, data_sets[0]["train"]["x"][:1], range(2)))
+    before = noisy.prepare(at_start(MODEL))
     state, _, measured = trained(noisy, data_sets)
     _, (_, clean) = state.extra
     for data_set in range(2):
         pair = jax.tree.map(lambda array, at=data_set: array[at], before)
-        batch = {k: jnp.asarray(v) for k, v in data_sets[data_set]["train"].items()}
+        batch = data_sets[data_set]["train"]
         for network, losses in enumerate(np.asarray(cross_entropies(pair, batch))):
             expected = label_models.loss_mixture(losses).clean
             np.testing.assert_allclose(clean[data_set, 0, network], expected, atol=2e-3)
@@ -152,14 +163,17 @@ def test_the_mixture_is_fitted_anew_before_every_epoch(data_sets):
 def test_nested_dropout_keeps_the_features_that_its_key_draws(data_sets):
     noisy = nested_dropout(RATES, model=ORDERED, total_steps=10, deviations=(2.0,))
     call, params, extra, batch = first_step(noisy, data_sets, ORDERED)
-    law = jnp.asarray(models.prefix_probabilities(6, deviation=2.0))
-    for seed in range(3):
-        key = jax.random.key(seed)
+    law = np.float32(models.prefix_probabilities(6, deviation=2.0))
+
+    @jax.jit
+    def by_key(key):
         size = 1 + jax.random.choice(key, 6, p=law)
         scores = ORDERED.apply(params, batch["x"], size=size)
         expected = optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"])
-        found, _ = call(params, extra, (), batch, key)
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        return call(params, extra, (), batch, key)[0], expected
+
+    for seed in range(3):
+        np.testing.assert_allclose(*by_key(jax.random.key(seed)), rtol=1e-5)
 
 
 def test_the_rescaler_of_storm_moves_along_its_meta_gradient_alone(data_sets):
@@ -171,12 +185,15 @@ def test_the_rescaler_of_storm_moves_along_its_meta_gradient_alone(data_sets):
         return call(params, extra, (), batch, key)[0].mean()
 
     gradient = jax.jit(jax.grad(total))(params)
+
     # At the start all weights are a half, and the network follows the plain losses.
-    plain = jax.grad(
-        lambda p: optax.softmax_cross_entropy_with_integer_labels(
-            MODEL.apply(p, batch["x"]), batch["label"]
-        ).mean()
-    )(params["network"])
+    @jax.jit
+    @jax.grad
+    def plain_gradient(p):
+        scores = MODEL.apply(p, batch["x"])
+        return optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"]).mean()
+
+    plain = plain_gradient(params["network"])
     for one, other in zip(
         jax.tree.leaves(gradient["network"]), jax.tree.leaves(plain), strict=True
     ):
