@@ -17,8 +17,28 @@ from jax.typing import ArrayLike
 from lnl_jax._host_arguments import repair_of_classes, repair_of_labels
 
 
+def as_array(name: str, values: ArrayLike) -> Array:
+    """JAX's array of numbers.
+
+    Raises:
+        ValueError: for text, objects, rows of unlike lengths, and what is no array at all.
+    """
+    if isinstance(values, jax.Array):
+        return values
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be an array of numbers, got {_brief(values)}.") from None
+
+
+def _brief(value: object) -> str:
+    """In one line, and not all of what is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def read_logits(logits: Array, axis: int) -> Array:
-    logits = jnp.asarray(logits)
+    logits = as_array("logits", logits)
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(f"logits must be floating, got {logits.dtype}; cast them to float32.")
     if logits.ndim == 0:
@@ -40,7 +60,7 @@ def read_labels(
     Raises:
         ValueError: for labels of another shape or dtype; `scores` names what they belong to.
     """
-    labels = _as_numbers(labels)
+    labels = _as_numbers(name, labels)
     axis %= len(shape)
     batch_shape = shape[:axis] + shape[axis + 1 :]
     kind = _kind(labels)
@@ -65,7 +85,7 @@ def read_classes(name: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
     Raises:
         ValueError: for labels of another shape or dtype.
     """
-    labels = _as_numbers(labels)
+    labels = _as_numbers(name, labels)
     if _kind(labels) == "integer" and labels.shape == shape:
         return _at_least_32_bits(labels)
     raise ValueError(
@@ -74,9 +94,12 @@ def read_classes(name: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
     )
 
 
-def _as_numbers(labels: ArrayLike) -> Array | np.ndarray:
+def _as_numbers(name: str, labels: ArrayLike) -> Array | np.ndarray:
     """Not yet JAX's: text is none of its dtypes, and wide integers would wrap into classes."""
-    return labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    try:
+        return labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    except ValueError:
+        raise ValueError(f"{name} must be an array of numbers, got {_brief(labels)}.") from None
 
 
 def _kind(labels: Array | np.ndarray) -> str:
@@ -153,7 +176,8 @@ def check_range(name: str, value: ArrayLike, **bounds: float) -> None:
             f"{words[kind]} {bound:g}" for kind, bound in bounds.items() if np.isfinite(bound)
         ]
         limits += ["finite"] * (not all(map(np.isfinite, bounds.values())))
-        raise ValueError(f"{name} must be {' and '.join(limits) or 'a number'}, got {value}.")
+        allowed = " and ".join(limits) or "a number"
+        raise ValueError(f"{name} must be {allowed}, got {_brief(value)}.")
 
 
 def finite(bounds: dict[str, float]) -> dict[str, float]:
@@ -189,7 +213,7 @@ def read_mask(name: str, mask: ArrayLike, shape: tuple[int, ...], repair: str) -
     Raises:
         ValueError: if the mask is not boolean or does not broadcast.
     """
-    mask = jnp.asarray(mask)
+    mask = as_array(name, mask)
     if mask.dtype != bool:
         raise ValueError(f"{name} must be boolean, got {mask.dtype}; compare it with 0.")
     try:
@@ -206,7 +230,7 @@ def read_example_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> Arr
     Raises:
         ValueError: if the mask is not boolean or has another shape.
     """
-    mask = jnp.asarray(mask)
+    mask = as_array(name, mask)
     if mask.dtype != bool:
         raise ValueError(
             f"{name} must be boolean, got {mask.dtype}; compare it with 0, and multiply the losses "

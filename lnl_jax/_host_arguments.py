@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 LARGEST = int(np.iinfo(np.int32).max)
 LISTED = 8
@@ -81,6 +81,19 @@ def check_generator(name: str, rng: np.random.Generator) -> None:
         )
 
 
+def host_array(name: str, values: ArrayLike, dtype: DTypeLike = None) -> np.ndarray:
+    """NumPy's array.
+
+    Raises:
+        ValueError: for rows of unlike lengths, and for what is not of the dtype that is asked for.
+    """
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError):
+        text = " ".join(str(values).split())[:200]
+        raise ValueError(f"{name} must be an array of numbers, got {text}.") from None
+
+
 def read_class_numbers(
     labels: ArrayLike, num_classes: int | None = None, name: str = "labels"
 ) -> np.ndarray:
@@ -95,7 +108,7 @@ def read_class_numbers(
         ValueError: if they are not integers, have another shape, or are out of range; says what
             they look like and how that is repaired.
     """
-    labels = np.asarray(labels)
+    labels = host_array(name, labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{name} must be integers of shape [N], got {labels.dtype} of shape "
@@ -135,7 +148,7 @@ def read_records(name: str, values: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: unless they have three axes and a record.
     """
-    values = np.asarray(values, np.float64)
+    values = host_array(name, values, np.float64)
     if values.ndim != 3 or not len(values):
         raise ValueError(
             f"{name} must have the shape [T, N, K], a record of the training first; got "

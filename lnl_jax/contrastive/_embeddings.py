@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range, read_mask, refuse_explicit_mesh
+from lnl_jax._arguments import as_array, in_range, read_mask, refuse_explicit_mesh
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.contrastive import _tiles
 
@@ -24,7 +24,7 @@ def read_embeddings(
 ) -> tuple[tuple[int, ...], tuple[int, ...], Array, Array]:
     """The batch shapes of queries and keys, and both as ``[rows, d]``."""
     refuse_explicit_mesh(queries=queries, keys=keys)
-    queries, keys = jnp.asarray(queries), jnp.asarray(keys)
+    queries, keys = as_array("queries", queries), as_array("keys", keys)
     for name, array in (("queries", queries), ("keys", keys)):
         if array.ndim not in (2, 3) or not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
@@ -98,7 +98,7 @@ def read_pairs(
 
 def read_where(where: Array, batch_shape: tuple[int, ...], key_shape: tuple[int, ...]) -> Array:
     """The mask of keys, which broadcasts to ``[*batch_shape, M]``, not broadcast yet."""
-    where = jnp.asarray(where)
+    where = as_array("where", where)
     if len(key_shape) == 2 and where.shape == key_shape[-1:]:
         # Of examples, all of whose views it stands for.
         where = jnp.tile(where, key_shape[0])

@@ -65,8 +65,8 @@ def sigmoid_contrastive(
     References:
         Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (ICCV 2023), equation 1.
     """
-    out = jnp.asarray(queries).dtype
     batch_shape, key_shape, queries, keys = read_embeddings(queries, keys)
+    out = queries.dtype
     dtype = computation_dtype(queries.dtype)
     tau = read_temperature(temperature, batch_shape, dtype).reshape(-1)
     if np.shape(bias):

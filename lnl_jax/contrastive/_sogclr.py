@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range, refuse_explicit_mesh
+from lnl_jax._arguments import as_array, in_range, refuse_explicit_mesh
 from lnl_jax.contrastive._embeddings import over_views
 from lnl_jax.contrastive._info_nce import ContrastiveStatistics, contrastive_statistics
 from lnl_jax.contrastive._inner_estimates import (
@@ -179,7 +179,7 @@ def visit_of(
 ) -> Visit:
     """A visit of all examples; gradients of its parts are for second derivatives."""
     refuse_explicit_mesh(statistics=statistics, log_u=log_u)
-    log_u = jnp.asarray(log_u)
+    log_u = as_array("log_u", log_u)
     if log_u.shape != statistics.count.shape[-1:] or not jnp.issubdtype(log_u.dtype, jnp.floating):
         raise ValueError(
             f"log_u must be one floating number per example, shape {statistics.count.shape[-1:]}; "

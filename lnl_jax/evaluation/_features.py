@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lnl_jax._arguments import computation_dtype, read_classes
+from lnl_jax._arguments import as_array, computation_dtype, read_classes
 from lnl_jax._host_arguments import check_integer
 
 
@@ -18,10 +18,19 @@ def unit_rows(features: Array) -> Array:
     Returns:
         The same shape and dtype.
 
+    Raises:
+        ValueError: if they are not floating, or a single number.
+
     Example:
         >>> unit_rows(jnp.array([[3.0, 4.0], [3e-30, 4e-30], [0.0, 0.0]])).tolist()
         [[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]
     """
+    features = as_array("features", features)
+    if not features.ndim or not jnp.issubdtype(features.dtype, jnp.floating):
+        raise ValueError(
+            f"features must be floating of shape [..., D], got {features.dtype} of shape "
+            f"{features.shape}."
+        )
     values = features.astype(computation_dtype(features.dtype))
     # The squares of very small or large rows would be 0 or infinite.
     size = jax.lax.stop_gradient(jnp.abs(values).max(-1, keepdims=True))
@@ -51,6 +60,10 @@ def standardize(features: Array, reference: Array) -> Array:
         >>> standardize(jnp.array([[4.0, 6.0]]), reference).tolist()
         [[2.0, 1.0]]
     """
+    features, reference = as_array("features", features), as_array("reference", reference)
+    for name, values in (("features", features), ("reference", reference)):
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise ValueError(f"{name} must be floating, got {values.dtype}; cast them to float32.")
     shapes = np.shape(features), np.shape(reference)
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1] or not shapes[1][0]:
         raise ValueError(

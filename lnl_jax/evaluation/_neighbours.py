@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range, read_classes, refuse_explicit_mesh
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._arguments import as_array, in_range, read_classes, refuse_explicit_mesh
+from lnl_jax._host_arguments import LARGEST, check_integer
 
 # Similarities of so many queries to all keys are in memory at once.
 QUERIES_AT_ONCE = 256
@@ -35,7 +35,7 @@ def nearest(queries: Array, keys: Array, *, num_neighbours: int) -> tuple[Array,
         >>> nearest(jnp.array([[1.0, 0.1]]), jnp.eye(2), num_neighbours=2)[1].tolist()
         [[0, 1]]
     """
-    _check(queries, keys)
+    queries, keys = _read(queries, keys)
     check_integer("num_neighbours", num_neighbours, at_most=len(keys))
 
     def search(query: Array) -> tuple[Array, Array]:
@@ -84,10 +84,10 @@ def knn_scores(
         Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (CVPR
         2018), section 3.4, with their 200 neighbours; the temperature there is 0.07.
     """
-    _check(queries, keys)
+    queries, keys = _read(queries, keys)
     labels = read_classes("labels", labels, keys.shape[:1])
     refuse_explicit_mesh(labels=labels)
-    check_integer("num_classes", num_classes)
+    check_integer("num_classes", num_classes, at_most=LARGEST)
     check_integer("num_neighbours", num_neighbours)
     temperature = in_range("temperature", temperature, jnp.dtype(jnp.float32), above=0)
     count = min(num_neighbours, len(keys))
@@ -125,7 +125,7 @@ def retrieval_ranks(queries: Array, keys: Array, positives: Array) -> Array:
         >>> retrieval_ranks(keys, keys, jnp.array([0, 2, 1])).tolist()
         [0, 2, 1]
     """
-    _check(queries, keys)
+    queries, keys = _read(queries, keys)
     if np.ndim(positives) not in (1, 2) or len(positives) != len(queries):
         raise ValueError(
             f"positives must have the shape [{len(queries)}] or [{len(queries)}, P], got "
@@ -157,7 +157,8 @@ def _in_blocks(function: Callable, rows: Array | tuple[Array, ...]):
     return jax.lax.map(function, rows, batch_size=QUERIES_AT_ONCE)
 
 
-def _check(queries: Array, keys: Array) -> None:
+def _read(queries: Array, keys: Array) -> tuple[Array, Array]:
+    queries, keys = as_array("queries", queries), as_array("keys", keys)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or not len(keys):
         raise ValueError(
             f"queries and keys must have the shapes [Q, D] and [N, D], got {queries.shape} and "
@@ -167,3 +168,4 @@ def _check(queries: Array, keys: Array) -> None:
         if not jnp.issubdtype(values.dtype, jnp.floating):
             raise ValueError(f"{name} must be floating, got {values.dtype}; cast them to float32.")
     refuse_explicit_mesh(queries=queries, keys=keys)
+    return queries, keys

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from lnl_jax._arguments import in_range, read_classes, refuse_explicit_mesh
+from lnl_jax._arguments import as_array, in_range, read_classes, refuse_explicit_mesh
 from lnl_jax._host_arguments import check_integer
 
 
@@ -71,6 +71,7 @@ def fit_linear_probe(
         >>> probe_scores(probe, features).argmax(-1).tolist()
         [0, 0, 1, 1]
     """
+    features = as_array("features", features)
     if features.ndim != 2 or not len(features) or not jnp.issubdtype(features.dtype, jnp.floating):
         raise ValueError(
             f"features must be floating of shape [N, D], got {features.dtype} of shape "
@@ -143,6 +144,7 @@ def probe_scores(probe: LinearProbe, features: Array) -> Array:
     Raises:
         ValueError: if the features have another width than those of the probe.
     """
+    features = as_array("features", features)
     if features.ndim != 2 or features.shape[1] != len(probe.kernel):
         raise ValueError(
             f"features must have the shape [N, {len(probe.kernel)}], as those of the probe; got "

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import as_array
 from lnl_jax.evaluation._features import unit_rows
 
 
@@ -27,6 +28,7 @@ def class_embeddings(texts: Array) -> Array:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
         (ICML 2021), section 3.1.4, the ensemble over prompts.
     """
+    texts = as_array("texts", texts)
     if texts.ndim != 3 or not texts.shape[1] or not jnp.issubdtype(texts.dtype, jnp.floating):
         raise ValueError(
             f"texts must be floating of shape [K, P, D], got {texts.dtype} of shape {texts.shape}."
@@ -51,6 +53,7 @@ def zero_shot_scores(images: Array, classes: Array) -> Array:
         >>> zero_shot_scores(jnp.array([[0.0, 3.0]]), jnp.eye(2)).tolist()
         [[0.0, 1.0]]
     """
+    images, classes = as_array("images", images), as_array("classes", classes)
     if images.ndim != 2 or classes.ndim != 2 or images.shape[1] != classes.shape[1]:
         raise ValueError(
             f"images and classes must have the shapes [N, D] and [K, D], got {images.shape} and "

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from lnl_jax._host_arguments import LARGEST, LISTED, check_integer, host_classes, read_class_numbers
+from lnl_jax._host_arguments import (
+    LARGEST,
+    LISTED,
+    check_integer,
+    host_array,
+    host_classes,
+    read_class_numbers,
+)
 
 COLUMNS = ("item", "annotator", "label")
 
@@ -89,7 +96,7 @@ def read_annotations(
 
 
 def _columns(annotations: ArrayLike) -> np.ndarray:
-    triples = np.asarray(annotations)
+    triples = host_array("annotations", annotations)
     if triples.ndim != 2 or triples.shape[1] != 3 or triples.dtype.kind not in "iu":
         raise ValueError(
             f"annotations must be integers of shape [M, 3], the columns {', '.join(COLUMNS)}; got "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._host_arguments import host_classes
+from lnl_jax._host_arguments import host_array, host_classes
 from lnl_jax.label_models._probabilities import own_entries, read_labelled, row_blocks
 
 # Probabilities that differ by less are equal.
@@ -107,7 +107,7 @@ def confident_joint(
     num_classes = probabilities.shape[1]
     if thresholds is None:
         thresholds = _thresholds(probabilities, labels)
-    thresholds = np.asarray(thresholds, np.float64)
+    thresholds = host_array("thresholds", thresholds, np.float64)
     if thresholds.shape != (num_classes,) or np.isnan(thresholds).any():
         raise ValueError(
             f"thresholds must be a number for each class, shape {(num_classes,)}; got the shape "
@@ -289,7 +289,7 @@ def _rows_of_sum_one(counts: np.ndarray) -> np.ndarray:
 
 
 def _read_counts(counts: np.ndarray) -> np.ndarray:
-    counts = np.asarray(counts)
+    counts = host_array("counts", counts)
     is_square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] >= 2
     if not is_square or counts.dtype.kind not in "iuf":
         raise ValueError(

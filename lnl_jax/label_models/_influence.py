@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from lnl_jax._host_arguments import check_number, host_classes
+from lnl_jax._host_arguments import check_number, host_array, host_classes
 from lnl_jax.label_models._nearest import read_features
 
 # Newton's steps, halved where they go too far, and the size of the slope that ends them.
@@ -231,7 +231,7 @@ def _hessian(features: np.ndarray, weights: np.ndarray, penalty: float) -> np.nd
 
 def _read_regression(features: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     features = read_features(features, at_least=1).astype(np.float64)
-    targets = np.asarray(targets, np.float64)
+    targets = host_array("targets", targets, np.float64)
     if targets.ndim not in (1, 2) or len(targets) != len(features):
         raise ValueError(
             f"targets must have the shape [N] or [N, M] with N = {len(features)}, got "

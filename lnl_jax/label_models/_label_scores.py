@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import xlogy
 
-from lnl_jax._host_arguments import check_number
+from lnl_jax._host_arguments import check_number, host_array
 from lnl_jax.label_models._probabilities import (
     own_entries,
     read_labelled,
@@ -136,7 +136,7 @@ def adjusted_probabilities(probabilities: np.ndarray, thresholds: np.ndarray) ->
         (JAIR 2021), section 3.1, for the thresholds.
     """
     probabilities = read_probabilities(probabilities)
-    thresholds = np.asarray(thresholds, np.float64)
+    thresholds = host_array("thresholds", thresholds, np.float64)
     if thresholds.shape != probabilities.shape[1:] or not np.isfinite(thresholds).all():
         raise ValueError(
             f"thresholds must be a finite number for each class, shape "
@@ -215,7 +215,7 @@ def read_scores(scores: np.ndarray, name: str = "scores") -> np.ndarray:
     Raises:
         ValueError: unless they are numbers, with one at least on the last axis.
     """
-    scores = np.asarray(scores, np.float64)
+    scores = host_array("scores", scores, np.float64)
     if not scores.ndim or not scores.shape[-1] or np.isnan(scores).any():
         raise ValueError(
             f"{name} must be numbers, at least one on the last axis; got the shape {scores.shape} "

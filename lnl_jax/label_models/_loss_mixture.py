@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln, softmax
 
-from lnl_jax._host_arguments import check_integer, check_number
+from lnl_jax._host_arguments import check_integer, check_number, host_array
 
 # Of a beta density at 0 or 1, which may be infinite.
 EDGE = 1e-4
@@ -162,7 +162,7 @@ def beta_loss_mixture(losses: np.ndarray, *, num_steps: int = 10) -> BetaLossMix
 
 
 def _scaled(losses: np.ndarray) -> np.ndarray:
-    losses = np.asarray(losses, np.float64)
+    losses = host_array("losses", losses, np.float64)
     if losses.ndim != 1 or not len(losses):
         raise ValueError(f"losses must have the shape [N], got {losses.shape}.")
     broken = np.flatnonzero(~np.isfinite(losses))

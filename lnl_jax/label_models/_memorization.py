@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._host_arguments import check_integer, host_array
 from lnl_jax.label_models._nearest import read_features
 
 
@@ -126,8 +126,12 @@ def long_tail_tau(
     """
     check_integer("num_examples", num_examples)
     check_integer("occurrences", occurrences, at_least=0, at_most=num_examples)
-    frequencies = np.asarray(frequencies, np.float64)
-    weights = np.ones(frequencies.shape) if weights is None else np.asarray(weights, np.float64)
+    frequencies = host_array("frequencies", frequencies, np.float64)
+    weights = (
+        np.ones(frequencies.shape)
+        if weights is None
+        else host_array("weights", weights, np.float64)
+    )
     if frequencies.ndim != 1 or not ((frequencies >= 0) & (frequencies <= 1)).all():
         raise ValueError("frequencies must be numbers from 0 to 1, of shape [M].")
     if weights.shape != frequencies.shape or not ((weights >= 0) & np.isfinite(weights)).all():
@@ -156,7 +160,10 @@ def long_tail_tau(
 def _read_trainings(
     name: str, correct: ArrayLike, in_subset: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    correct, in_subset = read_features(correct, name, at_least=1), np.asarray(in_subset)
+    correct, in_subset = (
+        read_features(correct, name, at_least=1),
+        host_array("in_subset", in_subset),
+    )
     if in_subset.dtype != bool or in_subset.ndim != 2:
         raise ValueError(
             f"in_subset must be boolean of shape [T, N], got {in_subset.dtype} of shape "

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnl_jax._host_arguments import host_array
 from lnl_jax.label_models._confident_filters import prune_by_noise_rate
 from lnl_jax.label_models._confident_joint import confident_joint
 from lnl_jax.label_models._label_scores import moving_minimum
@@ -105,7 +106,10 @@ def find_multilabel_issues(
 
 
 def _read(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    probabilities, targets = np.asarray(probabilities, np.float64), np.asarray(targets)
+    probabilities, targets = (
+        host_array("probabilities", probabilities, np.float64),
+        host_array("targets", targets),
+    )
     if probabilities.ndim != 2 or 0 in probabilities.shape:
         raise ValueError(
             f"probabilities must have the shape [N, L], a row for each example; got "

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 
-from lnl_jax._host_arguments import check_integer
+from lnl_jax._host_arguments import check_integer, host_array
 
 # Distances of one block of examples to all others, and differences of pairs, are in memory at once.
 ENTRIES_AT_ONCE = 2**22
@@ -120,7 +120,7 @@ def read_features(features: np.ndarray, name: str = "features", *, at_least: int
     Raises:
         ValueError: unless they are finite numbers of `at_least` examples.
     """
-    features = np.asarray(features)
+    features = host_array("features", features)
     if features.ndim != 2 or features.dtype.kind not in "fiub" or 0 in features.shape:
         raise ValueError(
             f"{name} must be numbers of shape [N, D], got {features.dtype} of shape "

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer, check_number, host_classes
+from lnl_jax._host_arguments import check_integer, check_number, host_array, host_classes
 from lnl_jax.label_models._nearest import nearest_neighbours, read_features
 
 # A floor of the logarithm, as in the authors' code.
@@ -138,13 +138,16 @@ def flag_by_rank(
         Zhu et al., "Detecting Corrupted Labels Without Training a Model to Predict" (ICML 2022),
         Algorithm 1, its ranking.
     """
-    transition, prior = np.asarray(transition, np.float64), np.asarray(prior, np.float64)
+    transition, prior = (
+        host_array("transition", transition, np.float64),
+        host_array("prior", prior, np.float64),
+    )
     if prior.ndim != 1 or transition.shape != 2 * prior.shape:
         raise ValueError(
             "transition and prior must have the shapes [K, K] and [K], got "
             f"{transition.shape} and {prior.shape}."
         )
-    scores = np.asarray(scores, np.float64)
+    scores = host_array("scores", scores, np.float64)
     if scores.ndim != 1:
         raise ValueError(f"scores must have the shape [N], got {scores.shape}.")
     labels = host_classes(labels, len(scores), len(prior))

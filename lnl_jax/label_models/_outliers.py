@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_number
+from lnl_jax._host_arguments import check_number, host_array
 from lnl_jax.label_models._nearest import Neighbours
 
 # So many roundings of 1 are no distance: such neighbours are duplicates.
@@ -145,7 +145,7 @@ def near_duplicates(neighbours: Neighbours, *, fraction: float = 0.13) -> NearDu
 
 
 def _read_distances(distances: np.ndarray) -> np.ndarray:
-    distances = np.asarray(distances, np.float64)
+    distances = host_array("distances", distances, np.float64)
     if distances.ndim != 2 or 0 in distances.shape:
         raise ValueError(
             f"distances must have the shape [N, k], to k neighbours; got {distances.shape}."

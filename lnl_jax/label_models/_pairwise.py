@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csgraph
 
-from lnl_jax._host_arguments import check_integer, check_number, read_class_numbers
+from lnl_jax._host_arguments import check_integer, check_number, host_array, read_class_numbers
 
 
 class BradleyTerry(NamedTuple):
@@ -76,7 +76,7 @@ def pairwise_wins(
         Bradley & Terry, "Rank Analysis of Incomplete Block Designs" (Biometrika 1952).
     """
     check_integer("num_candidates", num_candidates, at_least=2)
-    votes = np.asarray(votes)
+    votes = host_array("votes", votes)
     if votes.ndim != 2 or votes.shape[1] != 3:
         raise ValueError(
             "votes must have the shape [M, 3]: item, preferred candidate, other candidate; got "
@@ -95,7 +95,7 @@ def pairwise_wins(
         num_items = int(item.max(initial=-1)) + 1
     cells = (item.astype(np.int64) * num_candidates + winner) * num_candidates + loser
     if weights is not None:
-        weights = np.asarray(weights, np.float64)
+        weights = host_array("weights", weights, np.float64)
         if weights.shape != (len(votes),) or not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError(
                 f"weights must be finite and not negative, one for each of {len(votes)} votes; got "
@@ -195,7 +195,7 @@ def accept_or_review(probabilities: ArrayLike, threshold: float) -> Choice:
         labels by votes between pairs.
     """
     check_number("threshold", threshold, at_least=0.5, at_most=1)
-    values = np.asarray(probabilities, np.float64)
+    values = host_array("probabilities", probabilities, np.float64)
     if values.ndim < 1 or values.shape[-1] < 2 or not (values >= 0).all():
         raise ValueError(
             "probabilities must have the shape [..., C] of at least two candidates and not be "
@@ -208,7 +208,7 @@ def accept_or_review(probabilities: ArrayLike, threshold: float) -> Choice:
 
 
 def _read_wins(wins: ArrayLike, pseudo_votes: float) -> np.ndarray:
-    wins = np.asarray(wins, np.float64)
+    wins = host_array("wins", wins, np.float64)
     if wins.ndim < 2 or wins.shape[-1] != wins.shape[-2] or wins.shape[-1] < 2:
         raise ValueError(
             f"wins must have the shape [..., C, C] of at least two candidates, got {wins.shape}."

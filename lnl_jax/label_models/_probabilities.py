@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._host_arguments import LISTED, host_classes
+from lnl_jax._host_arguments import LISTED, host_array, host_classes
 
 # Numbers of one block of rows, which fit a core's cache.
 BLOCK = 2**17
@@ -16,7 +16,7 @@ def read_probabilities(probabilities: np.ndarray, name: str = "probabilities") -
     Raises:
         ValueError: unless each row is a distribution over at least two classes; names rows.
     """
-    probabilities = np.asarray(probabilities)
+    probabilities = host_array("probabilities", probabilities)
     # NumPy does not know bfloat16, of kind V.
     if probabilities.ndim != 2 or probabilities.dtype.kind not in "fV" or not len(probabilities):
         raise ValueError(
@@ -35,7 +35,7 @@ def read_probabilities(probabilities: np.ndarray, name: str = "probabilities") -
 
 def as_wide(probabilities: np.ndarray) -> np.ndarray:
     """Float32 and float64 as they are, half precision as float64."""
-    probabilities = np.asarray(probabilities)
+    probabilities = host_array("probabilities", probabilities)
     is_wide = probabilities.dtype in (np.float32, np.float64)
     return probabilities if is_wide else probabilities.astype(np.float64)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer, check_number, host_classes
+from lnl_jax._host_arguments import check_integer, check_number, host_array, host_classes
 from lnl_jax.label_models._bag_messages import bag_messages
 from lnl_jax.label_models._nearest import nearest_neighbours, read_features
 
@@ -268,7 +268,7 @@ def _check_numbers(bag_weight: float, similarity_weight: float, steps: int, damp
 
 
 def _read_counts(counts: ArrayLike) -> np.ndarray:
-    counts = np.asarray(counts)
+    counts = host_array("counts", counts)
     numbers = counts.dtype.kind in "iuf" and counts.ndim == 1
     if not numbers or not counts.size or not (counts == np.trunc(counts)).all():
         raise ValueError(
@@ -296,7 +296,8 @@ def _check_bags(bags: np.ndarray, counts: np.ndarray) -> None:
 def _read_edges(edges: SimilarityEdges | None, size: int) -> tuple[np.ndarray, np.ndarray]:
     if edges is None:
         return np.empty((0, 2), np.int64), np.empty(0)
-    pairs, similarities = np.asarray(edges[0]), np.asarray(edges[1], np.float64)
+    pairs = host_array("edges", edges[0])
+    similarities = host_array("edges", edges[1], np.float64)
     shapes = pairs.shape[1:] == (2,) and similarities.shape == pairs.shape[:1]
     if not shapes or pairs.dtype.kind not in "iu" or not np.isfinite(similarities).all():
         raise ValueError(

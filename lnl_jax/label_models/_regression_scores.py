@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_number
+from lnl_jax._host_arguments import check_number, host_array
 from lnl_jax.label_models._nearest import euclidean_distance, nearest_neighbours
 from lnl_jax.label_models._outliers import outlier_scores
 
@@ -89,7 +89,10 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 
 
 def _read(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    predictions, targets = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
+    predictions, targets = (
+        host_array("predictions", predictions, np.float64),
+        host_array("targets", targets, np.float64),
+    )
     if predictions.ndim != 1 or predictions.shape != targets.shape or not len(targets):
         raise ValueError(
             f"predictions and targets must be numbers of one shape [N], got {predictions.shape} "

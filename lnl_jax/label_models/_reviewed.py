@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer, host_classes, read_class_numbers
+from lnl_jax._host_arguments import check_integer, host_array, host_classes, read_class_numbers
 
 # What each column of the votes says of the label.
 ANSWERS = ("given", "guessed", "neither", "both")
@@ -69,7 +69,7 @@ def reviewed_labels(
     check_integer("least", least, at_least=1)
     given = read_class_numbers(given, name="given")
     guessed = host_classes(guessed, len(given), name="guessed")
-    votes = np.asarray(votes)
+    votes = host_array("votes", votes)
     if votes.shape != (len(given), len(ANSWERS)):
         raise ValueError(
             f"votes must have the shape [{len(given)}, 4], how many said {', '.join(ANSWERS)} of "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnl_jax._host_arguments import host_classes, read_records
+from lnl_jax._host_arguments import host_array, host_classes, read_records
 
 
 def area_under_margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def forgetting(correct: np.ndarray) -> np.ndarray:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
         Learning" (ICLR 2019), Definition 1.
     """
-    correct = np.asarray(correct)
+    correct = host_array("correct", correct)
     # Of integers, the complement below would count other things.
     if correct.dtype != bool or correct.ndim != 2:
         raise ValueError(

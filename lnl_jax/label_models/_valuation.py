@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer, host_classes
+from lnl_jax._host_arguments import check_integer, host_array, host_classes
 from lnl_jax.label_models._nearest import ENTRIES_AT_ONCE, euclidean_distance, read_features
 
 
@@ -191,7 +191,7 @@ def out_of_bag_values(scores: ArrayLike, in_bag: ArrayLike) -> np.ndarray:
         Kwon and Zou, "Data-OOB: Out-of-bag Estimate as a Simple and Efficient Data Value"
         (ICML 2023), Section 3.
     """
-    scores, in_bag = np.asarray(scores), np.asarray(in_bag)
+    scores, in_bag = host_array("scores", scores), host_array("in_bag", in_bag)
     if in_bag.dtype != bool or in_bag.ndim != 2 or scores.shape != in_bag.shape:
         raise ValueError(
             f"scores and in_bag must have one shape [B, N], in_bag boolean; got {scores.shape} and "

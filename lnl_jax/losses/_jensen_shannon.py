@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lnl_jax._arguments import as_array
 from lnl_jax.losses._checks import (
     Scores,
     along_classes,
@@ -127,7 +128,7 @@ def generalized_jensen_shannon(
         Englesson and Azizpour, "Generalized Jensen-Shannon Divergence Loss for Learning with Noisy
         Labels" (NeurIPS 2021), GJS.
     """
-    logits = jnp.asarray(logits)
+    logits = as_array("logits", logits)
     if logits.ndim < 2 or not len(logits):
         raise ValueError(
             f"logits must have a leading axis of views, [V, ..., K]; got shape {logits.shape}."

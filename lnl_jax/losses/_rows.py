@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from lnl_jax._arguments import as_array
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.losses._checks import Scores
 
@@ -124,8 +124,7 @@ def read_row(name: str, rows: Array, scores: Scores, *, of_classes: bool) -> Arr
     Raises:
         ValueError: if they are not floating numbers of that shape.
     """
-    if not isinstance(rows, jax.Array):
-        rows = np.asarray(rows)
+    rows = as_array(name, rows)
     shape = (*scores.batch_shape, scores.num_classes) if of_classes else scores.batch_shape
     if rows.shape != shape or not jnp.issubdtype(rows.dtype, jnp.floating):
         what = "one floating number per example" + " and class" * of_classes

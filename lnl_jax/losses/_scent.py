@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range
+from lnl_jax._arguments import as_array, in_range
 from lnl_jax.losses._checks import finish, label_distribution, read_hyperparameter, read_scores
 from lnl_jax.losses._probabilities import label_surprise, log_mixture, relative_scores
 from lnl_jax.losses._rows import keep_unusable, read_row
@@ -131,7 +131,7 @@ def log_normalizer_step(rows: Array, log_means: Array, *, log_step: ArrayLike) -
         Wei et al., "A Geometry-Aware Efficient Algorithm for Compositional Entropic Risk
         Minimization" (2026), arXiv 2602.02877, the update of SCENT.
     """
-    rows, log_means = jnp.asarray(rows), jnp.asarray(log_means)
+    rows, log_means = as_array("rows", rows), as_array("log_means", log_means)
     if rows.shape != log_means.shape:
         raise ValueError(
             f"rows and log_means must have the same shape, got {rows.shape} and {log_means.shape}."

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import read_classes, read_example_mask
+from lnl_jax._arguments import as_array, read_classes, read_example_mask
 
 
 def read_scores(logits: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
@@ -13,7 +13,7 @@ def read_scores(logits: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     Raises:
         ValueError: unless the scores are floating and there is one integer per example.
     """
-    logits = jnp.asarray(logits)
+    logits = as_array("logits", logits)
     if not jnp.issubdtype(logits.dtype, jnp.floating) or not logits.ndim or not logits.shape[-1]:
         raise ValueError(
             "logits must be floating of shape [..., K], K at least 1; got "
@@ -44,10 +44,12 @@ def read_where(where: Array | None, shape: tuple[int, ...]) -> Array:
     return jnp.ones(shape, bool) if where is None else read_example_mask("where", where, shape)
 
 
-def check_matrix(name: str, values: Array) -> None:
-    """Raises ValueError unless the values are floating of shape ``[N, D]``."""
+def read_matrix(name: str, values: ArrayLike) -> Array:
+    """The values as a floating array ``[N, D]``, or ValueError."""
+    values = as_array(name, values)
     if values.ndim != 2 or not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(
             f"{name} must have the shape [N, D] and be floating, got {values.dtype} of shape "
             f"{values.shape}."
         )
+    return values

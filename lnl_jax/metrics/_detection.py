@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lnl_jax._arguments import refuse_explicit_mesh
+from lnl_jax._arguments import as_array, refuse_explicit_mesh
 from lnl_jax.metrics._checks import read_where
 
 
@@ -122,6 +122,11 @@ def average_precision(scores: Array, positives: Array, *, where: Array | None = 
 
 def _rank(scores: Array, positives: Array, where: Array | None) -> _Ranking:
     refuse_explicit_mesh(scores=scores, positives=positives)
+    scores, positives = as_array("scores", scores), as_array("positives", positives)
+    if not jnp.issubdtype(scores.dtype, jnp.floating) and not jnp.issubdtype(
+        scores.dtype, jnp.integer
+    ):
+        raise ValueError(f"scores must be real numbers, got {scores.dtype}.")
     if positives.shape != scores.shape or positives.dtype != bool:
         raise ValueError(
             f"positives must be boolean of shape {scores.shape}, as scores have; got "

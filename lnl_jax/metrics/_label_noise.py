@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range
+from lnl_jax._arguments import as_array, in_range
 from lnl_jax.metrics._average import Average
 
 
@@ -103,7 +103,10 @@ def noise_corrected_accuracy(counts: ArrayLike, matrix: ArrayLike) -> Array:
         Lam & Stork, "Evaluating Classifiers by Means of Test Data with Noisy Labels" (IJCAI 2003),
         of two classes.
     """
-    counts, matrix = jnp.asarray(counts, jnp.float32), jnp.asarray(matrix, jnp.float32)
+    counts, matrix = (
+        jnp.asarray(as_array(name, values), jnp.float32)
+        for name, values in (("counts", counts), ("matrix", matrix))
+    )
     size = matrix.shape[-1] if matrix.ndim else 0
     if matrix.shape != (size, size) or counts.shape[-2:] != (size, size) or not size:
         raise ValueError(

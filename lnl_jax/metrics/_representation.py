@@ -6,10 +6,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import in_range, refuse_explicit_mesh
+from lnl_jax._arguments import as_array, in_range, refuse_explicit_mesh
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics._average import Average, average, group_sums
-from lnl_jax.metrics._checks import check_matrix, read_classes_below, read_where
+from lnl_jax.metrics._checks import read_classes_below, read_matrix, read_where
 
 
 def effective_rank(features: Array) -> Array:
@@ -38,7 +38,7 @@ def effective_rank(features: Array) -> Array:
         Garrido et al., "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised
         Representations by Their Rank" (ICML 2023), equation 1, without its small constant.
     """
-    check_matrix("features", features)
+    features = read_matrix("features", features)
     if not features.size:
         raise ValueError(
             f"features must have at least one row and one column, got shape {features.shape}."
@@ -74,7 +74,7 @@ def alignment(first: Array, second: Array, *, where: Array | None = None) -> Ave
         Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
         Uniformity on the Hypersphere" (ICML 2020), section 4.1, with their alpha of 2.
     """
-    check_matrix("first", first)
+    first = read_matrix("first", first)
     if first.shape != second.shape:
         raise ValueError(
             f"first and second must have one shape, got {first.shape} and {second.shape}."
@@ -109,7 +109,7 @@ def uniformity(features: Array, *, scale: float = 2.0) -> Array:
         Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
         Uniformity on the Hypersphere" (ICML 2020), section 4.1.
     """
-    check_matrix("features", features)
+    features = read_matrix("features", features)
     size = len(features)
     if size < 2:
         raise ValueError(f"features must have at least two rows, got {size}.")
@@ -147,7 +147,7 @@ def class_average(
         >>> found.value.tolist(), found.count.tolist()
         ([2.0, 5.0, nan], [2.0, 1.0, 0.0])
     """
-    values = jnp.asarray(values)
+    values = as_array("values", values)
     if values.ndim != 1 or values.shape != np.shape(labels):
         raise ValueError(
             f"values and labels must both have the shape [N], got {values.shape} and "

@@ -2,10 +2,13 @@
 
 from lnl_jax._host_arguments import check_integer, is_finite_number
 
+# A matrix of more would take 8 GB.
+MOST_CLASSES = 1 << 15
+
 
 def check_num_classes(num_classes: int) -> None:
     """Raises ValueError unless there are at least two classes."""
-    check_integer("num_classes", num_classes, at_least=2)
+    check_integer("num_classes", num_classes, at_least=2, at_most=MOST_CLASSES)
 
 
 def check_rate(rate: float) -> None:

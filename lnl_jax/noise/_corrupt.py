@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_generator, read_class_numbers
+from lnl_jax._host_arguments import check_generator, host_array, read_class_numbers
 
 
 class Corrupted(NamedTuple):
@@ -45,7 +45,7 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
         ([1, 1, 1], 0.67)
     """
     check_generator("rng", rng)
-    labels, matrix = np.asarray(labels), np.asarray(matrix)
+    labels, matrix = host_array("labels", labels), host_array("matrix", matrix)
     _check(labels, matrix)
     matrix = matrix.astype(np.float64)
     num_classes = matrix.shape[1]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lnl_jax._host_arguments import check_generator, read_class_numbers
+from lnl_jax._host_arguments import check_generator, host_array, read_class_numbers
 from lnl_jax.noise._checks import check_num_classes, check_rate
 
 # How much the rates of the examples differ, as in the paper.
@@ -62,7 +62,7 @@ def instance_dependent(
         Xia et al., "Part-dependent Label Noise: Towards Instance-dependent Label Noise" (NeurIPS
         2020), Algorithm 2.
     """
-    features, labels = np.asarray(features), np.asarray(labels)
+    features, labels = host_array("features", features), host_array("labels", labels)
     check_num_classes(num_classes)
     check_rate(rate)
     check_generator("rng", rng)

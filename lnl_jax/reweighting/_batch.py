@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import computation_dtype, in_range, not_a_number
+from lnl_jax._arguments import as_array, computation_dtype, in_range, not_a_number
 
 
 @jax.tree_util.register_dataclass
@@ -41,7 +41,7 @@ def read_batch(losses: Array, where: Array | None) -> Batch:
     Raises:
         ValueError: if they are no floating ``[B]`` and boolean ``[B]``.
     """
-    losses = jnp.asarray(losses)
+    losses = as_array("losses", losses)
     if losses.ndim != 1 or losses.size == 0 or not jnp.issubdtype(losses.dtype, jnp.floating):
         raise ValueError(
             "losses must be floating with one value per example, shape [B]; got "
@@ -50,7 +50,7 @@ def read_batch(losses: Array, where: Array | None) -> Batch:
     # Made from the losses, so that loops in `shard_map` know that it differs between devices.
     given = jnp.ones_like(losses, bool)
     if where is not None:
-        where = jnp.asarray(where)
+        where = as_array("where", where)
         if where.dtype != bool or where.shape != losses.shape:
             raise ValueError(
                 f"where must be boolean of shape {losses.shape}, as losses have; got "

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
+    as_array,
     computation_dtype,
     not_a_number,
     read_classes,
@@ -148,7 +149,7 @@ def _read_groups(groups: Array, rows: Array, batch: Batch) -> tuple[Array, Array
     Raises:
         ValueError: if they are no integers ``[B]`` and floating ``[G]``.
     """
-    groups, rows = read_classes("groups", groups, batch.losses.shape), jnp.asarray(rows)
+    groups, rows = read_classes("groups", groups, batch.losses.shape), as_array("rows", rows)
     if not jnp.issubdtype(rows.dtype, jnp.floating) or rows.ndim != 1 or rows.size == 0:
         raise ValueError(
             "rows must be floating with one value per group, shape [G]; got "

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import read_classes
+from lnl_jax._arguments import as_array, read_classes
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.reweighting._batch import Batch, read_batch, read_scalar, weigh
 
@@ -129,7 +129,7 @@ def co_teaching_weights(
         Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy
         Labels" (NeurIPS 2018), Algorithm 1.
     """
-    losses = jnp.asarray(losses)
+    losses = as_array("losses", losses)
     if losses.ndim != 2 or len(losses) != 2:
         raise ValueError(
             f"losses must be those of two networks, shape [2, B], got {losses.shape}; stack them."

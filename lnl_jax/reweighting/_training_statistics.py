@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lnl_jax._arguments import as_array
 from lnl_jax._host_arguments import check_integer
 
 
@@ -83,7 +84,7 @@ def majority_agreement(predictions: Array, labels: Array) -> Array:
     References:
         As :func:`storm_features`.
     """
-    predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
+    predictions, labels = (as_array("predictions", predictions), as_array("labels", labels))
     if predictions.ndim != 2 or predictions.shape[1:] != labels.shape:
         raise ValueError(
             "predictions must have the shape [R, B] and labels [B], got "

@@ -17,6 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
+    as_array,
     computation_dtype,
     finite,
     in_range,
@@ -46,6 +47,9 @@ def sigmoid_surrogate(margins: Array) -> Array:
         >>> sigmoid_surrogate(jnp.array([-2.0, 0.0, 2.0])).tolist()
         [0.881, 0.5, 0.119]
     """
+    margins = as_array("margins", margins)
+    if not jnp.issubdtype(margins.dtype, jnp.floating):
+        raise ValueError(f"margins must be floating, got {margins.dtype}; cast them to float32.")
     return jax.nn.sigmoid(-margins)
 
 
@@ -297,7 +301,7 @@ def _read_logits(logits: Array, ndim: int) -> Array:
 
 
 def _read_like(name: str, array: Array, logits: Array) -> Array:
-    array = jnp.asarray(array)
+    array = as_array(name, array)
     if jnp.issubdtype(array.dtype, jnp.floating) and array.shape == logits.shape:
         return array
     repair = "" if array.shape != logits.shape else " Cast them to float32."

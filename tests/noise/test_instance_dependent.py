@@ -151,7 +151,7 @@ FEATURES, LABELS = np.ones((4, 2)), np.array([0, 1, 2, 0])
         ({"labels": LABELS[None]}, r"got int64 of shape \(1, 4\)"),
         ({"rate": 1.1}, "rate must be from 0 to 1, got 1.1"),
         ({"rate": float("nan")}, "rate must be from 0 to 1, got nan"),
-        ({"num_classes": 1}, "num_classes must be an integer from 2 on, got 1"),
+        ({"num_classes": 1}, "num_classes must be an integer from 2 to 32768, got 1"),
     ],
 )
 def test_impossible_arguments_raise_and_say_why(changes, text):

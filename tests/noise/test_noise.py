@@ -149,7 +149,7 @@ def test_a_rate_out_of_range_raises(rate):
 
 
 def test_noise_needs_two_classes():
-    with pytest.raises(ValueError, match="num_classes must be an integer from 2 on, got 1"):
+    with pytest.raises(ValueError, match="num_classes must be an integer from 2 to 32768, got 1"):
         symmetric(1, 0.5)
 
 
@@ -276,10 +276,10 @@ def test_a_mapping_of_what_is_no_class_raises_and_names_the_pair(pair):
         (lambda: class_dependent(3, 1.5, {}), "rate must be from 0 to 1, got 1.5"),
         (
             lambda: class_dependent(1, 0.5, {}),
-            "num_classes must be an integer from 2 on, got 1",
+            "num_classes must be an integer from 2 to 32768, got 1",
         ),
         (lambda: cifar10_asymmetric(-0.1), "rate must be from 0 to 1, got -0.1"),
-        (lambda: cyclic(1), "num_classes must be an integer from 2 on, got 1"),
+        (lambda: cyclic(1), "num_classes must be an integer from 2 to 32768, got 1"),
     ],
 )
 def test_class_dependent_noise_out_of_range_raises(call, text):
