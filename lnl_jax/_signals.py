@@ -10,18 +10,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def leave(words: str = "") -> typing.NoReturn:
-    """Ends the process with the code of an interruption, and nothing after it runs.
+def leave(words: str = "", code: int = INTERRUPTED) -> typing.NoReturn:
+    """Ends the process, and nothing after it runs.
 
     Args:
         words: a line that is written before.
+        code: of the end, that of an interruption.
     """
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     if words:
         with contextlib.suppress(OSError):
             os.write(2, f"{words}\n".encode())
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 def end_at_a_signal() -> None:

@@ -19,6 +19,7 @@ from rich.padding import Padding
 
 import lnl_jax
 from lnl_jax._extras import MissingExtra
+from lnl_jax._signals import INTERRUPTED
 from lnl_jax.runner import command_line, frame, help_text, progress, results, run_folder, signatures
 from lnl_jax.runner.arguments import StudyError, check_arguments, refused
 from lnl_jax.runner.command_line import Call
@@ -49,11 +50,12 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
         with contextlib.nullcontext() if debug else _quiet():
             return _do(studies, options, words, format_help, argv)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on after the last finished epoch", 130)
+        text = "interrupted; the same command goes on after the last finished epoch"
+        return _fail(text, INTERRUPTED)
     except (UsageError, StudyError, MissingExtra) as error:
         return _fail(f"error: {error}", 2, debug=debug)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         text = "the disk is full; what was written is readable, with more space the same command"
         return _fail(f"error: {text} resumes ({error})", 1, debug=debug)

@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,8 @@ from lnl_jax.train import checkpoint
 # A save costs some 50 ms of processor time, as much as an epoch of a small study. States that come
 # faster than this are kept in memory and saved when one is due or when the run stops.
 SECONDS_BETWEEN_SAVES = 0.25
+# What a checkpoint takes besides its arrays, and more.
+SPARE_BYTES = 1 << 20
 
 
 class SavedStates:
@@ -102,7 +105,19 @@ class SavedStates:
         if pending is not None:
             with _full_disk_as_os_error():
                 manager = self._open()
+                _check_space(self._path, pending[0])
                 checkpoint.save(manager, (manager.latest_step() or 0) + 1, *pending)
+
+
+def _check_space(path: pathlib.Path, state: Any) -> None:
+    """Raises OSError before a save that the disk cannot take.
+
+    Where it is full in the middle of one, threads of TensorStore that nobody listens to any more
+    write a hundred lines.
+    """
+    needed = sum(getattr(leaf, "nbytes", 8) for leaf in jax.tree.leaves(state))
+    if needed + SPARE_BYTES > shutil.disk_usage(path).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 @contextlib.contextmanager

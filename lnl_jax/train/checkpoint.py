@@ -8,9 +8,11 @@ older one takes its place.
 
 from __future__ import annotations
 
+import gc
 import json as json_lib
 import math
 import pathlib
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +25,7 @@ from lnl_jax.train.checkpoint_leaves import (
     as_json,
     blank,
     check_same,
-    describe,
+    describe_stored,
     described,
     in_the_form_of,
     named_leaves,
@@ -132,7 +134,7 @@ def save(
     leaves = named_leaves(state)
     arrays = stored(leaves)
     json = {"leaves": described(state, leaves), "user": metadata, "digests": digests(arrays)}
-    json["stored"] = {name: describe(name, leaf) for name, leaf in arrays.items()}
+    json["stored"] = {name: describe_stored(name, leaf) for name, leaf in arrays.items()}
     json["score"] = None if score is None else float(score)
     manager.save(
         int(step),
@@ -287,11 +289,19 @@ def _read_state(
     require("orbax")
     import orbax.checkpoint as ocp
 
+    hook = sys.unraisablehook
     try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
         restored = dict(manager.restore(step, args=args)["state"])
     except Exception as error:
-        return {}, f"its arrays cannot be read ({_in_a_line(error)})"
+        text = _in_a_line(error)
+        # What the failed restore left half-done would complain on its own when it is collected.
+        sys.unraisablehook = lambda unraisable: None
+        del error
+        gc.collect()
+        return {}, f"its arrays cannot be read ({text})"
+    finally:
+        sys.unraisablehook = hook
     return restored, damage_of(restored, json["digests"])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from lnl_jax.train.tables import is_table
 
 PyTree = Any
+_ON_HOST = "NumPy "
 
 
 def as_json(name: str, value: Any) -> Any:
@@ -108,13 +109,35 @@ def target(leaf: Any) -> Any:
 
 
 def blank(described: str) -> Any:
-    """Something of the type that a description names, for Orbax to restore NumPy's arrays."""
+    """Something of the type that a description names, for Orbax to restore it on the host.
+
+    As an array of JAX where it was one: all that a restore reads is read then.
+    """
     dtype, _, shape = described.rstrip("]").partition("[")
     numbers = {"bool": False, "int": 0, "float": 0.0, "complex": 0j}
     if "[" not in described:
         return numbers[dtype]
     sizes = [int(size) for size in shape.split(",") if size]
-    return np.broadcast_to(np.zeros((), jnp.dtype(dtype)), sizes)
+    kind, device = jnp.dtype(dtype.removeprefix(_ON_HOST)), _host_device()
+    if dtype.startswith(_ON_HOST) or device is None or jax.dtypes.canonicalize_dtype(kind) != kind:
+        return np.broadcast_to(np.zeros((), kind), sizes)
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    return jax.ShapeDtypeStruct(sizes, kind, sharding=sharding)
+
+
+def describe_stored(name: str, leaf: Any) -> str:
+    """The type of what Orbax is given, and whether it is an array of NumPy."""
+    return _ON_HOST * isinstance(leaf, np.ndarray) + describe(name, leaf)
+
+
+def _host_device() -> jax.Device | None:
+    """Where arrays of JAX take no memory of an accelerator; None where that is nowhere."""
+    if jax.process_count() > 1:
+        return None
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # the only platform that was asked for is another one
+        return None
 
 
 def in_the_form_of(leaf: Any, value: Any) -> Any:

@@ -321,3 +321,20 @@ def test_a_digest_does_not_depend_on_where_an_array_is():
     assert digests.damage_of({"x": x}, {"x": parts}) == ""
     assert "bytes of leaf x" in digests.damage_of({"x": x.at[7, 2].set(1)}, {"x": parts})
     assert "leaf y is not there" in digests.damage_of({"x": x}, {"y": parts})
+
+
+def test_whatever_byte_of_whatever_file_changes_nothing_wrong_is_restored(tmp_path, rng):
+    saved_thrice(tmp_path / "whole")
+    files = [file for file in sorted((tmp_path / "whole/3").rglob("*")) if file.is_file()]
+    for file in files:
+        shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+        flip(
+            tmp_path / "copy" / file.relative_to(tmp_path / "whole"),
+            rng.integers(file.stat().st_size),
+        )
+        manager = checkpoint.open_checkpoints(tmp_path / "copy", keep=3)
+        found = next(f for f in checkpoint.look_through(manager) if not f.damage)
+        assert found.metadata == {"rows": found.step}
+        assert_same(checkpoint.restore(manager, found.step, noisy(0)), noisy(found.step))
+        manager.close()
+        shutil.rmtree(tmp_path / "copy")

@@ -1,0 +1,52 @@
+"""Every fault that a run must survive, counted: python -m tests.faults.run_all.
+
+With the defaults these are the full counts, some two hours of two CPU cores; `--kills 2` is a
+sample of a few minutes. The exit code is 1 where anything came out otherwise than it should.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from tests.faults import faults, kills, sessions  # noqa: E402
+
+
+def main() -> int:
+    """Runs what is chosen and prints a line for each count."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--kills", type=int, default=30, help="runs that are killed, a pillar")
+    parser.add_argument("--pillars", nargs="*", choices=sessions.STUDIES, default=None)
+    parser.add_argument("--faults", nargs="*", choices=faults.FAULTS, default=None)
+    parser.add_argument("--repeat", type=int, default=5, help="of faults with a random moment")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    began, wrong = time.perf_counter(), []
+    pillars = list(sessions.STUDIES) if options.pillars is None else options.pillars
+    rng = random.Random(options.seed)
+    for pillar in pillars if options.kills else ():
+        with tempfile.TemporaryDirectory() as folder:
+            found = kills.kill_and_compare(pillar, options.kills, pathlib.Path(folder), rng)
+        wrong += found.wrong
+        print(
+            f"{pillar}: {found.equal} of {found.count} killed runs equal to the uninterrupted one, "
+            f"{found.rows} rows lost or doubled",
+            flush=True,
+        )
+    for name in faults.FAULTS if options.faults is None else options.faults:
+        with tempfile.TemporaryDirectory() as folder:
+            found = faults.FAULTS[name](pathlib.Path(folder), rng, options.repeat)
+        wrong += [f"{name}: {text}" for text in found.wrong]
+        print(f"{name}: {found.right} of {found.count} right", flush=True)
+    print(*wrong, sep="\n", end="\n" * bool(wrong))
+    print(f"{len(wrong)} wrong, {time.perf_counter() - began:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
