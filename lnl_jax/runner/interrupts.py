@@ -1,5 +1,6 @@
 """Stopping: between two writes, before anything runs, and where nobody reads any more."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -26,13 +27,14 @@ def stoppable() -> Iterator[Callable[[], contextlib.AbstractContextManager]]:
       A context for a write. A signal takes effect at its end.
     """
     asked: float | None = None
-    writing = told = False
+    writing = told = ended = repeated = False
 
     def stop(signum: int, frame: Any) -> None:
-        nonlocal asked, told
+        nonlocal asked, told, repeated
+        once_more, repeated = repeated, False
         if asked is None:
             asked = time.monotonic()
-        elif time.monotonic() - asked >= SECONDS_OF_ONE_STOP:
+        elif not once_more and time.monotonic() - asked >= SECONDS_OF_ONE_STOP:
             leave("stopped at once; the same command goes on from the last checkpoint")
         if not writing and not told:
             told = True
@@ -50,10 +52,32 @@ def stoppable() -> Iterator[Callable[[], contextlib.AbstractContextManager]]:
             told = True
             raise KeyboardInterrupt
 
+    def again() -> None:
+        nonlocal repeated
+        time.sleep(0.05)
+        if not ended:
+            repeated = True
+            _thread.interrupt_main()
+
+    def ignored(unraisable: Any) -> None:
+        """Python drops what is raised in a callback of its garbage collector, of which JAX has one.
+
+        So the signal comes once more, from a thread, a moment later and then elsewhere.
+        """
+        nonlocal told
+        if unraisable.exc_type is KeyboardInterrupt and told:
+            told = False
+            _thread.start_new_thread(again, ())
+        else:
+            earlier_hook(unraisable)
+
     earlier = {each: signal.signal(each, stop) for each in SIGNALS}
+    earlier_hook, sys.unraisablehook = sys.unraisablehook, ignored
     try:
         yield undisturbed
     finally:
+        sys.unraisablehook = earlier_hook
+        ended = True
         for each, handler in earlier.items():
             signal.signal(each, handler)
 

@@ -1,5 +1,6 @@
 import errno
 import functools
+import gc
 import json
 import os
 import shutil
@@ -513,6 +514,26 @@ def test_two_signals_are_one_interruption_and_saving_is_not_interrupted(monkeypa
     with pytest.raises(KeyboardInterrupt):
         stopped_twice(saved)
     assert left == ["stopped at once; the same command goes on from the last checkpoint"]
+
+
+def test_an_interrupt_within_a_callback_of_the_garbage_collector_is_not_lost():
+    def callback(phase, info):
+        if phase == "start":
+            gc.callbacks.remove(callback)
+            signal.raise_signal(signal.SIGTERM)
+
+    def collect_and_go_on(steps):
+        with interrupts.stoppable():
+            gc.callbacks.append(callback)
+            gc.collect()
+            steps.append("collected")
+            time.sleep(1)
+            steps.append("went on")
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        collect_and_go_on(steps)
+    assert "went on" not in steps
 
 
 def test_an_interrupt_that_a_library_swallowed_still_stops_the_run():
