@@ -10,12 +10,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def leave(words: str = "", code: int = INTERRUPTED) -> typing.NoReturn:
-    """Ends the process, and nothing after it runs.
+def leave(words: str = "") -> typing.NoReturn:
+    """Ends the process with the code of an interruption, and nothing after it runs.
 
     Args:
         words: a line that is written before.
-        code: of the end, that of an interruption.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -23,7 +22,7 @@ def leave(words: str = "", code: int = INTERRUPTED) -> typing.NoReturn:
     if words:
         with contextlib.suppress(OSError):
             os.write(2, f"{words}\n".encode())
-    os._exit(code)
+    os._exit(INTERRUPTED)
 
 
 def end_at_a_signal() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lnl_jax._signals import SIGNALS, leave
+from lnl_jax._signals import INTERRUPTED, SIGNALS, leave
 
 # Of two signals nearer than this the second one is an echo: of a terminal that sends it to a group,
 # of a scheduler that sends SIGTERM to all and then to each.
@@ -83,14 +83,13 @@ def stoppable() -> Iterator[Callable[[], contextlib.AbstractContextManager]]:
 
 
 def end_process(code: int) -> int:
-    """Ends the process where a signal or an error stopped it; returns the code 0.
+    """Ends the process where a signal stopped it; returns the code otherwise.
 
-    What is left to do then is to take down threads: of XLA, some of which may be compiling, which
-    crashes; of TensorStore, some of which may be waiting for a disk, which complains. All files are
-    closed by now.
+    What is left to do then is to take down threads of XLA, some of which may be compiling: that
+    crashes. All files are closed by now.
     """
-    if code:
-        leave(code=code)
+    if code == INTERRUPTED:
+        leave()
     return code
 
 
