@@ -22,6 +22,7 @@ from experiments.label_quality.label_leakage import label_leakage
 from experiments.label_quality.label_proportions import label_proportions
 from experiments.label_quality.memorization_digits import memorization_digits
 from experiments.label_quality.test_labels import test_labels
+from experiments.robust_losses.aldr_temperatures import aldr_temperatures
 from experiments.robust_losses.dro_groups import dro_groups
 from experiments.robust_losses.frozen_features import frozen_features
 from experiments.robust_losses.ldr_benchmark import ldr_benchmark
@@ -37,6 +38,7 @@ from lnl_jax.comparison import catalogue
 
 # name on the command line -> experiment: a keyword-only generator function.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Any]]] = {
+    "aldr_temperatures": aldr_temperatures,
     "candidate_labels": candidate_labels,
     "crowd_labels": crowd_labels,
     "dro_groups": dro_groups,

@@ -46,6 +46,7 @@ ELSEWHERE = {
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
 # than one such command has.
 TINY = {
+    "aldr_temperatures": "--noises uniform --folds 2 --seeds 1 --epochs 1 --learning_rates 0.1",
     "candidate_labels": "--items 20 --voters 4",
     "contrastive_choice": "--seeds 2 --epochs 1 --batch_sizes 64 --imbalances 0.1 "
     "--grid.temperatures 0.1 --grid.gammas 0.8 --grid.rhos 0.4 --largest 60 --held_out 40",

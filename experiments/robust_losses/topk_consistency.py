@@ -101,6 +101,7 @@ def topk_consistency(
             text = " ".join(map(str, consistent)) or "none"
             regrets.append(head | {f"k = {k}": v for k, v in enumerate(worst.tolist(), 1)})
             regrets[-1]["consistent for k of"] = text
+            regrets[-1]["posteriors without a minimum"] = int((~found.bounded).sum())
             least = found.gap.min(0).tolist()
             gaps.append(head | {f"k = {k}": max(v, 0.0) for k, v in enumerate(least, 1)})
             if worst.max() >= 1e-6:
@@ -109,6 +110,7 @@ def topk_consistency(
                 "epoch": number,
                 "largest_regret": float(worst.max()),
                 "consistent_for": text,
+                "without_a_minimum": int((~found.bounded).sum()),
             }
     yield Artifact("regret", regrets)
     yield Artifact("gap", gaps)

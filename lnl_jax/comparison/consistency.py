@@ -24,6 +24,7 @@ from lnl_jax._host_arguments import check_integer, check_number
 
 # Scores beyond it are as good as infinite; risks that fall like 1 / f are 0 there.
 BOX = 1e6
+UNBOUNDED = BOX / 1e3  # a risk that falls so far has no least one
 ITERATIONS = 80
 # Newton's steps, damped by shares of the largest curvature, and parts of them; the gradient's.
 DAMPING = np.array([0, 1e-4, 1e-2, 1])
@@ -42,12 +43,15 @@ class Minimum(NamedTuple):
         gap: how much more than the least the risk is, at least, where the k-th and the next class
             have equal scores, ``[Q, K - 1]``.
         scores: those with the least risk, ``[Q, K]``.
+        bounded: whether there is a least risk, ``[Q]``; where not, the scores are as far as the
+            search goes.
     """
 
     risk: np.ndarray
     regret: np.ndarray
     gap: np.ndarray
     scores: np.ndarray
+    bounded: np.ndarray
 
 
 def minimum(
@@ -107,12 +111,13 @@ def minimum(
         setting = {name: jnp.float64(value) for name, value in setting.items()}
         found = _solver(loss)(setting, *map(jnp.asarray, (posteriors, ties, begin)))
         scores, risks, kinks = map(np.asarray, found)
-    if kinks.any():
+    least = risks.min((1, 2))
+    bounded = least > -UNBOUNDED
+    if kinks[bounded].any():
         raise ValueError(
             "loss has no gradient at its minimum, so that it is not found by gradients; take a "
             "smooth relative, such as ldr_kl with a small temperature for crammer_singer."
         )
-    least = risks.min((1, 2))
     near = risks <= (least + tolerance)[:, None, None]
     regrets = top_k_regret(scores, posteriors[:, None, None])
     at = risks.reshape(number, -1).argmin(1)
@@ -121,6 +126,7 @@ def minimum(
         np.where(near[..., None], regrets, 0).max((1, 2)),
         risks[:, 1:].min(2) - least[:, None],
         scores.reshape(number, -1, size)[rows, at],
+        bounded,
     )
 
 
@@ -217,16 +223,19 @@ def _solver(loss: Callable[..., jax.Array]) -> Callable:
             sizes, axes = jnp.linalg.eigh(jnp.nan_to_num(curvature))
             sizes, own = jnp.abs(sizes), axes.T @ slope
             damping = jnp.maximum(DAMPING * sizes.max(), 1e-14)[:, None]
-            newton = -(own / (sizes + damping)) @ axes.T
+            newton = -(own[None] / (sizes[None] + damping)) @ axes.T
             # In a flat place: as far again as it is already.
             longest = 1 + jnp.abs(free).max()
             lengths = jnp.abs(newton).max(1, keepdims=True)
             newton *= jnp.minimum(1, longest / jnp.maximum(lengths, 1e-30))
             steepest = -slope * longest / jnp.maximum(jnp.abs(slope).max(), 1e-300)
             steps = jnp.concatenate(
-                [(PARTS[:, None, None] * newton).reshape(-1, free.size), SCALES[:, None] * steepest]
+                [
+                    (PARTS[:, None, None] * newton[None]).reshape(-1, free.size),
+                    SCALES[:, None] * steepest[None],
+                ]
             )
-            tried = jnp.clip(free + steps, -BOX, BOX)
+            tried = jnp.clip(free[None] + steps, -BOX, BOX)
             risks = jnp.concatenate([risk(free)[None], jax.vmap(risk)(tried)])
             risks = jnp.where(jnp.isnan(risks), jnp.inf, risks)
             best = risks.argmin()

@@ -54,7 +54,9 @@ def ldr_kl(
     Crammer-Singer margin loss as the temperature goes to 0, and the mean of :math:`\delta` as it
     goes to infinity. For ``top_k=k`` the largest :math:`p_j` saturate at :math:`1/k` and the others
     share the rest by a softmax; as the temperature goes to 0 the loss is the mean of the k largest
-    :math:`\delta`. It can be negative.
+    :math:`\delta`. It can be negative, and for k > 1 it has no least value: where a class has a
+    probability above :math:`1/k`, the risk falls without end as its score grows. Bound the scores
+    (`softplus_mean_normalize`).
 
     A large temperature on normalised logits (`softplus_mean_normalize`) is what withstands label
     noise; at temperature 1 the gradient is that of cross-entropy.
