@@ -45,6 +45,7 @@ from lnl_jax.runner.arguments import (
     check_network,
     study,
 )
+from lnl_jax.runner.devices import batch_mesh
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
 PyTree = Any
@@ -72,6 +73,7 @@ def isogclr_cifar(
     temperatures: LearntTemperatures = LearntTemperatures(),
     num_neighbours: Count = 200,
     precision: Precision = jnp.float32,
+    devices: Count | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -110,6 +112,7 @@ def isogclr_cifar(
         temperatures: how iSogCLR learns them.
         num_neighbours: that vote; at most as many as there are training images.
         precision: in which the network computes: bfloat16 is for accelerators.
+        devices: over how many each batch is split; none takes all where each gets 32 examples.
         data_dir: a folder with DATASET.npz or a prepared TFDS set; none looks in the usual places
             and downloads.
         resume: where an interrupted run goes on.
@@ -166,11 +169,13 @@ def isogclr_cifar(
     def measure(state, data_set):
         return {"temperature": state.tables.values.temperature}
 
+    mesh = yield from batch_mesh(devices, batch_size)
     runs = [
         train.in_turn(
             contrastive_trainer(of_views(method, embed), tx, tables, measure),
             np.float32(method.starts),
             [data_set],
+            mesh=mesh,
         )
         for method in methods
     ]
@@ -225,9 +230,8 @@ def _results(
             num_classes=num_classes,
             l2=PROBE_L2,
         )
-        standard = evaluation.standardize(there, here)
         found = {
-            "probe accuracy %": evaluation.probe_scores(probe, standard),
+            "probe accuracy %": evaluation.probe_scores(probe, evaluation.standardize(there, here)),
             "kNN accuracy %": evaluation.knn_scores(
                 evaluation.unit_rows(there),
                 evaluation.unit_rows(here),

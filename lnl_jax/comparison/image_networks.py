@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from lnl_jax import data, train
 from lnl_jax.comparison.networks import Network
@@ -75,7 +76,12 @@ def convolutional(
 
 
 def image_runs(
-    trainer: train.Trainer, settings: Any, data_sets: Sequence[Mapping], *, streamed: bool
+    trainer: train.Trainer,
+    settings: Any,
+    data_sets: Sequence[Mapping],
+    *,
+    streamed: bool,
+    mesh: Mesh | None = None,
 ) -> train.Runs:
     """The runs of a network that fills the machine alone, one after the other.
 
@@ -87,12 +93,13 @@ def image_runs(
         streamed: whether these images are larger than the device: they stay on the host, threads
             make the batches with their ``image``, and `measure`, which gets the images as they are,
             is not compiled whole.
+        mesh: over whose devices each batch is split; None takes one device.
 
     Returns:
         The `Runs`.
     """
     if not streamed:
-        return train.in_turn(trainer, settings, data_sets)
+        return train.in_turn(trainer, settings, data_sets, mesh=mesh)
 
     def batches(index, rows):
         training = dict(data_sets[index]["train"])
@@ -104,7 +111,9 @@ def image_runs(
         {**each, "known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}
         for each in data_sets
     ]
-    return train.in_turn(trainer, settings, on_device, batches=batches, measured=data_sets)
+    return train.in_turn(
+        trainer, settings, on_device, batches=batches, measured=data_sets, mesh=mesh
+    )
 
 
 @dataclasses.dataclass(frozen=True)

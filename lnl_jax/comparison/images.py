@@ -39,6 +39,7 @@ from lnl_jax.comparison.protocol import Protocol, make_methods
 from lnl_jax.comparison.runs import make_trainer, stack_settings
 from lnl_jax.comparison.search import search
 from lnl_jax.runner.arguments import check_network
+from lnl_jax.runner.devices import batch_mesh
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume, Row
 from lnl_jax.runner.usage import as_text
 
@@ -58,6 +59,7 @@ def compare_on_images(
     seed: int,
     streamed: bool | None,
     dtype: Any = None,
+    devices: int | None = None,
     source: str,
     title: str,
     resume: Resume,
@@ -77,6 +79,7 @@ def compare_on_images(
         streamed: whether the images stay on the host and batches of them are streamed to the device
             with grain; None streams those that take more than half of the device's free memory.
         dtype: in which the network computes, such as ``jnp.bfloat16``; None leaves it as it is.
+        devices: over how many each batch is split, see `runner.devices.batch_mesh`.
         source: the name of the data set.
         title: of the curves.
         resume: where an interrupted run goes on.
@@ -92,6 +95,7 @@ def compare_on_images(
             refuses, a batch or folds of more than there is.
     """
     protocol = Protocol(**protocol)
+    mesh = yield from batch_mesh(devices, protocol.batch_size)
     count = check_first_folds(first_folds, folds)
     splits = noisy_images.splits
     data_sets, shared = image_folds(noisy_images, folds, count, seed)
@@ -128,6 +132,7 @@ def compare_on_images(
             stack_settings(method.settings),
             data_sets,
             streamed=streamed,
+            mesh=mesh,
         )
         for method in methods
     ]

@@ -9,6 +9,7 @@ from lnl_jax.train.checkpoint import (
     save,
 )
 from lnl_jax.train.chunks import chunk_size, data_sets_that_fit, in_chunks, run_bytes
+from lnl_jax.train.data_parallel import data_parallel
 from lnl_jax.train.lockstep import Runs, Trainer, fit_together, in_lanes
 from lnl_jax.train.lockstep_in_turn import in_turn
 from lnl_jax.train.loop import (
@@ -43,6 +44,7 @@ __all__ = [
     "best_step",
     "chunk_size",
     "data_mesh",
+    "data_parallel",
     "data_sets_that_fit",
     "device_bytes",
     "dispatch_in_turn",

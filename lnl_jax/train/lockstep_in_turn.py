@@ -8,11 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from lnl_jax.train.data_parallel import data_parallel
 from lnl_jax.train.lockstep import Runs, Trainer, gathered
 from lnl_jax.train.lockstep_checks import Rows, check_rows, leading_axis, num_examples
 from lnl_jax.train.loop import dispatch_steps, run_steps, steps_program
 from lnl_jax.train.memory import program_bytes
+from lnl_jax.train.sharding import replicate
 
 PyTree = Any
 
@@ -24,6 +27,7 @@ def in_turn(
     *,
     batches: Callable[[int, Rows], Iterable[Mapping]] | None = None,
     measured: Sequence[Mapping[str, PyTree]] | None = None,
+    mesh: Mesh | None = None,
 ) -> Runs:
     """One run after the other, all by one program: for networks that fill the machine alone.
 
@@ -36,6 +40,7 @@ def in_turn(
             other, for what is streamed from the host; None gathers them from ``train``.
         measured: the data sets as `measure` sees them, where these hold arrays that stay on the
             host; it is not compiled as a whole then. None takes `data_sets`.
+        mesh: over whose devices each batch is split, as of `data_parallel`; None takes one device.
 
     Returns:
         The `Runs`.
@@ -51,8 +56,12 @@ def in_turn(
     if batches is None:
         size = min(num_examples(each["train"], axis=0) for each in data_sets)
     data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
+    trained, take_step = data_sets, trainer.step
+    if mesh is not None:
+        trained = _on_all_devices(data_sets, mesh)
+        take_step = data_parallel(trainer.step, mesh)
     measure = jax.jit(trainer.measure) if measured is None else trainer.measure
-    seen = data_sets if measured is None else measured
+    seen = trained if measured is None else measured
     places = list(itertools.product(*map(range, shape)))
     # Sent to the device once, not with every epoch.
     on_device = {place: jax.device_put(np.int32(place)) for place in places}
@@ -61,11 +70,11 @@ def in_turn(
     # One function for all runs, which get their arrays as arguments: it is compiled once.
     def step(setting, data_set, state, rows):
         batch = gathered(data_set["train"], rows) if batches is None else rows
-        return trainer.step(setting, data_set, state, batch)
+        return take_step(setting, data_set, state, batch)
 
     make = run_steps if batches is None else dispatch_steps
     programs = {
-        (one, index): make(jax.tree_util.Partial(step, of_settings[index], data_sets[one]))
+        (one, index): make(jax.tree_util.Partial(step, of_settings[index], trained[one]))
         for one, index in places
     }
 
@@ -98,12 +107,24 @@ def in_turn(
     def memory(rows: Rows) -> int | None:
         if batches is not None:
             return None
-        run = jax.tree_util.Partial(step, of_settings[0], data_sets[0])
+        run = jax.tree_util.Partial(step, of_settings[0], trained[0])
         own = {name: values[:, 0] for name, values in rows.items()}
         program, arguments = steps_program(run, _pick(states, on_device[0, 0]), own)
         return program_bytes(program, *arguments)
 
     return Runs(states, run_rows, measure_all, memory)
+
+
+def _on_all_devices(data_sets: Sequence[Mapping], mesh: Mesh) -> list[PyTree]:
+    """What data sets share, they share in the memory of each device too."""
+    copies: dict[int, jax.Array] = {}
+
+    def copy(leaf: jax.Array) -> jax.Array:
+        if id(leaf) not in copies:
+            copies[id(leaf)] = replicate(leaf, mesh)
+        return copies[id(leaf)]
+
+    return jax.tree.map(copy, list(data_sets))
 
 
 @jax.jit

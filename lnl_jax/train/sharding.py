@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -92,10 +93,20 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Puts a copy of every array, such as a `TrainState`, on each device of the mesh.
 
     Args:
-        tree: a pytree of arrays.
+        tree: a pytree of arrays and typed keys; where the mesh has devices of several processes,
+            the same in each.
         mesh: from `data_mesh`.
 
     Returns:
         The same arrays, replicated.
     """
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> Any:
+        if not jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+            return jax.device_put(leaf, everywhere)
+        # JAX puts no typed key on devices of other processes.
+        data = jax.device_put(jax.random.key_data(leaf), everywhere)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+
+    return jax.tree.map(put, tree)

@@ -131,17 +131,16 @@ def make_train_step(
         _check_index(state, batch, mask)
         rows = tables.gather(state.tables, batch["index"]) if _has_tables(state) else state.tables
         count = _total(mask.sum().astype(jnp.float32), axis_name)
-        scale = 1 / jnp.maximum(count, 1)
 
         def share(params: PyTree) -> tuple[Array, tuple]:
             """This device's part of the mean."""
             returned = loss_fn(params, state.extra, rows, batch, key)
             losses, carried = _taken_apart(returned, rows if _has_tables(state) else None)
-            return scale * _masked_sum("losses", losses, mask), carried
+            return _share("losses", losses, mask, count), carried
 
         differentiate = jax.value_and_grad(share, has_aux=True)
         (loss, (extra, rows, metrics)), grads = differentiate(_local(state.params, axis_name))
-        means = {name: scale * _masked_sum(name, values, mask) for name, values in metrics.items()}
+        means = {name: _share(name, values, mask, count) for name, values in metrics.items()}
         loss, means, grads = _total((loss, means, grads), axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         new_state = TrainState(
@@ -250,14 +249,17 @@ def _taken_apart(returned: Any, rows: PyTree | None) -> tuple[Array, tuple[PyTre
     return losses, (extra, new_rows, dict(metrics))
 
 
-def _masked_sum(name: str, values: Array, mask: Array) -> Array:
+def _share(name: str, values: Array, mask: Array, count: Array) -> Array:
+    """This device's part of a mean over `count` examples, in float32 at least."""
     values = jnp.asarray(values)
     if values.shape != mask.shape:
         raise ValueError(
             f"loss_fn must return {name} with one value per example, shape {mask.shape}; got "
             f"{values.shape}. Leave the reduction to the step."
         )
-    return jnp.where(mask, values, 0).astype(jnp.float32).sum()
+    dtype = jnp.promote_types(values.dtype, jnp.float32)
+    scale = 1 / jnp.maximum(count.astype(dtype), 1)
+    return scale * jnp.where(mask, values, 0).astype(dtype).sum()
 
 
 def _total(tree: PyTree, axis_name: str | None) -> PyTree:
