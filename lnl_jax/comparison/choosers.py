@@ -45,6 +45,21 @@ class Cells(NamedTuple):
         values = np.array([one[key] for one in self.settings if one["method"] == method])
         return {value: test[:, values == value].mean(1) for value in np.unique(values)}
 
+    def ranges(self, cell: tuple, method: str, key: str) -> np.ndarray:
+        """Highest less lowest test accuracy along a hyperparameter, in points, ``[seeds]``.
+
+        Of every combination of the others by itself, then the mean: a mean over others would take
+        away of what runs differ by chance, of a method with more of them the more.
+        """
+        test = self.of(cell, method)["test"]
+        rest = [
+            tuple((name, value) for name, value in one.items() if name != key)
+            for one in self.settings
+            if one["method"] == method
+        ]
+        own = [[other == one for other in rest] for one in dict.fromkeys(rest)]
+        return np.mean([np.ptp(test[:, which], axis=1) for which in own], axis=0)
+
 
 def at_highest(score: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The value of the setting with the highest score, for each seed.
@@ -133,7 +148,8 @@ def method_table(cells: Cells, key: str) -> list[Line]:
 
     Args:
         cells: the runs.
-        key: a hyperparameter of all methods, over whose values the range of accuracies is given.
+        key: a hyperparameter of all methods, over whose values the range of accuracies is given,
+            the others held.
 
     Returns:
         Dicts with means and deviations over seeds, the gain paired by seed.
@@ -145,13 +161,12 @@ def method_table(cells: Cells, key: str) -> list[Line]:
             found = cells.of(cell, method)
             chosen = at_highest(found["validation"], found["test"])
             baseline = chosen if baseline is None else baseline
-            by_value = np.stack(list(cells.along(cell, method, key).values()))
             line = dict(zip(cells.names, cell, strict=True)) | {"method": method}
             line |= mean_and_std(chosen, "chosen by validation %")
             line |= {name: _number(value) for name, value in paired_gain(chosen, baseline).items()}
             line |= mean_and_std(found["test"].mean(1), "all settings %")
             line |= mean_and_std(found["test"].std(1), "deviation over settings")
-            lines.append(line | mean_and_std(np.ptp(by_value, axis=0), f"range over {key}"))
+            lines.append(line | mean_and_std(cells.ranges(cell, method, key), f"range over {key}"))
     return lines
 
 
@@ -164,13 +179,16 @@ def chooser_table(cells: Cells, choosers: Mapping[str, int]) -> list[Line]:
 
     Returns:
         Dicts with ``regret`` against the choice by validation labels, the mean over cells, as mean
-        and deviation over seeds; and ``spearman`` of the score with the accuracy over settings.
+        and deviation over seeds; what that is less than at random, paired by seed; and
+        ``spearman`` of the score with the accuracy over settings.
         ``all`` chooses among the settings of all methods.
     """
     lines = []
     for method in (*cells.methods, None):
-        for name, values in regret_curve(cells, choosers, method).items():
+        regret = regret_curve(cells, choosers, method)
+        for name, values in regret.items():
             line = {"method": method or "all", "chooser": name} | mean_and_std(values, "regret")
+            line |= mean_and_std(regret["at random"] - values, "gain over chance")
             if name in choosers:
                 each = [cells.of(cell, method) for cell in cells.found]
                 ranks = [rank_correlation(choosers[name] * one[name], one["test"]) for one in each]
@@ -179,6 +197,30 @@ def chooser_table(cells: Cells, choosers: Mapping[str, int]) -> list[Line]:
                 line |= {"spearman": None, "std of spearman": None}
             lines.append(line)
     return lines
+
+
+def spread_table(cells: Cells, key: str) -> list[Line]:
+    """A line per method: how far accuracies lie apart along a hyperparameter, over all cells.
+
+    Args:
+        cells: the runs.
+        key: the hyperparameter; see `Cells.ranges`.
+
+    Returns:
+        Dicts with the mean over cells in points, as mean and deviation over seeds, and what it is
+        above that of the first method, paired by seed.
+    """
+    each = {
+        method: np.mean([cells.ranges(cell, method, key) for cell in cells.found], axis=0)
+        for method in cells.methods
+    }
+    first = each[cells.methods[0]]
+    return [
+        {"method": method}
+        | mean_and_std(values, f"range over {key}")
+        | mean_and_std(values - first, f"above {cells.methods[0]}")
+        for method, values in each.items()
+    ]
 
 
 def regret_curve(
@@ -247,12 +289,14 @@ class Bands(NamedTuple):
         ylabel: of the values.
         ticks: names of the points.
         curves: by name the values, ``[seeds, points]``.
+        joined: whether the points are on an axis; otherwise each stands for itself.
     """
 
     xlabel: str
     ylabel: str
     ticks: Sequence[str]
     curves: Mapping[str, np.ndarray]
+    joined: bool = True
 
 
 def along_curves(cells: Cells, cell: tuple, key: str) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -282,7 +326,7 @@ def regret_panels(cells: Cells, choosers: Mapping[str, int]) -> list[Bands]:
     for method in (*cells.methods, None):
         curve, name = regret_curve(cells, choosers, method), method or "all methods"
         values = {name: np.stack(list(curve.values()), 1)}
-        panels.append(Bands(f"{name}: chosen by", "regret, points", list(curve), values))
+        panels.append(Bands(f"{name}: chosen by", "regret, points", list(curve), values, False))
     return panels
 
 
@@ -301,16 +345,21 @@ def bands_figure(panels: Sequence[Bands], title: str) -> "Figure":
 
     figure = Figure(figsize=(4.5 * len(panels), 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    # A name has one colour in all panels.
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     for axis, panel in zip(axes, panels, strict=True):
         places = np.arange(len(panel.ticks))
         for name, values in panel.curves.items():
             mean, width = values.mean(0), values.std(0, ddof=1)
-            axis.plot(places, mean, "o-", ms=4, label=name)
-            axis.fill_between(places, mean - width, mean + width, alpha=0.15, linewidth=0)
-        turned = max(map(len, panel.ticks)) > 6
-        axis.set_xticks(
-            places, panel.ticks, rotation=25 * turned, ha="right" if turned else "center"
-        )
+            colour = f"C{names.index(name)}"
+            if panel.joined:
+                axis.plot(places, mean, "o-", ms=4, label=name, color=colour)
+                low, high = mean - width, mean + width
+                axis.fill_between(places, low, high, alpha=0.15, linewidth=0, color=colour)
+            else:
+                axis.errorbar(places, mean, width, fmt="o", capsize=4, label=name, color=colour)
+        turned = {"rotation": 25, "ha": "right"} if max(map(len, panel.ticks)) > 6 else {}
+        axis.set_xticks(places, panel.ticks, **turned)
         axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)

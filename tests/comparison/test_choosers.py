@@ -81,8 +81,9 @@ def test_a_line_of_a_method_is_of_its_settings_alone(cells):
     np.testing.assert_allclose(line["chosen by validation %"], chosen["learnt"].mean())
     np.testing.assert_allclose(line["gain"], (chosen["learnt"] - chosen["plain"]).mean())
     np.testing.assert_allclose(line["all settings %"], test[:, 2:].mean())
-    low, high = test[:, 2:4].mean(1), test[:, 4:].mean(1)
-    np.testing.assert_allclose(line["range over temperature"], abs(high - low).mean())
+    # From one temperature to the other at a rho of 0.2, and at one of 0.4.
+    width = (abs(test[:, 2] - test[:, 4]) + abs(test[:, 3] - test[:, 5])) / 2
+    np.testing.assert_allclose(line["range over temperature"], width.mean())
 
 
 def test_a_chooser_of_which_less_is_better_chooses_the_least(cells):
@@ -98,6 +99,22 @@ def test_a_chooser_of_which_less_is_better_chooses_the_least(cells):
     found = next(x for x in lines if (x["method"], x["chooser"]) == ("all", "distance"))
     np.testing.assert_allclose(found["regret"], np.mean(regrets))
     np.testing.assert_allclose(found["std of regret"], np.mean(regrets, axis=0).std(ddof=1))
+    chance = next(x for x in lines if (x["method"], x["chooser"]) == ("all", "at random"))
+    np.testing.assert_allclose(found["gain over chance"], chance["regret"] - found["regret"])
+
+
+def test_the_spread_of_a_method_is_over_all_cells(cells):
+    plain, learnt = choosers.spread_table(cells, "temperature")
+    widths = {"plain": [], "learnt": []}
+    for found in cells.found.values():
+        test = 100 * np.float64(found["test"])
+        widths["plain"].append(abs(test[:, 0] - test[:, 1]))
+        widths["learnt"].append((abs(test[:, 2] - test[:, 4]) + abs(test[:, 3] - test[:, 5])) / 2)
+    means = {name: np.mean(each, axis=0) for name, each in widths.items()}
+    np.testing.assert_allclose(plain["range over temperature"], means["plain"].mean())
+    difference = means["learnt"] - means["plain"]
+    np.testing.assert_allclose(learnt["above plain"], difference.mean())
+    np.testing.assert_allclose(learnt["std of above plain"], difference.std(ddof=1))
 
 
 def test_every_cell_and_setting_has_a_line_and_every_curve_its_seeds(cells):
