@@ -72,7 +72,7 @@ def frozen_features(
     temperatures: tuple[Positive, ...] = (1.0, 10.0, 50.0),
     validation: PositiveShare = 0.15,
     folds: Folds = 5,
-    fold_decay: NotNegative = 1e-2,
+    fold_epochs: Count = 10,
     tower: str | None = None,
     pixels: Count = 224,
     features: str | None = None,
@@ -118,7 +118,7 @@ def frozen_features(
         temperatures: of LDR-KL and ALDR-KL, to choose from; out of fold the middle one.
         validation: the share of the rows that validate.
         folds: parts of which each is scored by heads that were trained on the others.
-        fold_decay: the weight decay of these heads.
+        fold_epochs: passes of these heads over their part, at one of the weight decays.
         tower: a file of EfficientNet-Lite0, for images.
         pixels: rows and columns that the tower sees.
         features: an .npz file that keeps what the tower makes of the images; none keeps nothing.
@@ -150,10 +150,11 @@ def frozen_features(
     check_batch_size(batch_size, training)
     layers = (hidden,) if hidden else ()
     plan = HeadPlan(epochs, batch_size, learning_rates, weight_decays, temperatures, layers)
+    of_folds = plan._replace(epochs=fold_epochs)
     model, network = linear_head(num_classes, layers)
     heads = head_methods(losses, network, plan, training)
     unseen = yield from stage(
-        "out_of_fold", _out_of_fold, x, data_sets, num_classes, folds, plan, fold_decay
+        "out_of_fold", _out_of_fold, x, data_sets, num_classes, folds, of_folds
     )
     for each, probabilities in zip(data_sets, unseen[DETECTORS[-1]], strict=True):
         issues = label_models.find_label_issues(probabilities, each["train"]["label"])
@@ -180,10 +181,8 @@ def frozen_features(
     yield Artifact("history", dict(zip(names, history, strict=True)))
 
 
-def _out_of_fold(x, data_sets, num_classes, folds, plan, decay) -> dict[str, np.ndarray]:
-    return {
-        name: out_of_fold(x, data_sets, name, num_classes, folds, plan, decay) for name in DETECTORS
-    }
+def _out_of_fold(x, data_sets, num_classes, folds, plan) -> dict[str, np.ndarray]:
+    return {name: out_of_fold(x, data_sets, name, num_classes, folds, plan) for name in DETECTORS}
 
 
 def _results(

@@ -177,6 +177,7 @@ def score_held_out(
     batch_size: int = 64,
     learning_rates: Sequence[float] = (0.1, 0.01),
     weight_decay: float = 5e-4,
+    weight_decays: Sequence[float] = (),
     dtype: Any = None,
 ) -> HeldOut:
     """Trains a network on each list of rows and scores another: all of them in one program.
@@ -193,6 +194,7 @@ def score_held_out(
         batch_size: examples per step.
         learning_rates: to choose from.
         weight_decay: added to the gradient.
+        weight_decays: to choose from in its place; none takes that one.
         dtype: as of `cross_validated_probabilities`.
 
     Returns:
@@ -203,7 +205,8 @@ def score_held_out(
     """
     check_integer("epochs", epochs)
     check_integer("batch_size", batch_size)
-    check_number("weight_decay", weight_decay, at_least=0)
+    for decay in (weight_decay, *weight_decays):
+        check_number("weight_decay", decay, at_least=0)
     if not len(learning_rates):
         raise ValueError("learning_rates must hold at least one, got none.")
     for rate in learning_rates:
@@ -217,7 +220,7 @@ def score_held_out(
     counts = np.maximum(counts, 1)
     steps = -(-size // batch_size) * epochs
     network = of_shared_rows(tabular_in_lanes(model))
-    method = method_of(loss, learning_rates, network, steps)
+    method = method_of(loss, learning_rates, network, steps, weight_decays)
     runs = train.in_lanes(
         make_trainer(
             method,
@@ -330,7 +333,11 @@ def of_shared_rows(network: Network) -> Network:
 
 
 def method_of(
-    loss: Callable | LossEntry, learning_rates: Sequence[float], network: Network, steps: int
+    loss: Callable | LossEntry,
+    learning_rates: Sequence[float],
+    network: Network,
+    steps: int,
+    weight_decays: Sequence[float] = (),
 ) -> Method:
     """The loss with each setting; one that the catalogue does not have is taken as it is."""
     function = loss.function if isinstance(loss, LossEntry) else loss
@@ -345,7 +352,9 @@ def method_of(
         raise ValueError(
             "loss asks for matrix, which only its user knows: functools.partial(loss, matrix=...)."
         )
-    return robust_loss(loss, learning_rates, network=network, total_steps=steps)
+    return robust_loss(
+        loss, learning_rates, network=network, total_steps=steps, weight_decays=weight_decays
+    )
 
 
 def _held_out(network: Network, setting, data_set, state) -> dict[str, jax.Array]:

@@ -134,23 +134,23 @@ def out_of_fold(
     num_classes: int,
     folds: int,
     plan: HeadPlan,
-    weight_decay: float,
 ) -> np.ndarray:
     """Probabilities of the training rows of each data set by heads that have not seen them.
 
     Args:
         x: features, ``[N + T, P]``.
         data_sets: D of `head_data`.
-        loss: its name in `CATALOGUE`; its setting is the one that agrees best with given labels.
+        loss: its name in `CATALOGUE`; of LDR-KL and ALDR-KL the middle temperature. The weight
+            decay is the one whose predictions agree best with the labels, for each data set.
         num_classes: K.
         folds: in how many parts.
         plan: how the heads are trained.
-        weight_decay: of these heads.
 
     Returns:
         ``[D, n, K]``, in the order of the training parts.
     """
-    parts, labels = [], []
+    parts, labels, temperatures = [], [], plan.temperatures
+    entry = plan._replace(temperatures=[temperatures[len(temperatures) // 2]]).entry(loss)
     for seed, each in enumerate(data_sets):
         own, validation = each["train"]["row"], each["validation"]
         whole = np.zeros(len(own) + len(validation["row"]), np.int32)
@@ -163,13 +163,13 @@ def out_of_fold(
         np.stack(labels),
         parts,
         [*range(folds)] * len(data_sets),
-        loss=plan.entry(loss),
+        loss=entry,
         num_classes=num_classes,
         hidden=plan.hidden,
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         learning_rates=plan.learning_rates,
-        weight_decay=weight_decay,
+        weight_decays=plan.weight_decays,
     )
     found = []
     for at, each in enumerate(data_sets):

@@ -84,7 +84,7 @@ def test_heads_out_of_fold_find_the_false_labels():
     x, clean, noisy = blobs()
     sets = [feature_heads.head_data(noisy, clean[:90], CLASSES, 0.2, seed) for seed in (0, 1)]
     plan = feature_heads.HeadPlan(10, 16, (0.1,), (0.0,), (1.0,))
-    found = feature_heads.out_of_fold(x, sets, "cross_entropy", CLASSES, 4, plan, 1e-3)
+    found = feature_heads.out_of_fold(x, sets, "cross_entropy", CLASSES, 4, plan)
     for one, probabilities in zip(sets, found, strict=True):
         np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
         assert (probabilities.argmax(1) == one["train"]["clean_label"]).mean() > 0.9
