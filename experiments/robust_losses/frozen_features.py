@@ -48,7 +48,7 @@ from lnl_jax.runner.outputs import Row
 COMPARED = ("generalized_cross_entropy", "symmetric_cross_entropy", "ldr_kl", "aldr_kl")
 COMPARED += ("nce_agce", "forward_correction", "elr_step", "sop_step", *MORE_HEADS)
 # Whose heads out of fold find false labels; the last one's relabel, and estimate the matrix.
-DETECTORS = ("cross_entropy", "aldr_kl")
+DETECTORS = ("cross_entropy", "ldr_kl")
 SETS: dict[str, Callable] = {"digits": digits, "cifar10": data.cifar10, "cifar100": data.cifar100}
 SETS |= OWN_SETS
 COLUMNS = {"accuracy %": "accuracy", "nll": "nll", "ECE %": "calibration_error"}
