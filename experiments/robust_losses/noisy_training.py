@@ -90,11 +90,14 @@ def noisy_training(
     et al., "Co-teaching" (NeurIPS 2018); Chen et al., "Compressing Features for Learning with Noisy
     Labels" (2022); Li et al., "DivideMix" (ICLR 2020); Heck et al., STORM (AAAI 2025):
         python experiments/run.py --exp noisy_training
+        python experiments/run.py --exp noisy_training --dataset cifar10 --data_dir DIR \
+            --noise none --labels worse --epochs 20 --learning_rates 0.05 --weight_decay 5e-4
 
-    Time: two minutes on 2 CPU cores.
+    Time: two minutes on 2 CPU cores; on 8,000 images 40 s for a method, a seed and a setting.
 
-    Result: ELR 95.3%, the core of DivideMix 94.9, ALDR-KL 94.5, cross-entropy 90.1;
-    docs/results/noisy_training, made by commit 3cd3985.
+    Result: ELR 95.3%, the core of DivideMix 94.9, ALDR-KL 94.5, cross-entropy 90.1; on CIFAR-10N
+    cross-entropy memorises 93% of the false labels, SOP 88%, ELR 71%; docs/results/noisy_training,
+    made by commits 3cd3985 and 89a1a48.
 
     Args:
         dataset: of numbers or images, or your own: csv, npz, tfds; its labels are then given, not
