@@ -71,7 +71,10 @@ def aldr_temperatures(
 
         python experiments/run.py --exp aldr_temperatures
 
-    Time: about a minute on 2 CPU cores.
+    Time: about two minutes on 2 CPU cores.
+
+    Result: temperature 0.50 to 0.69, loss 0.77 to 0.995 but at 50% class-dependent noise;
+    docs/results/aldr_temperatures.
 
     Args:
         dataset: of numbers.

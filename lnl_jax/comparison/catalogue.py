@@ -327,7 +327,9 @@ IMAGE_SETS: dict[str, Callable] = {
     "cifar10": data.cifar10,
     "cifar100": data.cifar100,
     "fashion_mnist": data.fashion_mnist,
+    "kuzushiji49": data.kuzushiji49,
     "mnist": data.mnist,
+    "tiny_imagenet": data.tiny_imagenet,
     "shapes32": shapes32,
 } | OWN_SETS
 

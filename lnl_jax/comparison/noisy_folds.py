@@ -21,7 +21,11 @@ RATES = {
     "class_dependent": (0.1, 0.3, 0.5),
 }
 # Class-dependent noise swaps classes that are alike where it is known which are.
-SWAPS = {"letter": noise.LETTER_SWAPS, "vowel": noise.VOWEL_SWAPS}
+SWAPS = {
+    "letter": noise.LETTER_SWAPS,
+    "news20": noise.NEWS20_SWAPS,
+    "vowel": noise.VOWEL_SWAPS,
+}
 
 
 class NoisyFold(NamedTuple):

@@ -4,9 +4,13 @@ Their labels are given: which of them are right is not known, unless a column sa
 """
 
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 
 from lnl_jax import data
 from lnl_jax.comparison import whole_sets
+from lnl_jax.runner.arguments import StudyError
 
 
 def csv(
@@ -50,6 +54,42 @@ def folder(
     return data.hold_out_test(whole, test_share)
 
 
+def folder_pair(
+    data_dir: str | None,
+    *,
+    train: str = "train",
+    test: str = "val",
+    size: int = 32,
+    skip_unreadable: bool = False,
+) -> data.Splits:
+    """Images from the web to train on, and others with right labels: two folders of CLASS/*.jpg.
+
+    The paths are below --data_dir. What is trained on is as it was found, so its labels are given;
+    those of the other folder should have been looked at.
+    """
+    whole = {
+        name: whole_sets.folder(
+            None,
+            path=str(Path(data_dir or ".", path).expanduser()),
+            size=size,
+            skip_unreadable=skip_unreadable,
+        )
+        for name, path in (("train", train), ("test", test))
+    }
+    names = [one.class_names for one in whole.values()]
+    if names[0] != names[1]:
+        apart = sorted(set(names[0]) ^ set(names[1])) or ["their order"]
+        raise StudyError(
+            f"dataset folder_pair: {train} and {test} must have the same classes, got "
+            f"{len(names[0])} and {len(names[1])}; {', '.join(apart[:3])} is in one alone."
+        )
+    parts = [
+        {**one.columns, "index": np.arange(len(one.columns["label"]), dtype=np.int32)}
+        for one in whole.values()
+    ]
+    return data.Splits(*parts, len(names[0]), tuple(names[0]), given=True)
+
+
 def tfds(
     data_dir: str | None,
     *,
@@ -66,6 +106,7 @@ def tfds(
 OWN_SETS: dict[str, Callable] = {
     "csv": csv,
     "folder": folder,
+    "folder_pair": folder_pair,
     "npz": whole_sets.splits_of_npz,
     "tfds": tfds,
 }

@@ -92,6 +92,16 @@ def shuttle(data_dir: str | None) -> data.Splits:
     return _spread(_official(data.shuttle(data_dir), "shuttle"))
 
 
+def aloi(data_dir: str | None) -> data.Splits:
+    """86,400 rows of 1,000 objects for training and validation, a fifth of all for testing."""
+    return _spread(_official(data.aloi(data_dir), "aloi"))
+
+
+def news20(data_dir: str | None, *, words: int = 500) -> data.Splits:
+    """The official parts of 20 Newsgroups, the most frequent words, the training rows mixed."""
+    return _mixed(_official(data.news20(data_dir, words=words), "news20"))
+
+
 def _official(splits: data.Splits, name: str) -> data.Splits:
     check_table(splits, name)
     return splits
@@ -151,6 +161,8 @@ TABLE_SETS: dict[str, Callable[..., data.Splits]] = {
     "vehicle": vehicle,
     "glass": glass,
     "shuttle": shuttle,
+    "aloi": aloi,
+    "news20": news20,
     "csv": as_table(OWN_SETS["csv"]),
     "npz": as_table(OWN_SETS["npz"]),
     "tfds": as_table(OWN_SETS["tfds"]),

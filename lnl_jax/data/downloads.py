@@ -22,15 +22,22 @@ class RemoteFile(NamedTuple):
 
     Attributes:
         url: where it is.
-        size: in bytes.
-        sha256: the checksum, 64 hexadecimal digits.
+        size: in bytes; 0 where it is not known: then a download that broke off begins again.
+        sha256: the checksum, 64 hexadecimal digits; empty where only the other one is known.
         name: of the file.
+        md5: that of older sources, 32 hexadecimal digits; it tells damage, not malice.
     """
 
     url: str
     size: int
     sha256: str
     name: str
+    md5: str = ""
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """The kind that is known, and its digits."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5)
 
 
 def check_connection(url: str) -> None:
@@ -79,8 +86,10 @@ def download(file: RemoteFile, folder: Path) -> Path:
         ValueError: if another file came; it is deleted.
     """
     path = folder / f"{file.name}.part"
+    if not file.size:
+        path.unlink(missing_ok=True)
     present = path.stat().st_size if path.exists() else 0
-    if present < file.size:
+    if present < file.size or not file.size:
         try:
             _receive(file, path, present)
         except (OSError, http.client.HTTPException) as error:
@@ -131,12 +140,13 @@ def _receive(file: RemoteFile, path: Path, present: int) -> None:
 
 def _verify(file: RemoteFile, path: Path) -> None:
     with path.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+        kind, expected = file.checksum
+        found = hashlib.file_digest(opened, kind).hexdigest()
     size = path.stat().st_size
-    if (size, found) != (file.size, file.sha256):
+    if (size, found) != (file.size or size, expected):
         path.unlink()
         raise ValueError(
-            f"{file.name} from {file.url} is not the file expected: {file.size:,} bytes with "
-            f"sha256 {file.sha256[:12]}... expected, {size:,} bytes with {found[:12]}... came. "
+            f"{file.name} from {file.url} is not the file expected: {file.size or size:,} bytes "
+            f"with {kind} {expected[:12]}... expected, {size:,} bytes with {found[:12]}... came. "
             "It is deleted; run again."
         )
