@@ -84,7 +84,7 @@ def label_leakage(
             folder, npz, tfds; of colour images.
         tower: a file of EfficientNet-Lite0; without one its weights are random, of seed 0.
         pixels: rows and columns that the tower sees, at least 32.
-        cuts: blocks whose maps are sent; image and features are read, too, without noise.
+        cuts: blocks whose maps are sent with noise; all are read without.
         scales: of the noise, in deviations of the map.
         columns: so many means are kept of a map, or its channels where these are more.
         width: principal axes of them; 0 keeps all.
@@ -114,12 +114,11 @@ def label_leakage(
     rows: list[dict[str, Any]] = []
     for number, one in enumerate(depths.split_depths(kept, places)):
         noises = scales if one.depth.name in map(depths.block, cuts) else ()
-        if noises or one.depth.name in (depths.IMAGE, depths.FEATURES):
-            plan = (width or None, validation, seeds, number)
-            name = one.depth.name.replace(" ", "_")
-            rows += yield from stage(name, _read, one, labels, size, classes, noises, plan)
-            without = next(row for row in rows if row["depth"] == one.depth.name)
-            yield {key: without[key] for key in ("depth", "probe %", "neighbours %")}
+        plan = (width or None, validation, seeds, number)
+        name = one.depth.name.replace(" ", "_")
+        of_depth = yield from stage(name, _read, one, labels, size, classes, noises, plan)
+        rows += of_depth
+        yield {key: of_depth[0][key] for key in ("depth", *READERS)}
     yield Artifact("read", rows)
     few = slice(size, size + judged)
     last = depths.split_depths(kept[:size], places)[-1].x
@@ -181,34 +180,33 @@ def _read(one, labels, size, classes, scales, plan) -> list[dict[str, Any]]:
 def _listen(labels, size, parts, classes, width, train, tests) -> list[tuple[float, float]]:
     """Accuracy of probe and neighbours, fitted to training rows, on the test rows of others."""
     rows, held = parts
-    both = principal_features(
-        np.concatenate([train[:size], *(t[size:] for t in tests)]), size, width
-    )
-    probes = _fit(both[rows], labels[rows], classes)
-    scores = [evaluation.probe_scores(probe, both) for probe in probes]
-    hits = [np.asarray(one.argmax(-1)) for one in scores]
-    best = max(hits, key=lambda one: (one[held] == labels[held]).mean())
-    units = evaluation.unit_rows(jnp.asarray(both))
-    votes = evaluation.knn_scores(
-        units[size:], units[rows], labels[rows], num_classes=classes, num_neighbours=NEIGHBOURS
-    )
-    near = np.asarray(votes.argmax(-1))
-    count = len(labels) - size
-    return [
-        tuple(
-            float((one[start : start + count] == labels[size:]).mean())
-            for one in (best[size:], near)
-        )
-        for start in range(0, count * len(tests), count)
+    columns = np.concatenate([train[:size], *(one[size:] for one in tests)])
+    both = principal_features(columns, size, width)
+    scores = [
+        evaluation.probe_scores(probe, both) for probe in _fit(both[rows], labels[rows], classes)
     ]
+    hits = [np.asarray(one.argmax(-1)) for one in scores]
+    best = max(hits, key=lambda one: (one[held] == labels[held]).mean())[size:]
+    units = np.asarray(evaluation.unit_rows(jnp.asarray(both)))
+    found = []
+    for mine, queries in zip(
+        np.split(best, len(tests)), np.split(units[size:], len(tests)), strict=True
+    ):
+        votes = _votes(queries, units[rows], labels[rows], num_classes=classes)
+        readers = (mine, np.asarray(votes.argmax(-1)))
+        found.append(tuple(float((one == labels[size:]).mean()) for one in readers))
+    return found
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, classes: int) -> list[evaluation.LinearProbe]:
     """A probe for each of `DECAYS`."""
-    fit = functools.partial(
-        evaluation.fit_linear_probe, num_classes=classes, max_iterations=ITERATIONS
-    )
-    return [fit(x, labels, l2=decay) for decay in DECAYS]
+    return [_probe(x, labels, num_classes=classes, l2=decay) for decay in DECAYS]
+
+
+# Compiled once for all parts of one size.
+_compiled = functools.partial(jax.jit, static_argnames="num_classes")
+_probe = _compiled(functools.partial(evaluation.fit_linear_probe, max_iterations=ITERATIONS))
+_votes = _compiled(functools.partial(evaluation.knn_scores, num_neighbours=NEIGHBOURS))
 
 
 def _received(network, known, shown, cuts, scales, seeds) -> list[dict[str, Any]]:

@@ -187,45 +187,38 @@ def sent_and_received(
 
     Returns:
         ``(variables, images, scale, key) -> features [B, D]`` by name: ``without`` noise, with it
-        taken ``off`` each format, and with it ``left`` on. The scale is in deviations of the map.
+        taken ``off`` each format, and with it ``left`` on. The scale is in deviations of the maps
+        of a batch.
     """
 
     @jax.jit
-    def some(variables, images, scale, deviation, key):
-        def onwards(hidden):
-            return model.apply(variables, hidden, cut + 1, method="onwards")
-
-        hidden = _until(model, variables, images, cut, size)
-        noise = scale * deviation * jax.random.normal(key, hidden.shape)
-        sent = hidden + noise
-        found = {"without": onwards(hidden)}
-        for name, dtype in formats.items():
-            # Behind a barrier, or the compiler may take off what it has just put on.
-            rounded = jax.lax.optimization_barrier(sent.astype(dtype)).astype(jnp.float32)
-            found[f"off, {name}"] = onwards(rounded - noise)
-        return found | {"left": onwards(sent)}
+    def until(variables, images):
+        inputs = preprocess.efficientnet_images(images, size=size)
+        return model.apply(variables, inputs, cut + 1, method="until")
 
     @jax.jit
-    def moments(variables, images):
-        hidden = _until(model, variables, images, cut, size)
-        return hidden.mean(), jnp.square(hidden).mean()
+    def onwards(variables, hidden):
+        return model.apply(variables, hidden, cut + 1, method="onwards")
+
+    def some(variables, images, scale, key):
+        hidden = until(variables, images)
+        noise = scale * hidden.std() * jax.random.normal(key, hidden.shape)
+        # Not in one program, which might take off what it has just put on.
+        sent = hidden + noise
+        received = {"without": hidden, "left": sent}
+        for name, dtype in formats.items():
+            received[f"off, {name}"] = sent.astype(dtype).astype(jnp.float32) - noise
+        return {name: np.asarray(onwards(variables, one)) for name, one in received.items()}
 
     def follow(variables, images, scale, key):
         parts = [images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)]
-        mean, square = np.mean([moments(variables, part) for part in parts[:4]], axis=0)
-        deviation = np.sqrt(square - mean**2)
         found = [
-            jax.device_get(some(variables, part, scale, deviation, jax.random.fold_in(key, number)))
+            some(variables, part, scale, jax.random.fold_in(key, number))
             for number, part in enumerate(parts)
         ]
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *found)
 
     return follow
-
-
-def _until(model, variables, images, cut, size):
-    inputs = preprocess.efficientnet_images(images, size=size)
-    return model.apply(variables, inputs, cut + 1, method="until")
 
 
 def leakage_figure(rows: Sequence[Mapping[str, Any]], kind: str) -> "Figure":
