@@ -43,8 +43,8 @@ ELSEWHERE = {
     "which no test has; features of images and texts run in test_isogclr_features.py",
     "python experiments/run.py --exp label_leakage --dataset cifar10 --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --pixels 112 --features depths.npz "
-    "--train_size 2000 --cuts 4 --scales 1,8 --judged 64 --seeds 2": "needs the weights of a tower, "
-    "which no test has; random ones run in test_label_leakage.py",
+    "--train_size 2000 --cuts 4 --scales 1,8 --judged 64 --seeds 2": "needs the weights of a "
+    "tower, which no test has; random ones run in test_label_leakage.py",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
