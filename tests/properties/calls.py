@@ -128,7 +128,7 @@ _EVALUATION = {
     "knn_scores": {
         "queries": KEYS, "keys": QUERIES, "labels": LABELS, "num_classes": K, "num_neighbours": 3,
     },
-    "zero_shot_scores": {"images": QUERIES, "classes": KEYS.T},
+    "zero_shot_scores": {"images": QUERIES, "classes": KEYS},
 }  # fmt: skip
 _NOISE = {
     "symmetric": {"num_classes": K, "rate": 0.3},
