@@ -1,4 +1,4 @@
-"""A sample of the numbers of `golden_curves.py`, which `.ci/versions` compares on other versions."""
+"""The numbers of `golden_curves.py`, which `.ci/versions` compares on other versions."""
 
 import warnings
 

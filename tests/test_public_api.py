@@ -32,3 +32,7 @@ def test_the_public_names_are_those_of_the_list():
     assert not new, (
         f"names that are not in {LIST.name}: {new}; add them, and a line to the CHANGELOG"
     )
+
+
+if __name__ == "__main__":
+    LIST.write_text("\n".join(public_names()) + "\n")

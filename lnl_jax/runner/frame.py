@@ -52,6 +52,11 @@ def parse_frame(
         help="trace N epochs after the first one, or the only one, into the results folder",
     )
     parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits each time on a GPU too, where some sums are slower then",
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
     parser.add_argument("--version", action="store_true", help="of this library and of JAX")
     parser.add_argument("-h", "--help", action="store_true", help="help, also for one experiment")

@@ -5,6 +5,7 @@ import difflib
 import errno
 import functools
 import inspect
+import os
 import pathlib
 import sys
 import traceback
@@ -31,6 +32,8 @@ from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.profiling import traced
 from lnl_jax.runner.results import PAGE, Results
 from lnl_jax.runner.usage import UsageError, look_up
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 class Studies(NamedTuple):
@@ -158,6 +161,8 @@ def _run(
     argv: Sequence[str],
 ) -> dict[str, Any]:
     """Runs one experiment or finds it finished; returns its summary."""
+    if options.deterministic:
+        _order_of_sums_is_fixed()
     experiment = studies.experiments[name]
     if options.data_dir is not None and not signatures.takes(experiment, "data_dir"):
         raise UsageError(f"{name} reads no data from --data_dir")
@@ -201,6 +206,13 @@ def _folder_of(experiment: Callable) -> pathlib.Path:
     """Where the code of a study stands."""
     code = getattr(inspect.unwrap(experiment), "__code__", None)
     return pathlib.Path(code.co_filename if code else ".").parent
+
+
+def _order_of_sums_is_fixed() -> None:
+    """On GPUs; elsewhere it is. Read when the first device is asked for."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
 
 
 def _write_page(path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """Options for a second start and a look inside: kept programs, and traces."""
 
 import json
+import os
 import warnings
 
 import jax
@@ -167,3 +168,12 @@ def test_a_note_is_said_and_not_written(tmp_path, capsys):
     assert "\nabout 1.2 GB on the device\n" in capsys.readouterr().out
     (rows,) = tmp_path.glob("noted/*/metrics.jsonl")
     assert rows.read_text().count("\n") == 1
+
+
+def test_deterministic_asks_for_one_order_of_sums_before_a_device_starts(command, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    assert command("--epochs", "1", "--deterministic")[0] == 0
+    flags = os.environ["XLA_FLAGS"]
+    assert flags == "--xla_cpu_enable_fast_math=false --xla_gpu_deterministic_ops=true"
+    assert command("--epochs", "2", "--deterministic")[0] == 0
+    assert os.environ["XLA_FLAGS"] == flags
