@@ -142,7 +142,9 @@ def random_commands(count: int, seed: int, say: Callable[[str], None] = str) -> 
 def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
     """Exit code, None where it began to compute; what was printed; what is wrong."""
     out = io.StringIO()
-    watch.update(programs=0, start=time.perf_counter(), busy=time.process_time(), hangs=False)
+    watch.update(
+        programs=0, start=time.perf_counter(), busy=time.process_time(), hangs=False, loops=False
+    )
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -151,7 +153,8 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
         if "Traceback" in out.getvalue() and "--debug" not in " ".join(words):
             fault = f"a traceback: {out.getvalue()[-1500:]}"
     except Stopped:
-        code, fault = None, "nothing happens" * watch["hangs"]
+        loops = watch["loops"] and words[1] not in out.getvalue()
+        code, fault = None, "nothing happens" * (watch["hangs"] or loops)
     except SystemExit as error:
         code, fault = error.code or 0, ""
     except BaseException:
@@ -164,7 +167,7 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
 @contextlib.contextmanager
 def _watched():
     """Stops what computes, at the next second, and what does nothing, in the end."""
-    watch = {"programs": 0, "start": 0.0, "busy": 0.0, "hangs": False}
+    watch = {"programs": 0, "start": 0.0, "busy": 0.0, "hangs": False, "loops": False}
 
     def compiled(event, duration, **_):
         watch["programs"] += event.endswith("backend_compile_duration")
@@ -173,7 +176,9 @@ def _watched():
         waited = time.perf_counter() - watch["start"]
         busy = time.process_time() - watch["busy"]
         if watch["programs"] > 2 or waited > SECONDS or busy > BUSY:
-            watch["hangs"] = not watch["programs"]
+            # A study may count for long before it compiles: it has its folder, and is busy.
+            watch["hangs"] = not watch["programs"] and busy < BUSY / 5
+            watch["loops"] = not watch["programs"]
             raise Stopped
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
