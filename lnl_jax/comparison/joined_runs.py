@@ -16,7 +16,7 @@ import optax
 
 from lnl_jax import train
 from lnl_jax.comparison.networks import Network
-from lnl_jax.comparison.runs import Method, known_of, sgd, stack_settings
+from lnl_jax.comparison.runs import BEFORE_ALL_STEPS, Method, known_of, sgd, stack_settings
 from lnl_jax.train import Trainer
 
 PyTree = Any
@@ -66,9 +66,12 @@ def make_joined_trainer(
         return sgd(rate, schedule, weight_decay)
 
     def start(settings, data_set):
-        size = len(data_set["train"]["label"])
+        size, key = len(data_set["train"]["label"]), jax.random.key(data_set["seed"])
+        early = jax.random.fold_in(key, BEFORE_ALL_STEPS)
         rows = {
-            method.name: jax.vmap(lambda one, m=method: m.initial_rows(one, size), out_axes=1)(own)
+            method.name: jax.vmap(
+                lambda one, m=method: m.initial_rows(one, size, early), out_axes=1
+            )(own)
             for method, own in zip(methods, settings, strict=True)
             if method.initial_rows is not None
         }
@@ -79,7 +82,7 @@ def make_joined_trainer(
         return train.init_state(
             stacked[0],
             _for_each(optimizer, rates),
-            key=jax.random.key(data_set["seed"]),
+            key=key,
             extra=(jnp.zeros((), jnp.int32), stacked[1]),
             tables=train.Table(rows, combine=None) if rows else (),
         )

@@ -14,7 +14,7 @@ EPOCHS, SIZE, BATCH = 3, 37, 8
 SEEDS = (3, 4)
 # The last rate makes the mean squared gap of scores overflow: a run that diverges.
 RATES = (0.1, 1e30)
-NAMES = ("truncated_generalized_cross_entropy", "elr_step", "aldr_kl_step")
+NAMES = ("truncated_generalized_cross_entropy", "sop_step", "aldr_kl_step")
 
 
 def problem(names):
