@@ -1,9 +1,12 @@
 """The words of a command line: the options of `run.py` itself, and pairs for the experiment."""
 
 import argparse
+import contextlib
+import math
 import typing
 from collections.abc import Callable, Sequence
 
+from lnl_jax.runner.saved_states import Every
 from lnl_jax.runner.usage import UsageError
 
 
@@ -51,6 +54,22 @@ def parse_frame(
         type=_count,
         help="trace N epochs after the first one, or the only one, into the results folder",
     )
+    parser.add_argument(
+        "--checkpoint_every",
+        metavar="N",
+        type=_every,
+        default=Every(),
+        help="save the state after so many seconds, such as 60, or training steps, such as "
+        "500steps, at the next point from which a run can go on (default: as often as takes 2%% "
+        "of the time)",
+    )
+    parser.add_argument(
+        "--on_nan",
+        choices=("stop", "skip"),
+        default="stop",
+        help="where a loss, gradients or parameters are not finite: stop, or leave out that batch "
+        "(default: stop)",
+    )
     parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
     parser.add_argument(
         "--deterministic",
@@ -69,6 +88,17 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text}")
     return int(text)
+
+
+def _every(text: str) -> Every:
+    """How often states are saved."""
+    number, steps = text.removesuffix("steps"), text.endswith("steps")
+    with contextlib.suppress(ValueError):
+        if steps and int(number) >= 1:
+            return Every(steps=int(number))
+        if not steps and 0 <= float(number) < math.inf:
+            return Every(seconds=float(number))
+    raise argparse.ArgumentTypeError(f"must be seconds, or steps such as 500steps, got {text}")
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       state: arrays, typed random keys and numbers in any containers.
+      score: how good it is, such as an accuracy on validation data; the best one is kept beside the
+        last ones.
 
     Example:
         >>> Checkpoint({"weights": [1.0, 2.0]}).state["weights"]
@@ -41,6 +43,7 @@ class Checkpoint(NamedTuple):
     """
 
     state: Any
+    score: float | None = None
 
 
 def _unchanged(state: Any) -> Any:

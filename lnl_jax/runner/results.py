@@ -25,7 +25,7 @@ from lnl_jax.runner.metrics_file import MetricsFile
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Kept, Note, Output, Resume, Row, Stage
 from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.run_folder import clear, locked, make_folder, read_json, record_config
-from lnl_jax.runner.saved_states import SavedStates
+from lnl_jax.runner.saved_states import Every, SavedStates
 from lnl_jax.runner.usage import UsageError
 
 PAGE = "page.html"
@@ -42,6 +42,7 @@ def open_results(
     *,
     force: bool,
     code: pathlib.Path = pathlib.Path(__file__).parent,  # noqa: B008
+    every: Every = Every(),  # noqa: B008
 ) -> Iterator["Results"]:
     """Opens the folder of one run for this process alone.
 
@@ -52,6 +53,7 @@ def open_results(
       config: what is run; its `arguments` must be those of an earlier run in the same folder.
       force: delete what is there.
       code: a folder of the code that runs, whose version is written down.
+      every: how often states are saved.
 
     Yields:
       The open folder.
@@ -64,7 +66,7 @@ def open_results(
         with _own_files(path):
             clear(path) if force else _clear_temporary(path)
             record_config(path, to_json(config), code)
-            results = Results(path, undisturbed)
+            results = Results(path, undisturbed, every)
         try:
             yield results
         finally:
@@ -96,14 +98,14 @@ class Results:
       summary: what `summary.json` holds; None while the run has not finished.
     """
 
-    def __init__(self, path: pathlib.Path, undisturbed: Callable[[], Any]):
+    def __init__(self, path: pathlib.Path, undisturbed: Callable[[], Any], every: Every):
         self.path = path
         self._undisturbed = undisturbed
         self.summary = read_summary(path)
         self._tables: dict[str, list[Row]] = {}
         self._rows = MetricsFile(path / "metrics.jsonl")
         self._stages = KeptStages(path / "stages")
-        self._states = SavedStates(path / "checkpoints")
+        self._states = SavedStates(path / "checkpoints", every)
         # Whether the study itself takes `resume`, and the point from which this session goes on.
         self._resumable, self._point = False, dict(_START)
         self._started = time.perf_counter()
@@ -194,8 +196,8 @@ class Results:
                     return self._ask(output)
                 case Kept():
                     self._stages.keep(output, self._here())
-                case Checkpoint(state):
-                    self._offer(state)
+                case Checkpoint(state, score):
+                    self._offer(state, score)
                 case Artifact(name, value):
                     self._write_artifact(name, value)
                 case dict():
@@ -229,7 +231,7 @@ class Results:
             )
         return Resume(self._rows.spare_the_rest(), self._states.restore)
 
-    def _offer(self, state: Any) -> None:
+    def _offer(self, state: Any, score: float | None) -> None:
         running = self._stages.running
         if not (running.resumable if running else self._resumable):
             of = f"stage {running.name!r}" if running else "a study"
@@ -237,7 +239,7 @@ class Results:
         here = self._here()
         if running:
             here |= {"stage": self._stages.asked - 1, "stage_name": running.name}
-        self._states.offer(state, here)
+        self._states.offer(state, here, score)
 
     def _here(self) -> dict[str, Any]:
         """The metadata of a point from which a later session may go on."""

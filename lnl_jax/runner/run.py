@@ -32,6 +32,7 @@ from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.profiling import traced
 from lnl_jax.runner.results import PAGE, Results
 from lnl_jax.runner.usage import UsageError, look_up
+from lnl_jax.train import NotFiniteError, skip_not_finite
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -57,6 +58,9 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
         return _fail(text, INTERRUPTED)
     except (UsageError, StudyError, MissingExtra) as error:
         return _fail(f"error: {error}", 2, debug=debug)
+    except NotFiniteError as error:
+        text = "the last state before it is kept, and with --on_nan skip the same command goes on"
+        return _fail(f"error: {error} {text}", 1, debug=debug)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -174,7 +178,8 @@ def _run(
     with refused("--data_dir"):
         config |= {"data": fingerprints(options.data_dir, call.config)}
     code = _folder_of(experiment)
-    with results.open_results(path, config, force=options.force, code=code) as opened:
+    every = options.checkpoint_every
+    with results.open_results(path, config, force=options.force, code=code, every=every) as opened:
         finished = opened.summary is not None
         console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
         if finished and opened.rows_were_changed():
@@ -255,7 +260,8 @@ def _record(
             update(row)
             look(row)
 
-        opened.write_all(experiment(**call.arguments, **handed), show, say)
+        with skip_not_finite(options.on_nan == "skip"):
+            opened.write_all(experiment(**call.arguments, **handed), show, say)
         opened.finish()
 
 

@@ -22,6 +22,7 @@ from lnl_jax.train.loop import (
     scan_steps,
 )
 from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
+from lnl_jax.train.not_finite import NotFiniteError, skip_not_finite
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
@@ -36,6 +37,7 @@ from lnl_jax.train.table_rows import (
 from lnl_jax.train.tables import OfUpdates, Table, segment_last, segment_log_mean_exp, segment_mean
 
 __all__ = [
+    "NotFiniteError",
     "OfUpdates",
     "Runs",
     "Table",
@@ -81,6 +83,7 @@ __all__ = [
     "segment_mean",
     "shard_batch",
     "shard_tables",
+    "skip_not_finite",
     "sigmoid_ramp_up",
     "staircase_schedule",
 ]

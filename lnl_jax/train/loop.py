@@ -10,6 +10,7 @@ import numpy as np
 
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics import Average, merge
+from lnl_jax.train.not_finite import PARTS, NotFiniteError
 
 PyTree = Any
 Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
@@ -259,8 +260,9 @@ def fit(
     Raises:
         ValueError: if a number is out of range, an epoch has another number of steps, or an index
             is no row of the tables.
-        FloatingPointError: as soon as an epoch had a loss or a gradient norm that is not finite;
-            names the step, and the run if there are several.
+        NotFiniteError: as soon as an epoch had a loss, gradients or parameters that are not finite;
+            names the step, what went first, and the run if there are several. Of steps that leave
+            such batches out, where nothing is left of an epoch.
     """
     check_integer("epochs", epochs)
     check_integer("steps_per_epoch", steps_per_epoch)
@@ -273,15 +275,23 @@ def fit(
         metrics = jax.device_get(dict(metrics))
         _check_steps(metrics, steps_per_epoch, epoch)
         # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
+        wrong = metrics.pop("not_finite", None)
+        skipped = metrics.pop("skipped", None)
+        if wrong is not None and skipped is None:
+            _check_parts(wrong, metrics, epoch * steps_per_epoch, epoch)
         for name in ("loss", "gradient_norm"):
             if name in metrics:
                 _check_finite(name, metrics[name], epoch * steps_per_epoch, epoch)
         count = metrics.pop("count")
+        if skipped is not None and not count.sum(0).all():
+            raise NotFiniteError(f"every batch of epoch {epoch + 1} was left out as not finite.")
         weight = count / count.sum(0)
         # Every run and every epoch sees as many examples, also those of an earlier session.
-        seen = int(count.sum(0).max())
+        seen = int((count if skipped is None else count + skipped).sum(0).max())
         examples = seen * (start + 1) if examples is None else examples + seen
         row = {"epoch": epoch + 1, "examples": examples}
+        if skipped is not None:
+            row["steps_skipped"] = (wrong > 0).sum(0)
         yield row | {name: (values * weight).sum(0) for name, values in metrics.items()}, state
 
 
@@ -302,16 +312,37 @@ def _check_steps(metrics: dict, steps_per_epoch: int, epoch: int) -> None:
         )
 
 
+def _check_parts(wrong: np.ndarray, metrics: dict, first_step: int, epoch: int) -> None:
+    """Raises where a step has something that is not finite; names the first one."""
+    bad = np.argwhere(wrong)
+    if not len(bad):
+        return
+    at = tuple(bad[0])
+    name = PARTS[wrong[at] - 1]
+    values = {"loss": metrics["loss"][at], "gradients": metrics["gradient_norm"][at]}
+    what = {"loss": "the loss is", "gradients": "the loss is finite, but the gradient_norm is"}
+    text = f"{what[name]} {values[name]}" if name in values else _PARAMETERS
+    raise NotFiniteError(_at_step(text, bad[0].tolist(), first_step, epoch))
+
+
+_PARAMETERS = "loss and gradients are finite, but the parameters after them are not"
+
+
+def _at_step(text: str, place: list[int], first_step: int, epoch: int) -> str:
+    step, *run = place
+    which = f", run {run}" if run else ""
+    return (
+        f"{text} at step {first_step + step} (epoch {epoch + 1}, batch {step + 1}{which}); lower "
+        "the learning rate, or look at that batch."
+    )
+
+
 def _check_finite(name: str, values: np.ndarray, first_step: int, epoch: int) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if not len(bad):
         return
-    step, *run = bad[0].tolist()
-    which = f", run {run}" if run else ""
-    raise FloatingPointError(
-        f"the {name} is {values[tuple(bad[0])]} at step {first_step + step} (epoch {epoch + 1}, "
-        f"batch {step + 1}{which}); lower the learning rate, or look at that batch."
-    )
+    text = f"the {name} is {values[tuple(bad[0])]}"
+    raise NotFiniteError(_at_step(text, bad[0].tolist(), first_step, epoch))
 
 
 def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> PyTree:

@@ -11,6 +11,7 @@ from jax import Array
 
 from lnl_jax._arguments import read_example_mask
 from lnl_jax.train import tables
+from lnl_jax.train.not_finite import are_skipped, first_not_finite, kept_where
 
 PyTree = Any
 Batch = Mapping[str, Array]
@@ -106,7 +107,9 @@ def make_train_step(
         ``step(state, batch) -> (state, metrics)``. ``batch["mask"]``, boolean ``[B]``, is false for
         padding (absent: all are real); ``batch["index"]`` is needed with tables. The metrics are
         the means over the real examples, ``loss``, ``gradient_norm`` and ``count``, as scalars;
-        with tables also ``outside_tables``, how many real examples have an index that no row has.
+        ``not_finite``, which of loss, gradients and parameters is not, counted from 1, or 0; with
+        tables also ``outside_tables``, how many real examples have an index that no row has. Made
+        within `skip_not_finite`, it leaves out batches on which one is not.
 
     Raises:
         ValueError: at tracing, if `loss_fn` returns something else, if the losses or a metric are
@@ -122,6 +125,7 @@ def make_train_step(
         >>> float(metrics["loss"]), state.params.tolist()
         (1.0, [0.1, 0.1])
     """
+    skips = are_skipped()
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
@@ -143,15 +147,29 @@ def make_train_step(
         means = {name: _share(name, values, mask, count) for name, values in metrics.items()}
         loss, means, grads = _total((loss, means, grads), axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params, extra = optax.apply_updates(state.params, updates), _averaged(extra, axis_name)
+        reports = {"loss": loss, "gradient_norm": optax.tree.norm(grads), "count": count}
+        wrong = first_not_finite(loss, reports["gradient_norm"], params)
+        if skips:
+            good = wrong == 0
+            # The rows of such a batch are not written, as those of padding are not.
+            changed, mask = (params, extra, opt_state), mask & good
+            before = (state.params, state.extra, state.opt_state)
+            params, extra, opt_state = kept_where(good, changed, before)
+            reports["skipped"] = jnp.where(good, 0, count)
+            zeros = jax.tree.map(jnp.zeros_like, (means, reports))
+            means, reports = kept_where(
+                good, (means, reports), (zeros[0], zeros[1] | {"skipped": reports["skipped"]})
+            )
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            extra=_averaged(extra, axis_name),
+            params=params,
+            extra=extra,
             tables=_written(state, batch, rows, mask, axis_name),
             opt_state=opt_state,
             key=state.key,
         )
-        reports = {"loss": loss, "gradient_norm": optax.tree.norm(grads), "count": count}
+        reports["not_finite"] = wrong
         if _has_tables(state):
             outside = tables.outside(state.tables, batch["index"]) & mask
             reports["outside_tables"] = _total(outside.sum().astype(jnp.float32), axis_name)

@@ -18,7 +18,7 @@ from tests.faults.sessions import Ended, Session, checkpoints_of, differences, o
 
 ROOT = pathlib.Path(__file__).parents[2]
 # A study of a second: numbers that shrink, a row and a checkpoint an epoch.
-DESCENT = "--exp descent --epochs 12 --pause 0.05".split()
+DESCENT = "--exp descent --epochs 12 --pause 0.05 --checkpoint_every 0.1".split()
 _CLONE_NEWNS = 0x00020000
 
 

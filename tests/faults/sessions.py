@@ -129,7 +129,8 @@ class Session:
 
 def words_of(study: str, results: pathlib.Path, *more: str) -> list[str]:
     """The command line of a study."""
-    return [*study.split(), "--results_dir", str(results), *more]
+    often = ["--checkpoint_every", "0.2"]
+    return [*study.split(), *often, "--results_dir", str(results), *more]
 
 
 def the_run(results: pathlib.Path) -> pathlib.Path:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from lnl_jax.runner import files, metrics_file, results, run_folder, saved_states
 from lnl_jax.runner.outputs import Artifact, Checkpoint
 from lnl_jax.runner.usage import UsageError
+from lnl_jax.train import checkpoint
 
 CONFIG = {"experiment": "toy", "arguments": {"epochs": 3, "rates": (0.1,)}, "argv": ["--exp"]}
 
@@ -197,6 +198,7 @@ CHANGED = {
 @pytest.mark.parametrize("message", CHANGED)
 def test_rows_that_a_checkpoint_includes_must_be_as_they_were(tmp_path, message, monkeypatch):
     monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(saved_states, "SHARE_OF_SAVES", math.inf)
     run_epochs(tmp_path, 2)
     (tmp_path / "summary.json").unlink()
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -213,6 +215,7 @@ def test_what_is_damaged_is_named_and_the_checkpoint_before_is_used(
     tmp_path, monkeypatch, capsys, what
 ):
     monkeypatch.setattr(saved_states, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(saved_states, "SHARE_OF_SAVES", math.inf)
     expected, _ = run_epochs(tmp_path / "whole", 6)
     with pytest.raises(InterruptedError):
         run_epochs(tmp_path / "parts", 6, stop=5)
@@ -253,6 +256,47 @@ def test_a_waiting_state_may_be_overwritten(tmp_path, monkeypatch):
     with opened(tmp_path) as run:
         restored = run.start(resumable=True).restore({"x": np.zeros(3), "y": jnp.zeros(3)})
     assert restored["x"].tolist() == [1.0, 1.0, 1.0]
+
+
+def saved_totals(path):
+    manager = checkpoint.open_checkpoints(path / "checkpoints", keep=9)
+    found = [
+        int(checkpoint.restore(manager, step, {"total": jnp.zeros((), jnp.int32)})["total"])
+        for step in manager.all_steps()
+    ]
+    manager.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("every", "totals"),
+    [
+        (saved_states.Every(seconds=100), [0, 5]),
+        (saved_states.Every(seconds=0), [4, 5]),
+        (saved_states.Every(steps=3), [3, 5]),
+        (saved_states.Every(), [0, 5]),
+    ],
+)
+def test_states_are_saved_as_often_as_is_asked_and_at_the_end(tmp_path, every, totals):
+    # Where nothing is asked, the first save takes long enough for the next one to be due later.
+    with results.open_results(tmp_path, CONFIG, force=False, every=every) as run:
+        run.start(resumable=True)
+        for total in range(6):
+            run.write(Checkpoint({"total": jnp.int32(total)}))
+    assert saved_totals(tmp_path) == totals
+
+
+def test_the_best_state_is_kept_also_where_no_save_was_due(tmp_path):
+    every = saved_states.Every(seconds=100)
+    with results.open_results(tmp_path, CONFIG, force=False, every=every) as run:
+        run.start(resumable=True)
+        for total, score in enumerate((0.1, 0.5, 0.9, 0.3, 0.2)):
+            run.write(Checkpoint({"total": jnp.int32(total)}, score))
+    with results.open_results(tmp_path, CONFIG, force=False, every=every) as run:
+        assert run.start(resumable=True).restore({"total": jnp.int32(0)})["total"] == 4
+        for total in (5, 6):
+            run.write(Checkpoint({"total": jnp.int32(total)}, 0.0))
+    assert saved_totals(tmp_path) == [2, 5, 6]
 
 
 def test_another_configuration_is_refused_and_force_starts_over(tmp_path):

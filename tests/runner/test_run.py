@@ -13,11 +13,13 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
 import lnl_jax
 from experiments import EXPERIMENTS, SWEEPS
+from lnl_jax import train
 from lnl_jax.runner import (
     compiling,
     data_fingerprint,
@@ -29,7 +31,7 @@ from lnl_jax.runner import (
     saved_states,
 )
 from lnl_jax.runner.arguments import StudyError
-from lnl_jax.runner.outputs import Artifact, Resume
+from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 from lnl_jax.train import checkpoint
 from tests.experiments import commands
 from tests.runner import toys
@@ -242,6 +244,45 @@ def test_only_an_error_of_an_argument_check_is_one_line(command, monkeypatch):
     code, _, err = command("--exp failing --debug")
     assert code == 2
     assert "Traceback" in err
+
+
+def training(*, epochs: int = 3, resume: Resume = Resume()):
+    """Descends; the second batch of the last epoch is NaN."""
+
+    def batches(epoch):
+        return {"x": np.float32([[1, 2], [1, np.nan if epoch == epochs - 1 else 3]])}
+
+    def loss_fn(params, extra, rows, batch, key):
+        return (params - batch["x"]) ** 2, (extra, rows, {})
+
+    tx = optax.sgd(0.1)
+    step = train.make_train_step(loss_fn, tx)
+    state = train.init_state(jnp.zeros(()), tx, key=jax.random.key(0))
+    state = resume.restore(state)
+    run = train.scan_steps(step)
+    fitted = train.fit(run, state, batches, epochs=epochs, steps_per_epoch=2)
+    for row, trained in fitted:
+        yield {name: float(value) for name, value in row.items()}
+        yield Checkpoint(trained)
+
+
+def test_a_loss_that_is_nan_stops_in_a_line_and_goes_on_without_that_batch(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(EXPERIMENTS, "training", training)
+    code, _, err = command("--exp training")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("error: the loss is nan at step 5 (epoch 3, batch 2)")
+    assert err.endswith("with --on_nan skip the same command goes on\n")
+    before = rows(tmp_path / "training/default")
+    assert len(before) == 2
+    code, out, err = command("--exp training --on_nan skip")
+    assert (code, err) == (0, "")
+    assert "resuming after epoch 2" in out
+    after = rows(tmp_path / "training/default")
+    assert after[:2] == before
+    assert after[2]["steps_skipped"] == 1
+    assert np.isfinite(after[2]["loss"])
 
 
 def test_a_results_folder_that_cannot_be_is_one_line(command, tmp_path):

@@ -63,6 +63,7 @@ def command(tmp_path, monkeypatch):
         stop_at = stop
         calls.clear()
         monkeypatch.setattr("lnl_jax.runner.saved_states.SECONDS_BETWEEN_SAVES", 0.0)
+        monkeypatch.setattr("lnl_jax.runner.saved_states.SHARE_OF_SAVES", 1e9)
         return commands.main(["--exp", "staged", "--results_dir", str(tmp_path), *more])
 
     run_once.path = tmp_path / "staged/default"

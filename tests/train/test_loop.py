@@ -345,7 +345,7 @@ def test_a_vmapped_training_has_a_mean_per_run_and_names_the_run_that_diverges(r
         assert both["examples"] == one["examples"] == 10 * both["epoch"]
         assert both["loss"].shape == (3,)
         np.testing.assert_allclose(both["loss"][1], one["loss"][0], rtol=1e-5)
-    with pytest.raises(FloatingPointError, match=r"at step 1 \(epoch 1, batch 2, run \[1\]\)"):
+    with pytest.raises(FloatingPointError, match=r"at step 0 \(epoch 1, batch 1, run \[1\]\)"):
         next(make([0.1, np.inf]))
 
 
@@ -385,3 +385,61 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_too():
     )
     with pytest.raises(FloatingPointError, match="gradient_norm is (inf|nan) at step 0"):
         next(fitted)
+
+
+PARTS = {
+    "the loss is inf": np.inf,
+    "the loss is finite, but the gradient_norm is (inf|nan)": 0.0,
+    "loss and gradients are finite, but the parameters after them are not": 4.0,
+}
+
+
+def of_rows(middle, *, skip):
+    """An epoch of sqrt(|x p|) over three batches, with an optimiser that fails at steep places."""
+
+    def loss_fn(params, extra, rows, batch, key):
+        losses = jnp.sqrt(jnp.abs(batch["x"] * params))
+        return losses, (extra + 1, rows + 1, {"error": losses})
+
+    def descend(updates, state, params=None):
+        return jax.tree.map(lambda g: jnp.where(g > 0.9, jnp.inf, -g / 8), updates), state
+
+    tx = optax.GradientTransformation(lambda params: jnp.zeros(()), descend)
+    with train.skip_not_finite(skip):
+        step = train.make_train_step(loss_fn, tx)
+    tables = train.Table(jnp.zeros(3), train.segment_last)
+    state = train.init_state(
+        jnp.ones(()), tx, key=jax.random.key(0), extra=jnp.zeros(()), tables=tables
+    )
+    batches = {"x": jnp.array([[1.0], [middle], [1.0]]), "index": jnp.arange(3)[:, None]}
+    run = train.scan_steps(step)
+    return next(train.fit(run, state, lambda epoch: batches, epochs=1, steps_per_epoch=3))
+
+
+@pytest.mark.parametrize("message", PARTS)
+def test_what_went_first_is_named_with_its_step(message):
+    with pytest.raises(train.NotFiniteError, match=rf"{message} at step 1 \(epoch 1, batch 2\)"):
+        of_rows(PARTS[message], skip=False)
+
+
+@pytest.mark.parametrize("message", PARTS)
+def test_a_batch_that_is_left_out_leaves_parameters_and_tables_as_they_were(message):
+    row, state = of_rows(PARTS[message], skip=True)
+    assert (row["steps_skipped"], row["examples"], int(state.step)) == (1, 3, 3)
+    assert state.tables.values.tolist() == [1, 0, 1]
+    assert float(state.extra) == 2
+    # The first and the third batch alone.
+    p, losses = 1.0, []
+    for _ in range(2):
+        losses.append(np.sqrt(p))
+        p -= 1 / np.sqrt(p) / 2 / 8
+    np.testing.assert_allclose(state.params, p, rtol=1e-6)
+    np.testing.assert_allclose([row["loss"], row["error"]], np.mean(losses), rtol=1e-6)
+
+
+def test_nothing_is_left_out_of_what_is_finite():
+    row, state = of_rows(1.0, skip=True)
+    plain, same = of_rows(1.0, skip=False)
+    assert row.pop("steps_skipped") == 0
+    assert row == plain
+    assert float(state.params) == float(same.params)

@@ -67,6 +67,7 @@ def test_a_batch_of_padding_alone_moves_no_parameter(rng):
         "loss": 0,
         "gradient_norm": 0,
         "count": 0,
+        "not_finite": 0,
     }
 
 
