@@ -10,5 +10,5 @@ def test_changed_files_are_read_or_refused_in_a_line():
     found = mutated_files(140, seed=7)
     assert found.faults == ()
     assert found.refused > 90
-    assert found.seconds < 10
+    assert found.seconds < 60
     assert found.megabytes < 1000
