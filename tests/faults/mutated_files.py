@@ -286,7 +286,8 @@ def mutated_files(count: int, seed: int) -> Outcome:
     Returns:
         The `Outcome`. It is a fault where a reader raises anything but `ValueError` or
         `FileNotFoundError`, where their message has several lines or does not name the file, where
-        it takes longer than 10 s of the processor, warns, runs what a file holds, or writes or removes a file.
+        it takes longer than 10 s of the processor, warns, runs what a file holds, or writes or
+        removes a file.
     """
     rng = random.Random(seed)
     read, refused, faults, slowest = 0, 0, [], 0.0
