@@ -90,7 +90,7 @@ def hello_features(
             --noise worse --tower efficientnet-lite0.safetensors --features features.npz \
             --sentences MINILM
 
-    Time: about two minutes of a CPU core on digits, ten on CIFAR-10 from kept features.
+    Time: some minutes of a CPU core.
 
     Args:
         dataset: digits, cifar10, cifar100, or your own: csv, folder, npz, tfds; images.

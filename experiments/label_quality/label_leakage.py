@@ -77,7 +77,10 @@ def label_leakage(
         python experiments/run.py --exp label_leakage --dataset cifar10 --data_dir DIR \
             --tower efficientnet-lite0.safetensors --pixels 112 --features depths.npz
 
-    Time: about a minute on 2 busy CPU cores with digits, some minutes with CIFAR-10.
+    Time: a minute of a CPU core for one cut of kept maps of 4,000 images, more for more.
+
+    Result: 80% of CIFAR-10's labels are read before the top of the tower, and noise helps if it is
+    fresh for each image; docs/results/label_leakage.
 
     Args:
         dataset: digits, cifar10, cifar100, fashion_mnist, mnist, shapes32, or your own: csv,
