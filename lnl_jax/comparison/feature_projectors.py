@@ -89,7 +89,8 @@ def contrastive_heads(
     last = jax.tree.map(lambda leaf: leaf[0, 0], measured)
     made, words = map(evaluation.unit_rows, model.apply(last["params"], x, text))
     scores = np.asarray(made @ words[names].T) / last["temperature"]
-    centred = np.asarray(made - made[:size].mean(0))
+    made = np.asarray(made)
+    centred = made - made[:size].mean(0)
     return {
         "x": centred / np.sqrt(np.square(centred[:size]).mean()),
         "names": np.asarray(jax.nn.softmax(scores)),
