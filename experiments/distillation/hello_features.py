@@ -92,6 +92,8 @@ def hello_features(
 
     Time: some minutes of a CPU core.
 
+    Result: robust losses gain 2 points, iSogCLR's heads none; docs/results/hello_features.
+
     Args:
         dataset: digits, cifar10, cifar100, or your own: csv, folder, npz, tfds; images.
         noise: symmetric_NN, pairflip_NN or asymmetric_NN for NN percent, or other labels of the
