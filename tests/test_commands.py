@@ -48,8 +48,8 @@ ELSEWHERE = {
     "python experiments/run.py --exp hello_features --dataset cifar10 --data_dir DIR --noise worse "
     "--tower efficientnet-lite0.safetensors --features features.npz --sentences MINILM --seeds 2 "
     "--head_epochs 5 --projector_epochs 6 --temperatures 50 --weight_decays 0.01,0.1 "
-    "--per_class 20 --student_width 8 --student_epochs 10": "needs the weights of two towers, which "
-    "no test has; digits run in test_hello_features.py",
+    "--per_class 20 --student_width 8 --student_epochs 10": "needs the weights of two towers, "
+    "which no test has; digits run in test_hello_features.py",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
