@@ -118,6 +118,8 @@ SPECIAL = {
     "--learning_rates 0.1 --losses cross_entropy",
     "experiments/run.py --exp ldr_digits --loss ldr_kl": "--seeds 2 --epochs 1 "
     "--learning_rates 0.1",
+    "experiments/run.py --exp noisy_training --dataset letter": "--seeds 2 --epochs 1 "
+    "--batch_size 32",
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
 }
 # Options that no study takes.
@@ -259,7 +261,7 @@ def folder(tmp_path_factory):
     )
     given = [[row // 3, row % 3, (row // 3 + row % 5 // 4) % 2] for row in range(60)]
     columns = np.float32(rng.normal(size=(1500, 20)) + labels[:, None])
-    save(found / "DIR/features.npz", columns, labels, 1200)
+    save(found / "DIR/features.npz", columns, labels, 1200, y_train_worse=worse)
     np.savez(found / "DIR/crowd_rte.npz", annotations=given, y=np.arange(20) % 2)
     rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]
     (found / "labels.csv").write_text("\n".join(["x,y,label", *rows]))
