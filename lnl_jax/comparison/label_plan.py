@@ -135,6 +135,8 @@ def projector_kinds(
 ) -> dict[str, tuple[projectors.Adaptation, str]]:
     """What is trained, and what it follows; the ablation adds what a choice is worth.
 
+    The wide adapter is trained where a row asks for its labels.
+
     A pretrained tower is better than a teacher that is trained from scratch on the same images, so
     that its projectors learn the classes; others follow the weak teachers.
 
@@ -148,7 +150,7 @@ def projector_kinds(
     found = projectors.adaptations(plan.projector.rank, plan.projector.head_rank)
     usual = "classes" if on_tower else "weak"
     kinds = {name: (found[name], usual) for name in (PROBE, MAIN)}
-    if on_tower:
+    if any(TOWER_ROWS[row].source == WIDE for row in plan.rows):
         kinds[WIDE] = projectors.Adaptation(WIDE_RANK, None), usual
     if plan.ablation:
         kinds |= {name: (one, usual) for name, one in found.items() if name not in kinds}

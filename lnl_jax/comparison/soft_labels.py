@@ -63,6 +63,7 @@ def compare_labels(
     tower = foundation.prefix is not None
     base = projectors.behind_prefix(foundation) if tower else foundation
     seen = _behind_prefix(parts, foundation) if tower else parts
+    hidden = functools.cache(lambda: projectors.prefix_features(foundation, parts.train["image"]))
     logits = functools.partial(projectors.projector_logits, base)
     trained = {"zero-shot": projectors.zero_shot_projector(foundation)}
     yield measured("zero-shot", logits(trained["zero-shot"]), seen)
@@ -82,7 +83,7 @@ def compare_labels(
     kinds = projector_kinds(plan, on_tower=tower)
     for name, (adaptation, follows) in kinds.items():
         chosen = foundation, adaptation, followed[follows], plan
-        learn = functools.partial(_train_behind, seen) if tower else _train_projector
+        learn = functools.partial(_train_behind, hidden) if tower else _train_projector
         fields = yield from stage(name, learn, parts, *chosen)
         trained[name] = projectors.TrainedProjector(**fields)
         yield measured(name, logits(trained[name]), seen)
@@ -169,12 +170,12 @@ def _train_teachers(parts: images.ImageParts, network: Any, plan: Plan) -> list[
 def _behind_prefix(
     parts: images.ImageParts, foundation: projectors.Foundation
 ) -> images.ImageParts:
-    """The parts with what a frozen prefix makes of the images in their place."""
-    made = (
+    """What is measured on, with what a frozen prefix makes of the images in their place."""
+    validation, test = (
         part | {"image": projectors.prefix_features(foundation, part["image"])}
-        for part in (parts.train, parts.validation, parts.test)
+        for part in (parts.validation, parts.test)
     )
-    return parts._replace(**dict(zip(("train", "validation", "test"), made, strict=True)))
+    return parts._replace(validation=validation, test=test)
 
 
 def _train_projector(
@@ -193,22 +194,22 @@ def _train_projector(
 
 
 def _train_behind(
-    seen: images.ImageParts,
+    hidden: Callable[[], np.ndarray],
     parts: images.ImageParts,
     foundation: projectors.Foundation,
     adaptation: projectors.Adaptation,
     teacher: Predict | None,
     plan: Plan,
 ) -> dict[str, Any]:
-    """A stage: a projector as a dict, of whole images of which `seen` holds the prefix."""
-    arrays, objective = {"classes": seen.train["label"]}, projectors.learn_classes
+    """A stage: a projector as a dict, of whole images of which `hidden` gives the prefix."""
+    arrays, objective = {"classes": parts.train["label"]}, projectors.learn_classes
     if teacher is not None:
         arrays["targets"] = networks.apply_in_chunks(teacher, parts.train["image"])
         objective = projectors.follow_teachers
     return projectors.train_behind_prefix(
         foundation,
         adaptation,
-        seen.train["image"],
+        hidden(),
         arrays,
         seed=plan.seed,
         steps=plan.projector.steps,
