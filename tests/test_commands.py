@@ -50,6 +50,11 @@ ELSEWHERE = {
     "--head_epochs 5 --projector_epochs 6 --temperatures 50 --weight_decays 0.01,0.1 "
     "--per_class 20 --student_width 8 --student_epochs 10": "needs the weights of two towers, "
     "which no test has; digits run in test_hello_features.py",
+    "python experiments/run.py --exp hello_cifar --data_dir DIR --tower "
+    "efficientnet-lite0.safetensors --train_size 9000 --teacher_steps 900 --projector.rank 8 "
+    "--projector.steps 400 --students.count 2 --students.epochs 100 --rows "
+    "hard,zero_shot_kl,probe_kl,projector_kl,stored_kl": "needs the weights of a tower, which no "
+    "test has; a made-up one runs in test_hello_cifar.py",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more

@@ -91,10 +91,14 @@ def hello_cifar(
     Labels Out!" (HeLlO, ICCV 2025), on small images; the ladder of its ablation is `--ablation`:
         python experiments/run.py --exp hello_cifar --data_dir DIR --train_size 2000 --per_class 1
         python experiments/run.py --exp hello_cifar --data_dir DIR --tower lite0.safetensors \
-            --train_size 9000 --projector.rank 8 --projector.steps 720 --rows ROWS
+            --train_size 9000 --teacher_steps 900 --projector.rank 8 --projector.steps 400 \
+            --rows hard,zero_shot_kl,probe_kl,projector_kl,stored_kl
         python experiments/run.py --exp hello_cifar --data_dir DIR --clip PATH
 
-    Time: 16 minutes of a CPU core, cut down as in the first line; see the page for the second.
+    Time: 10 to 16 minutes of a CPU core, as in the first two lines.
+
+    Result: 57.3% zero-shot, 87.4% with 118,186 numbers; students gain nothing from its labels, and
+    9 to 12 points from those of a ConvNet that is right on half; docs/results/hello_tower.
 
     Args:
         dataset: which images.

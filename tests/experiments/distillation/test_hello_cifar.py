@@ -8,6 +8,7 @@ import pytest
 from experiments.distillation.hello_cifar import hello_cifar
 from experiments.distillation.hello_digits import hello_digits
 from lnl_jax import data, models
+from lnl_jax.comparison import label_plan
 from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.distill import images, labels, ledger, projectors
 from lnl_jax.runner import command_line
@@ -76,6 +77,7 @@ def test_a_run_on_a_tower_labels_all_views_by_all_projectors(folder, monkeypatch
     monkeypatch.setattr(
         projectors, "efficientnet_foundation", lambda *_, **__: tiny_tower(num_classes=10)
     )
+    monkeypatch.setattr(label_plan, "WIDE_RANK", 3)
     rows = ("projector_kl", "stored_wide_kl", "zero_shot_kl", "projector_kl_updated")
     arguments = TINY | {"rows": rows, "architecture": SMALL, "data_dir": folder, "ablation": True}
     arguments["projector"] = Projector(rank=2, head_rank=2, steps=2)
