@@ -36,7 +36,7 @@ def start(tx, params=None, **parts):
 
 def one_step(loss_fn, batch, tx=None, **parts):
     tx = optax.sgd(1.0) if tx is None else tx
-    return train.make_train_step(loss_fn, tx)(start(tx, **parts), batch)
+    return jax.jit(train.make_train_step(loss_fn, tx))(start(tx, **parts), batch)
 
 
 # What the step descends.
@@ -80,7 +80,12 @@ def test_without_a_mask_every_example_is_real(rng):
 def test_descent_ends_at_the_least_squares_solution(rng):
     batch, tx = regression(rng, size=20), optax.sgd(0.2)
     step = train.make_train_step(squared_error, tx)
-    state, found = jax.lax.scan(lambda state, _: step(state, batch), start(tx), length=300)
+
+    @jax.jit
+    def descend(state):
+        return jax.lax.scan(lambda state, _: step(state, batch), state, length=300)
+
+    state, found = descend(start(tx))
     solution = np.linalg.lstsq(batch["x"], batch["y"])[0]
     np.testing.assert_allclose(state.params, solution, rtol=1e-3, atol=1e-4)
     assert (np.diff(found["loss"]) <= 1e-6).all()
@@ -153,7 +158,7 @@ def drawn(step, seed):
     state = train.init_state(jnp.ones(1), optax.sgd(0.0), key=key, tables=tables)
     found = []
     for _ in range(3):
-        state, _ = step(state, {"index": jnp.arange(8), "x": jnp.ones((8, 1))})
+        state, _ = step(state, {"index": np.arange(8), "x": np.ones((8, 1), np.float32)})
         found.append(np.array(state.tables.values))
     return np.stack(found), state
 
@@ -175,7 +180,7 @@ def test_tables_hold_what_the_loss_returned_for_these_examples_and_no_others(rng
 
     batch = regression(rng) | {"index": np.array([3, 9, 3, 0, 1, 7]), "mask": COUNTED}
     before = rng.normal(size=10).astype(np.float32)
-    new, _ = one_step(loss_fn, batch, tables=train.Table(jnp.asarray(before)))
+    new, _ = one_step(loss_fn, batch, tables=train.Table(before))
     expected = before.copy()
     expected[[0, 7]] += batch["y"][[3, 5]]
     expected[3] += batch["y"][[0, 2]].mean()
@@ -194,7 +199,7 @@ def test_no_gradient_flows_through_the_rows(rng):
         step = train.make_train_step(loss_fn, optax.sgd(1.0))
         return step(state._replace(params=params), batch)[0].tables.values.sum()
 
-    np.testing.assert_array_equal(jax.grad(total)(state.params), 0)
+    np.testing.assert_array_equal(jax.jit(jax.grad(total))(state.params), 0)
 
 
 @pytest.mark.parametrize("way", ["pmap", "shard_map", "shard_map, tracked"])
@@ -296,7 +301,7 @@ def test_the_reference_run_uses_everything_it_holds(on_one_device):
         np.testing.assert_array_equal(np.flatnonzero(changed), seen)
     for name in ("params", "extra", "opt_state"):
         pairs = jax.tree.map(
-            lambda a, b: (a != b).any(), getattr(before, name), getattr(state, name)
+            lambda a, b: np.not_equal(a, b).any(), getattr(before, name), getattr(state, name)
         )
         assert all(jax.tree.leaves(pairs))
     assert [int(found["count"]) for found in history] == [16, 16, 7]
@@ -334,7 +339,7 @@ def test_a_plain_sum_of_gradients_counts_them_again_where_shard_map_tracks(check
         out_specs=P(),
         check_vma=check_vma,
     )
-    assert jax.jit(parallel)(jnp.float32(1), jnp.arange(8.0)) == times * 28
+    assert jax.jit(parallel)(np.float32(1), np.arange(8, dtype=np.float32)) == times * 28
 
 
 def test_scan_equals_a_python_loop(on_one_device):
@@ -385,7 +390,8 @@ def count_right(params, extra, batch):
 @pytest.mark.parametrize("way", EACH_WAY)
 def test_sums_and_counts_are_those_of_all_the_data(rng, way, devices):
     examples, state = classification(rng), classifier_state()
-    whole = count_right(state.params, state.extra, examples | {"mask": np.ones(EXAMPLES, bool)})
+    everything = examples | {"mask": np.ones(EXAMPLES, bool)}
+    whole = jax.jit(count_right)(state.params, state.extra, everything)
     # The second batch is short: its padding repeats examples that were counted.
     parts = [np.arange(16), np.arange(16, 32) % EXAMPLES]
     masks = [np.ones(16, bool), np.arange(16, 32) < EXAMPLES]
