@@ -150,13 +150,13 @@ def crowd_npz(data_dir: str | os.PathLike, *, name: str) -> Crowd:
 def _crowd_of(arrays: dict[str, np.ndarray]) -> Crowd:
     annotations = arrays.get("annotations", np.zeros(0))
     if annotations.ndim != 2 or annotations.shape[1] != 3 or annotations.dtype.kind not in "iu":
+        found = f"{annotations.dtype} of shape {annotations.shape}"
         raise ValueError(
             "it must hold annotations, integers [M, 3] of item, annotator and class; it has "
-            f"{', '.join(sorted(arrays))}."
+            f"{found if 'annotations' in arrays else ', '.join(sorted(arrays))}."
         )
     columns = [
-        read_class_numbers(annotations[:, at], name=f"annotations, {what}s,")
-        for at, what in enumerate(("item", "annotator", "class"))
+        read_class_numbers(annotations[:, at], name=f"annotations[:, {at}]") for at in range(3)
     ]
     if not len(annotations):
         raise ValueError("annotations must have a row for each label; there is none.")

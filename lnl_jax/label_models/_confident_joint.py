@@ -143,7 +143,7 @@ def calibrate_joint(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
         Integers, ``[K, K]``, of sum N.
 
     Raises:
-        ValueError: if the counts are no matrix of counts, or the labels no classes.
+        ValueError: if the counts are no matrix of counts or all 0, or the labels no classes.
 
     Example:
         >>> calibrate_joint(np.array([[2, 0], [1, 2]]), np.array([0, 0, 0, 0, 1, 1])).tolist()
@@ -157,8 +157,13 @@ def calibrate_joint(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
     given = _label_counts(labels, len(counts))
     totals = counts.sum(-1, keepdims=True)
     scaled = counts / np.where(totals > 0, totals, 1) * given[:, None]
+    if not scaled.any():
+        raise ValueError(
+            "counts must not be 0 in every row of a class that labels hold; count again with lower "
+            "thresholds."
+        )
     # A class that was given but has no count leaves its examples to the others.
-    scaled = scaled / max(scaled.sum(), np.finfo(float).tiny) * given.sum()
+    scaled = scaled / scaled.sum() * given.sum()
     return np.stack([_round_with_sum(row) for row in scaled])
 
 

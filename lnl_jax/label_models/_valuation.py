@@ -161,7 +161,7 @@ def _sum_by_example(
     return np.bincount(nearest_first.ravel(), values.ravel(), minlength=size)
 
 
-def out_of_bag_values(scores: ArrayLike, in_bag: ArrayLike) -> np.ndarray:
+def out_of_bag_values(scores: ArrayLike, in_subset: ArrayLike) -> np.ndarray:
     r"""The mean score of each example under the models that were not trained on it (Data-OOB).
 
     .. math::
@@ -170,38 +170,38 @@ def out_of_bag_values(scores: ArrayLike, in_bag: ArrayLike) -> np.ndarray:
     Args:
         scores: of example i under model b, ``[B, N]``: whether the prediction is the label
             (boolean), or for regression minus the squared error. Those in the bag are not read.
-        in_bag: boolean, ``[B, N]``: whether model b was trained on example i, as in a bag that is
-            drawn with replacement. The authors take 1000 bags.
+        in_subset: boolean, ``[B, N]``: whether model b was trained on example i, as in a bag that
+            is drawn with replacement. The authors take 1000 bags.
 
     Returns:
         float64, ``[N]``; smaller is more suspicious. NaN for an example that was never out of a
         bag: more bags are needed for it.
 
     Raises:
-        ValueError: if the shapes differ or are not ``[B, N]``, `in_bag` is not boolean, or a score
-            out of the bag is NaN.
+        ValueError: if the shapes differ or are not ``[B, N]``, `in_subset` is not boolean, or a
+            score out of the bag is NaN.
 
     Example:
         >>> correct = np.array([[True, False, True], [True, True, False]])
-        >>> in_bag = np.array([[False, False, True], [False, True, True]])
-        >>> out_of_bag_values(correct, in_bag).tolist()
+        >>> in_subset = np.array([[False, False, True], [False, True, True]])
+        >>> out_of_bag_values(correct, in_subset).tolist()
         [1.0, 0.0, nan]
 
     References:
         Kwon and Zou, "Data-OOB: Out-of-bag Estimate as a Simple and Efficient Data Value"
         (ICML 2023), Section 3.
     """
-    scores, in_bag = host_array("scores", scores), host_array("in_bag", in_bag)
-    if in_bag.dtype != bool or in_bag.ndim != 2 or scores.shape != in_bag.shape:
+    scores, in_subset = host_array("scores", scores), host_array("in_subset", in_subset)
+    if in_subset.dtype != bool or in_subset.ndim != 2 or scores.shape != in_subset.shape:
         raise ValueError(
-            f"scores and in_bag must have one shape [B, N], in_bag boolean; got {scores.shape} and "
-            f"{in_bag.dtype} of shape {in_bag.shape}."
+            "scores and in_subset must have one shape [B, N], in_subset boolean; got "
+            f"{scores.shape} and {in_subset.dtype} of shape {in_subset.shape}."
         )
-    scores = np.where(in_bag, 0.0, scores.astype(np.float64))
+    scores = np.where(in_subset, 0.0, scores.astype(np.float64))
     if np.isnan(scores).any():
         raise ValueError(
             f"scores must be numbers out of the bag; {np.isnan(scores).any(0).sum()} examples have "
             "NaN there."
         )
-    count = (~in_bag).sum(0)
+    count = (~in_subset).sum(0)
     return np.divide(scores.sum(0), count, out=np.full(len(count), np.nan), where=count > 0)

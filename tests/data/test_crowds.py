@@ -134,6 +134,12 @@ def test_an_npz_that_does_not_fit_is_refused_in_a_line(tmp_path):
     np.savez(tmp_path / "short.npz", annotations=[[0, 0, 1], [2, 1, 0]], y=np.zeros(2, int))
     with pytest.raises(ValueError, match=r"short.npz: y must be of 3 items, got 2"):
         data.crowd_npz(tmp_path, name="short")
+    np.savez(tmp_path / "below.npz", annotations=[[0, 0, -1], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"below.npz: annotations\[:, 2\] must be at least 0"):
+        data.crowd_npz(tmp_path, name="below")
+    np.savez(tmp_path / "halves.npz", annotations=[[0, 0, 0.5], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"halves.npz: .*integers .* has float64 of shape \(2, 3"):
+        data.crowd_npz(tmp_path, name="halves")
 
 
 def test_a_generated_crowd_is_better_than_chance_and_guesses_too():

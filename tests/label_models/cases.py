@@ -186,8 +186,8 @@ def mean(values):
     return np.mean(values) if len(values) else np.nan
 
 
-def out_of_bag_values(scores, in_bag):
-    return [mean(s[~m]) for s, m in zip(scores.T, in_bag.T, strict=True)]
+def out_of_bag_values(scores, in_subset):
+    return [mean(s[~m]) for s, m in zip(scores.T, in_subset.T, strict=True)]
 
 
 def memorization_estimates(correct, in_subset):

@@ -130,6 +130,10 @@ REFUSED = {
         lambda: label_models.calibrate_joint(np.eye(2), np.zeros(0, int)),
         "labels must hold at least one label",
     ),
+    "calibration of no counts": (
+        lambda: label_models.calibrate_joint(np.diag([0, 0, 5]), np.array([0, 1])),
+        "counts must not be 0 in every row of a class that labels hold",
+    ),
     "bits beyond 1": (
         lambda: label_models.multilabel_scores(SHARES, np.array([[0, 1], [1, 2], [0, 0]])),
         r"targets must be 0 or 1; 1 of 3 rows are not, the first is row 1: \[1 2\]",
@@ -292,7 +296,7 @@ REFUSED = {
     ),
     "a bag without a mask": (
         lambda: label_models.out_of_bag_values(MASKS, MASKS.astype(int)),
-        "in_bag boolean; got .* int64",
+        "in_subset boolean; got .* int64",
     ),
     "scores with holes": (
         lambda: label_models.out_of_bag_values(np.full((2, 3), np.nan), MASKS),

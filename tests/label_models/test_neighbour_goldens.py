@@ -221,14 +221,14 @@ def test_the_cost_of_an_error_under_a_uniform_prior_and_in_a_long_tail():
 
 
 def test_what_is_never_out_of_a_bag_or_always_in_a_subset_has_no_value():
-    in_bag = np.array([[True, False, False], [True, True, False]])
+    in_subset = np.array([[True, False, False], [True, True, False]])
     scores = np.array([[np.nan, 1.0, 0.0], [np.nan, np.nan, 1.0]])
     np.testing.assert_array_equal(
-        label_models.out_of_bag_values(scores, in_bag), [np.nan, 1.0, 0.5]
+        label_models.out_of_bag_values(scores, in_subset), [np.nan, 1.0, 0.5]
     )
-    found = label_models.influence_estimates(np.array([[1.0], [0.0]]), in_bag)
+    found = label_models.influence_estimates(np.array([[1.0], [0.0]]), in_subset)
     np.testing.assert_array_equal(found, [[np.nan], [-1.0], [np.nan]])
-    assert np.isnan(label_models.memorization_estimates(in_bag, in_bag)).tolist() == [
+    assert np.isnan(label_models.memorization_estimates(in_subset, in_subset)).tolist() == [
         True,
         False,
         True,
