@@ -1,6 +1,6 @@
 """Texts of classes and groups: where they come from, who has which, and what finds what."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
@@ -119,7 +119,8 @@ def test_ranks_count_the_wrong_ones_before_the_first_right_one(rng):
     image, text = rng.normal(size=(8, 5)), rng.normal(size=(len(texts.text), 5))
     image, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image, text))
     pairs = retrieval.retrieval_pairs(labels, texts)
-    found = retrieval.retrieval_ranks(jnp.float32(image), jnp.float32(text), pairs)
+    rank_all = jax.jit(lambda *features: retrieval.retrieval_ranks(*features, pairs))
+    found = rank_all(np.float32(image), np.float32(text))
     of_class = text[texts.classes].mean(1)
     of_class /= np.linalg.norm(of_class, axis=1, keepdims=True)
 
@@ -143,8 +144,9 @@ def test_ranks_count_the_wrong_ones_before_the_first_right_one(rng):
 def test_a_class_without_test_images_is_found_after_all_of_them():
     texts = captions(splits(), ("a {name}",))
     pairs = retrieval.retrieval_pairs(np.array([0, 0, 1]), texts)
-    found = retrieval.retrieval_ranks(jnp.eye(3), jnp.ones((len(texts.text), 3)), pairs)
-    assert found[retrieval.OF_CLASS][2:].tolist() == [3, 3]
+    rank_all = jax.jit(lambda *features: retrieval.retrieval_ranks(*features, pairs))
+    found = rank_all(np.eye(3, dtype=np.float32), np.ones((len(texts.text), 3), np.float32))
+    assert np.asarray(found[retrieval.OF_CLASS])[2:].tolist() == [3, 3]
 
 
 def test_accuracy_is_told_by_thirds_of_the_classes_and_gains_are_over_the_best_of_clip():
