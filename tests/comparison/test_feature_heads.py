@@ -1,4 +1,6 @@
-import jax.numpy as jnp
+import functools
+
+import jax
 import numpy as np
 import pytest
 
@@ -64,16 +66,14 @@ def test_neighbours_vote_as_in_the_evaluation_of_features():
     )
     assert [setting["num_neighbours"] for setting in method.settings] == [5, 200]
     np.testing.assert_array_equal(values[:, :, 0], values[:, :, 1])
-    units = evaluation.unit_rows(jnp.asarray(x))
+    units = np.asarray(jax.jit(evaluation.unit_rows)(x))
     parts = {"accuracy": (test, 0), "validation_accuracy": (one["validation"], 1)}
     for metric, (part, place) in parts.items():
-        scores = evaluation.knn_scores(
-            units[part["row"]],
-            units[one["train"]["row"]],
-            one["train"]["label"],
-            num_classes=CLASSES,
-            **method.settings[place],
+        vote = functools.partial(
+            evaluation.knn_scores, num_classes=CLASSES, **method.settings[place]
         )
+        given = units[part["row"]], units[one["train"]["row"]], one["train"]["label"]
+        scores = jax.jit(vote)(*given)
         hits = (np.asarray(scores).argmax(1) == part["label"]).mean()
         at = feature_heads.HEAD_METRICS.index(metric)
         np.testing.assert_allclose(values[at, 0, 0, place], hits, rtol=1e-6)
