@@ -114,9 +114,9 @@ def test_what_does_not_fit_is_refused_in_a_line(file, case):
 
 
 BROKEN = {
-    "a candidate against itself": ("x,a,a,ann,a", "row 28 (line 30) compares a with itself"),
-    "another best": ("x,a,b,ann,b", "row 28 (line 30) has b of a, b, c"),
-    "a best without a vote": ("x,a,b,ann,d", "row 28 (line 30) has d of a, b, c"),
+    "a candidate against itself": ("x,a,a,ann,a", "row 28 (line 30) compares 'a' with itself"),
+    "another best": ("x,a,b,ann,b", "row 28 (line 30) has 'b' of 'a, b, c'"),
+    "a best without a vote": ("x,a,b,ann,d", "row 28 (line 30) has 'd' of 'a, b, c'"),
     "no other": ("x,a,,ann,a", "column worse is empty in 1 of 29 rows"),
     "a field more": ("x,a,b,ann,a,a", "row 28 (line 30) has 6 fields"),
 }
