@@ -142,14 +142,16 @@ def random_commands(count: int, seed: int, say: Callable[[str], None] = str) -> 
 def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
     """Exit code, None where it began to compute; what was printed; what is wrong."""
     out = io.StringIO()
-    watch.update(
-        programs=0, start=time.perf_counter(), busy=time.process_time(), hangs=False, loops=False
-    )
+    watch.update(programs=0, start=time.perf_counter(), busy=time.process_time())
+    watch.update(hangs=False, loops=False, stopped=False)
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             code = carry_out(EXPERIMENTS, SWEEPS, words, is_generated=is_generated)
-        fault = "" if code in (0, 1, 2) else f"exit code {code}"
+        if watch["stopped"]:
+            # What stops a run is passed on as a code by some.
+            code = None
+        fault = "" if code in (None, 0, 1, 2) else f"exit code {code}"
         if "Traceback" in out.getvalue() and "--debug" not in " ".join(words):
             fault = f"a traceback: {out.getvalue()[-1500:]}"
     except Stopped:
@@ -167,7 +169,14 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
 @contextlib.contextmanager
 def _watched():
     """Stops what computes, at the next second, and what does nothing, in the end."""
-    watch = {"programs": 0, "start": 0.0, "busy": 0.0, "hangs": False, "loops": False}
+    watch = {
+        "programs": 0,
+        "start": 0.0,
+        "busy": 0.0,
+        "hangs": False,
+        "loops": False,
+        "stopped": False,
+    }
 
     def compiled(event, duration, **_):
         watch["programs"] += event.endswith("backend_compile_duration")
@@ -179,6 +188,7 @@ def _watched():
             # A study may count for long before it compiles: it has its folder, and is busy.
             watch["hangs"] = not watch["programs"] and busy < BUSY / 5
             watch["loops"] = not watch["programs"]
+            watch["stopped"] = True
             raise Stopped
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
@@ -223,7 +233,7 @@ def random_processes(count: int, seed: int) -> Outcome:
             slowest = max(slowest, time.perf_counter() - start)
             if "Traceback" in printed or code not in (None, 0, 1, 2):
                 faults.append(f"process {number}, {words[4:]}: code {code}, {printed[-1500:]}")
-            elif code is None and str(folder) not in printed:
+            elif code is None and not printed.strip():
                 faults.append(f"process {number}, {words[4:]}: nothing happens; {printed[-300:]}")
             else:
                 begun += code is None
