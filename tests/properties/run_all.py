@@ -48,20 +48,21 @@ def properties(count: int, start: int = 0) -> dict[str, int | tuple[str, ...]]:
 
     of_arguments()
     for at, name in enumerate(names):
-
-        @drawn(max(count // 4 // len(names), 1), at)
-        @given(
-            test_values.numbers(test_values.shape_of(name)), st.permutations(range(test_values.B))
-        )
-        def of_values(values, order, name=name):
-            note("values", test_values.hold, name, values, np.array(order))
-
-        of_values()
+        shape = test_values.shape_of(name)
+        values, orders = test_values.numbers(shape), st.permutations(range(test_values.B))
+        drawn(max(count // 4 // len(names), 1), at)(given(values, orders)(_holding(note, name)))()
     return {
         "arguments": done["arguments"],
         "values": done["values"],
         "faults": tuple(f"{where}: {what}" for what, where in faults.items()),
     }
+
+
+def _holding(note, name):
+    def of_values(values, order):
+        note("values", test_values.hold, name, values, np.array(order))
+
+    return of_values
 
 
 def main() -> int:
