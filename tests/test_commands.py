@@ -55,6 +55,9 @@ ELSEWHERE = {
     "--projector.steps 400 --students.count 2 --students.epochs 100 --rows "
     "hard,zero_shot_kl,probe_kl,projector_kl,stored_kl": "needs the weights of a tower, which no "
     "test has; a made-up one runs in test_hello_cifar.py",
+    "python experiments/run.py --exp label_issues --dataset cifar10 --labels worse --data_dir DIR "
+    "--tower efficientnet-lite0.safetensors --features features.npz": "needs the weights of a "
+    "tower, which no test has; those of a made-up one in test_tower_features.py",
     ".ci/run": "is what runs all",
 }
 # What makes a command take seconds: of a study, a sweep or a script; `SPECIAL` has what is more
