@@ -103,8 +103,8 @@ def label_issues(
     Time: under a minute on 2 CPU cores, for thousands of rows of some dozen columns.
 
     Result: on digits an area of 99.6 for self-confidence, 99.9 for KNN-Shapley, and 2 points gained
-    without the flagged rows; on labels that people gave to CIFAR-10, of 66 to 69 in pixels and of 83
-    to 94 (SimiFeat) in features of a tower; docs/results/label_issues, made by commit 1ffd764.
+    without the flagged rows, made by commit 1ffd764; on labels that people gave to CIFAR-10, 66 to
+    69 in pixels and 83 to 94 (SimiFeat) in features of a tower; docs/results/label_issues.
 
     Args:
         dataset: digits, or your own: a CSV file, a folder of images, an npz or a prepared set.
