@@ -31,6 +31,18 @@ def as_array(name: str, values: ArrayLike) -> Array:
         raise ValueError(f"{name} must be an array of numbers, got {_brief(values)}.") from None
 
 
+def as_checkable(name: str, values: ArrayLike) -> Array | np.ndarray:
+    """An array of numbers that stays on the host if it is there, so that its range can be checked.
+
+    Raises:
+        ValueError: as `as_array`.
+    """
+    if isinstance(values, jax.Array):
+        return values
+    as_array(name, values)
+    return np.asarray(values)
+
+
 def _brief(value: object) -> str:
     """In one line, and not all of what is long."""
     text = " ".join(str(value).split())

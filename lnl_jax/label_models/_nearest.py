@@ -43,10 +43,14 @@ def euclidean_distance(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     Returns:
         ``[Q, N]``, of their dtype.
 
+    Raises:
+        ValueError: if they are not rows of as many features.
+
     Example:
         >>> euclidean_distance(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]])).tolist()
         [[5.0]]
     """
+    queries, keys = _alike(queries, keys)
     scale = (queries**2).sum(-1)[:, None] + (keys**2).sum(-1)
     squares = scale - 2 * (queries @ keys.T)
     _take_differences(squares, queries, keys, scale)
@@ -63,11 +67,14 @@ def cosine_distance(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     Returns:
         From 0 to 2, ``[Q, N]``, of their dtype.
 
+    Raises:
+        ValueError: if they are not rows of as many features.
+
     Example:
         >>> cosine_distance(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 3.0]])).tolist()
         [[0.0, 1.0]]
     """
-    queries, keys = _unit_rows(queries), _unit_rows(keys)
+    queries, keys = map(_unit_rows, _alike(queries, keys))
     squares = 2 - 2 * (queries @ keys.T)
     _take_differences(squares, queries, keys, 2.0)
     return np.minimum(squares / 2, 2)
@@ -135,6 +142,18 @@ def read_features(features: np.ndarray, name: str = "features", *, at_least: int
             f"row {broken[0]}."
         )
     return features if features.dtype == np.float32 else features.astype(np.float64)
+
+
+def _alike(queries: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both, if they are rows of as many features."""
+    queries, keys = host_array("queries", queries), host_array("keys", keys)
+    shapes = queries.shape, keys.shape
+    if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            f"queries and keys must be rows of as many features, [Q, D] and [N, D]; got shapes "
+            f"{shapes[0]} and {shapes[1]}."
+        )
+    return queries, keys
 
 
 def _search_tree(features: np.ndarray, count: int) -> Neighbours:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lnl_jax._arguments import as_array, in_range
+from lnl_jax._arguments import as_checkable, in_range
 from lnl_jax.losses._aldr import Price, objective, read_price
 from lnl_jax.losses._checks import Scores, along_classes, finish, read_scores
 from lnl_jax.losses._ldr import label_gaps
@@ -82,7 +82,7 @@ def aldr_kl_step(
 
 
 def _read_rows(rows: Array, scores: Scores) -> Array:
-    rows = as_array("rows", rows)
+    rows = as_checkable("rows", rows)
     if rows.shape != scores.batch_shape or not jnp.issubdtype(rows.dtype, jnp.floating):
         raise ValueError(
             f"rows must be one floating temperature per example, shape {scores.batch_shape}; got "

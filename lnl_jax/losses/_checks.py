@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lnl_jax._arguments import (
-    as_array,
+    as_checkable,
     computation_dtype,
     finite,
     in_range,
@@ -183,8 +183,7 @@ def read_array(
     Raises:
         ValueError: for a number out of range (see `in_range`) or another shape.
     """
-    # Lists; an array keeps its numbers as they are until their range is known.
-    value = as_array(name, value) if isinstance(value, list | tuple) else value
+    value = as_checkable(name, value)
     if np.shape(value) != shape:
         raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}.")
     return in_range(name, value, scores.logits.dtype, **finite(bounds))

@@ -67,7 +67,7 @@ def changes_of(name, value):
         return tuple(ARRAYS)
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     patient = (
-        [at for at, one in enumerate(NUMBERS) if type(one) is int and one == 2**31]
+        [at for at, one in enumerate(NUMBERS) if type(one) is int and one >= 2**31]
         if COUNTS.search(name)
         else ()
     )
