@@ -117,6 +117,7 @@ TINY = {
     "benchmarks/sweep_in_float64.py": "--losses cross_entropy --data_dir DIR",
     "benchmarks/towers.py": "--images 2 --size 32 --embedded 6 --batch_sizes 2 --stages 1",
     "benchmarks/training.py": "--models resnet8 --width 4 --batch 4 --steps 1",
+    "benchmarks/scaling.py": "--tiny --devices 2 --sets imagenet --per_device 4",
     "experiments/report.py": "",
     "--list": "",
     "--help": "",

@@ -19,6 +19,7 @@ from lnl_jax.reweighting import (
     kl_dro_value,
     kl_dro_weights,
 )
+from tests.compiled import AS_USERS_DO
 from tests.reweighting.cases import CASES, EXAMPLES, GROUPS, Q
 
 # Evaluated eagerly, a loop is compiled again at every call.
@@ -306,7 +307,7 @@ def test_float32_finds_the_weights_of_float64(rule, radius):
 @pytest.mark.slow
 @every_ball
 def test_a_large_batch_keeps_the_constraint_in_float32(rule):
-    weigh = jax.jit(RULES[rule][0])
+    weigh = jax.jit(RULES[rule][0], compiler_options=AS_USERS_DO)
     outlier = np.arange(100_000) == 3
     for losses in (next(draws(1, 100_000))[0], outlier):
         for part in (1e-3, 0.5, 0.9, 0.99):
