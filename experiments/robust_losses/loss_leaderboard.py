@@ -56,7 +56,7 @@ def loss_leaderboard(
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
-    """Every loss of the catalogue on digits: clean, 30% and 60% symmetric, 40% pairflip.
+    """Every loss of the catalogue on digits: clean, 30% and 60% uniform, 40% pairflip.
 
     The protocol of `ldr_digits`, for all losses and four noises: a tanh network 64-64-64-10, SGD,
     learning rate and up to three settings of the hyperparameters chosen for each noise by accuracy

@@ -64,7 +64,7 @@ def test_the_board_is_in_the_order_of_the_mean_rank(tiny):
 def test_cross_entropy_is_that_of_ldr_digits(tiny):
     outputs = list(ldr_digits(**TINY, loss=LOSSES["cross_entropy"], noise_rate=0.6))
     history = next(o.value for o in outputs if isinstance(o, Artifact) and o.name == "history")
-    position = list(NOISES).index("symmetric 60%")
+    position = list(NOISES).index("uniform 60%")
     found = tiny[1]["history"]["cross_entropy"][:, position]
     np.testing.assert_allclose(found, history["cross_entropy"][:, -1], rtol=1e-5)
 
