@@ -250,12 +250,13 @@ def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("commands")
     (found / "DIR").mkdir()
     rng = np.random.default_rng(0)
-    for name, columns, classes in (("letter", 16, 26), ("vowel", 10, 11)):
-        labels = np.arange(300) % classes
-        x = np.float32(rng.integers(0, 16, (300, columns)) + labels[:, None] / classes)
+    # So many that each class has some that are held out.
+    for name, columns, classes, size in (("letter", 16, 26, 780), ("vowel", 10, 11, 300)):
+        labels = np.arange(size) % classes
+        x = np.float32(rng.integers(0, 16, (size, columns)) + labels[:, None] / classes)
         # Fewer than there are test examples: as many would be read as a column of theirs.
-        official = {OFFICIAL_TEST_ROWS: np.arange(250, 300)} if name == "letter" else {}
-        save(found / "DIR" / f"{name}.npz", x, labels, 240, **official)
+        official = {OFFICIAL_TEST_ROWS: np.arange(size - 50, size)} if name == "letter" else {}
+        save(found / "DIR" / f"{name}.npz", x, labels, size * 4 // 5, **official)
     labels = np.arange(1500) % 10
     images = rng.integers(0, 30, (1500, 32, 32, 3)) + 20 * labels[:, None, None, None]
     worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
