@@ -67,12 +67,13 @@ def _product(a: Array, b: Array, dtype: np.dtype) -> Array:
     def widened(a: Array, b: Array) -> Array:
         return _matmul(a.astype(wide), b.astype(wide), preferred_element_type=wide)
 
+    def stored(a: Array, b: Array) -> Array:
+        return _half_product(a.astype(dtype), b.astype(dtype))
+
     if dtype == wide:
         return widened(a, b)
     # Most CPUs have no units for half precision, and its products take half as long again there.
-    return jax.lax.platform_dependent(
-        a.astype(dtype), b.astype(dtype), cpu=widened, default=_half_product
-    )
+    return jax.lax.platform_dependent(a, b, cpu=widened, default=stored)
 
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
