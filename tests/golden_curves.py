@@ -28,7 +28,7 @@ BOUNDS = {"float64": 1e-11, "float32": 2e-5}
 OF_CURVES = 0.01
 # Its descent of a loss with edges ends where rounding leaves it.
 OTHERWISE = {"label_models.fit_transition": 5e-3}
-# What is left of its gradient where it ends: rounding.
+# What is left of its objective where it ends, near 0: rounding.
 LEFT_OUT = ("label_models.fit_transition/2",)
 # Those that need no file and take seconds in tiny form.
 STUDIES = ("ldr_digits",)
