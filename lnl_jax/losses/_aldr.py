@@ -200,9 +200,9 @@ def _maximum_moves(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, A
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _maximiser(below: Array, price: Price, axis: int) -> Array:
     """The temperature at which the objective is largest."""
-    # The search has the classes first, where sums over few of them vectorise.
-    relative = jnp.moveaxis(below, axis, 0) / along_classes(price.initial, 0)
-    one = jnp.ones_like(relative[0])
+    # The search has the classes last.
+    relative = jnp.moveaxis(below, axis, -1) / along_classes(price.initial, -1)
+    one = jnp.ones_like(relative[..., 0])
     lowest = one * (1 - 1 / price.alpha)
     return price.initial * adapted_temperature(relative, price.slope * one, lowest, price.log_count)
 

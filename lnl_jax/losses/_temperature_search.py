@@ -12,7 +12,9 @@ costs a pass over the classes. Their number is fixed: with a stopping rule, devi
 batch would have to ask each other in every pass whether they are done.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,6 +27,8 @@ _FIRST = 4
 # Into so many parts is each cubic divided to find where it falls through 0.
 _PARTS = 8
 _NEWTON_STEPS = 3
+# Up to so many classes, sums over them vectorise along the examples.
+_FEW_CLASSES = 24
 
 
 # Control flow is compiled afresh at every eager call unless the function around it is jitted.
@@ -33,7 +37,7 @@ def adapted_temperature(scores: Array, slope: Array, lowest: Array, log_count: A
     """The fixed point of T with the largest objective.
 
     Args:
-        scores: relative to the largest, in units of the initial temperature, ``[K, ...]``; -inf
+        scores: relative to the largest, in units of the initial temperature, ``[..., K]``; -inf
             for classes that take no part.
         slope: of T with respect to the KL, as a positive number, ``[...]``.
         lowest: a bound from below on T, ``[...]``.
@@ -45,12 +49,15 @@ def adapted_temperature(scores: Array, slope: Array, lowest: Array, log_count: A
     # Below the floor an exponential is lost in the sum, and squares would overflow.
     floor = math.log(float(jnp.finfo(scores.dtype).tiny)) + 10
     scores = jnp.maximum(scores, floor)
+    sums = functools.partial(_sums_of_many, scores)
+    if scores.shape[-1] <= _FEW_CLASSES:
+        sums = functools.partial(_sums_of_few, jnp.moveaxis(scores, -1, 0))
 
     def knots_at(u: Array) -> _Knots:
-        return jax.lax.map(lambda u: _exact(scores, u, log_count), u)
+        return jax.lax.map(lambda u: _exact(sums, u, log_count), u)
 
     def image(u: Array) -> Array:
-        return 1 - slope * _exact(scores, u, log_count).divergence
+        return 1 - slope * _exact(sums, u, log_count).divergence
 
     # All fixed points are between the images of the ends.
     low, high = jax.lax.map(image, jnp.stack([lowest, jnp.ones_like(lowest)]))
@@ -70,20 +77,31 @@ class _Knots(NamedTuple):
     fall: Array  # its slope in u, negative
 
 
-def _exact(scores: Array, u: Array, log_count: Array) -> _Knots:
+def _exact(sums: Callable, u: Array, log_count: Array) -> _Knots:
     beta = 1 / u
+    total, mean, square = sums(beta)
+    mean, square = mean * beta / total, square * beta**2 / total
+    log_mass = jnp.log(total) - log_count
+    variance = jnp.maximum(square - mean**2, 0)
+    return _Knots(u, u * log_mass, jnp.maximum(mean - log_mass, 0), -variance * beta)
+
+
+def _sums_of_many(scores: Array, beta: Array) -> tuple[Array, Array, Array]:
+    """Over the classes, ``[..., K]``: the masses, with the scores and with their squares."""
+    mass = jnp.exp(scores * beta[..., None])
+    return mass.sum(-1), (mass * scores).sum(-1), (mass * (scores * scores)).sum(-1)
+
+
+def _sums_of_few(scores: Array, beta: Array) -> tuple[Array, Array, Array]:
+    """The same of ``[K, ...]``, for which many classes would have to be turned."""
     mass = jnp.exp(scores * beta[None])
     # In one pass: as sums of their own they take a CPU fifteen times as long.
-    total, mean, square = jax.lax.reduce(
+    return jax.lax.reduce(
         (mass, mass * scores, mass * (scores * scores)),
         (jnp.zeros((), mass.dtype),) * 3,
         lambda sums, values: tuple(map(jnp.add, sums, values)),
         (0,),
     )
-    mean, square = mean * beta / total, square * beta**2 / total
-    log_mass = jnp.log(total) - log_count
-    variance = jnp.maximum(square - mean**2, 0)
-    return _Knots(u, u * log_mass, jnp.maximum(mean - log_mass, 0), -variance * beta)
 
 
 def _geometric(low: Array, high: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from lnl_jax.losses import aldr_kl, aldr_kl_step, aldr_temperature, ldr_kl
+from lnl_jax.losses import _temperature_search, aldr_kl, aldr_kl_step, aldr_temperature, ldr_kl
 
 INITIAL = 0.7
 # One of 10 classes stays at 0 and the others fall: two maxima tie at a gap of about 1.6.
@@ -474,3 +474,12 @@ def test_repeated_visits_approach_the_exact_temperature(float64, rng, num_classe
     exact, *_ = solve(logits, labels, temperature=1.0)
     assert (rows > exact - 1e-6).all()
     assert (rows < exact + 2 * bound).all()
+
+
+def test_few_classes_are_summed_as_many_are(rng):
+    scores = jnp.asarray(-rng.exponential(size=(7, 5)), jnp.float32)
+    beta = jnp.asarray(rng.uniform(0.5, 4, size=7), jnp.float32)
+    many = jax.jit(_temperature_search._sums_of_many)(scores, beta)
+    few = jax.jit(_temperature_search._sums_of_few)(scores.T, beta)
+    for one, other in zip(few, many, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
