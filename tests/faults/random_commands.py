@@ -191,11 +191,18 @@ def _watched():
             watch["stopped"] = True
             raise Stopped
 
+    def ignored(unraisable):
+        # Raised inside a finaliser it is lost, and comes again with the next second.
+        if unraisable.exc_type is not Stopped:
+            former_hook(unraisable)
+
     jax.monitoring.register_event_duration_secs_listener(compiled)
-    former = signal.signal(signal.SIGALRM, look)
+    former, former_hook = signal.signal(signal.SIGALRM, look), sys.unraisablehook
+    sys.unraisablehook = ignored
     try:
         yield watch
     finally:
+        sys.unraisablehook = former_hook
         signal.signal(signal.SIGALRM, former)
 
 
