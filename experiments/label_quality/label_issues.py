@@ -233,7 +233,11 @@ def _scores(inputs, given, folds, repeats, seed, num_neighbours, network) -> dic
     }
     suspicion = {name: 1 - score(probabilities, given) for name, score in by_network.items()}
     votes = label_models.knn_label_scores(
-        features, given, num_neighbours=max(num_neighbours, 2), num_classes=network["num_classes"]
+        features,
+        given,
+        # SimiFeat's authors count the row itself.
+        num_neighbours=max(num_neighbours - 1, 1),
+        num_classes=network["num_classes"],
     )
     values = label_models.knn_shapley_of_others(features, given, num_neighbours=num_neighbours)
     suspicion |= {"simifeat": votes.scores, "knn_shapley": -values}

@@ -27,7 +27,7 @@ class NeighbourLabels(NamedTuple):
         flags: boolean, ``[N]``: another class has more votes than the label.
 
     Example:
-        >>> knn_label_scores(np.eye(3), [0, 1, 1], num_neighbours=2)._fields
+        >>> knn_label_scores(np.eye(3), [0, 1, 1], num_neighbours=1)._fields
         ('votes', 'scores', 'flags')
     """
 
@@ -40,7 +40,7 @@ def knn_label_scores(
     features: ArrayLike,
     labels: ArrayLike,
     *,
-    num_neighbours: int = 10,
+    num_neighbours: int = 9,
     min_similarity: float = 0.0,
     num_classes: int | None = None,
 ) -> NeighbourLabels:
@@ -50,15 +50,15 @@ def knn_label_scores(
         q_{ic} \propto \sum_{j \in \mathcal N_i} (1 - m - d_{ij}) 1[y_j = c], \qquad
         s_i = -\log(q_{i y_i} + 10^{-8})
 
-    with the cosine distance d, the neighbourhood of k rows with the row itself among them, at the
-    distance :math:`2 d_{(1)} - d_{(2)}` that goes on from its nearest two others, and q of unit
+    with the cosine distance d, the neighbourhood of the k nearest other rows and the row itself, at
+    the distance :math:`2 d_{(1)} - d_{(2)}` that goes on from its nearest two others, and q of unit
     Euclidean norm. The authors repeat this over random subsamples and augmentations of the images
     and flag what is flagged in most rounds; that loop is the caller's.
 
     Args:
         features: ``[N, D]``, of a network that saw no such labels, or raw; finite.
         labels: integers from 0 to K - 1, ``[N]``.
-        num_neighbours: k with the row itself, from 2 to N. The authors take 10.
+        num_neighbours: k, from 1 to N - 1. The authors take 9: ten with the row itself.
         min_similarity: m, a similarity that counts as none, below 1.
         num_classes: K; None takes one more than the largest label.
 
@@ -72,7 +72,7 @@ def knn_label_scores(
     Example:
         >>> features = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0], [0.1, 1.0]])
         >>> labels = np.array([0, 0, 1, 1, 1])
-        >>> found = knn_label_scores(features, labels, num_neighbours=3)
+        >>> found = knn_label_scores(features, labels, num_neighbours=2)
         >>> np.flatnonzero(found.flags).tolist()
         [2]
 
@@ -82,16 +82,15 @@ def knn_label_scores(
     """
     features = read_features(features)
     labels, num_classes = _read_classes(labels, len(features), num_classes)
-    check_integer("num_neighbours", num_neighbours, at_least=2, at_most=len(features))
+    check_integer("num_neighbours", num_neighbours, at_most=len(features) - 1)
     check_number("min_similarity", min_similarity, at_least=-1, below=1)
     # The distance of the row itself needs two others, even where one is enough for the votes.
     distances, indices = nearest_neighbours(
-        features, min(max(num_neighbours - 1, 2), len(features) - 1)
+        features, min(max(num_neighbours, 2), len(features) - 1)
     )
     own = 2 * distances[:, 0] - distances[:, min(1, distances.shape[1] - 1)]
-    kept = num_neighbours - 1
-    distances = np.column_stack([own, distances[:, :kept]])
-    given = labels[np.column_stack([np.arange(len(labels)), indices[:, :kept]])]
+    distances = np.column_stack([own, distances[:, :num_neighbours]])
+    given = labels[np.column_stack([np.arange(len(labels)), indices[:, :num_neighbours]])]
     votes = np.zeros((len(labels), num_classes))
     rows = np.broadcast_to(np.arange(len(labels))[:, None], given.shape)
     np.add.at(votes, (rows, given), 1 - min_similarity - distances)

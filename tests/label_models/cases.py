@@ -96,7 +96,7 @@ def nearest_by_angle(features, i, count):
 def knn_label_scores(features, labels, *, num_neighbours, min_similarity):
     votes, scores = [], []
     for i, label in enumerate(labels):
-        others = nearest_by_angle(features, i, num_neighbours - 1)
+        others = nearest_by_angle(features, i, num_neighbours)
         own = 2 * others[0][0] - others[1][0]
         q = np.zeros(max(labels) + 1)
         for distance, j in [(own, i), *others]:
@@ -669,7 +669,7 @@ CASES = {
         label_models.knn_label_scores,
         knn_label_scores,
         (FEATURES, CLASSES),
-        {"num_neighbours": 5, "min_similarity": 0.1},
+        {"num_neighbours": 4, "min_similarity": 0.1},
     ),
     "flag_by_rank": Case(
         label_models.flag_by_rank,

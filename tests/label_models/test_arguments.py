@@ -246,9 +246,9 @@ REFUSED = {
         lambda: label_models.knn_label_scores(HOLES, TWO),
         "features must be finite; 1 of 4 rows are not, the first is row 1",
     ),
-    "as many neighbours as examples and one": (
-        lambda: label_models.knn_label_scores(ROWS, TWO, num_neighbours=5),
-        "num_neighbours must be an integer from 2 to 4, got 5",
+    "as many other neighbours as examples": (
+        lambda: label_models.knn_label_scores(ROWS, TWO, num_neighbours=4),
+        "num_neighbours must be an integer from 1 to 3, got 4",
     ),
     "a label outside": (
         lambda: label_models.knn_label_scores(ROWS, TWO - 1, num_neighbours=2),
