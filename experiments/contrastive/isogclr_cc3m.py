@@ -28,6 +28,7 @@ from lnl_jax.comparison.captions import (
     resnet50,
     split_pairs,
 )
+from lnl_jax.comparison.runs import steps_at_once
 from lnl_jax.comparison.temperatures import captions_table, histogram_figure, neighbours_figure
 from lnl_jax.runner.arguments import (
     Count,
@@ -111,10 +112,11 @@ def isogclr_cc3m(
         resume: where an interrupted run goes on.
 
     Yields:
-        A row per method and epoch; a checkpoint per epoch; at the end the tables `results` and
-        `captions`, those of lowest and highest temperature, the figures `temperature_histogram`
-        and `neighbours`, and the arrays `history`: iSogCLR's final temperatures, ``[N]`` for
-        images and captions, in the order of the folder without the held-out pairs.
+        A row per method and epoch; checkpoints, also within an epoch; at the end the tables
+        `results` and `captions`, those of lowest and highest temperature, the figures
+        `temperature_histogram` and `neighbours`, and the arrays `history`: iSogCLR's final
+        temperatures, ``[N]`` for images and captions, in the order of the folder without the
+        held-out pairs.
     """
     check_contrast(batch_size, (temperature,), temperatures)
     if data_dir is None:
@@ -179,26 +181,32 @@ def isogclr_cc3m(
         ]
         return {name: np.array([each[name] for each in found]) for name in found[0]}
 
-    def batches(epoch):
-        plan = data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
-        return data.stream(training.arrays, plan, num_threads=reading.num_threads)
+    def plan(epoch):
+        return data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
 
     # All methods take a step on a batch, which is decoded once.
-    runs = train.Runs(
-        [{method.name: start} for method in methods], train.dispatch_in_turn(step), measure
-    )
-    states = resume.restore(runs.state)
+    run = train.dispatch_in_turn(step)
+
+    def run_steps(states, rows):
+        return run(states, data.stream(training.arrays, rows, num_threads=reading.num_threads))
+
+    runs = train.Runs([{method.name: start} for method in methods], run_steps, measure)
+    begin = train.SoFar(0, [train.no_sums("loss", shape=(len(methods),))])
+    states, so_far = resume.restore((runs.state, begin))
     last = resume.rows[-1] if resume.rows else {"epoch": 0, "examples": 0}
     examples = last["examples"]
-    for epoch, (report,), (states,) in train.fit_together(  # noqa: B020
-        [runs], [states], batches, epochs=epochs, finished=last["epoch"]
-    ):
+    order = {"epochs": epochs, "finished": last["epoch"]}
+    order |= {"steps_at_once": steps_at_once(len(methods)), "so_far": so_far}
+    for epoch, found, (states,) in train.fit_together([runs], [states], plan, **order):  # noqa: B020
+        if isinstance(found, train.SoFar):
+            yield Checkpoint((states, found))
+            continue
         for index, method in enumerate(methods):
             examples += size
-            row = {"epoch": epoch, "method": method.name, "loss": float(report["loss"][index])}
-            row |= {name: float(report[name][index]) for name in MEASURED}
+            row = {"epoch": epoch, "method": method.name}
+            row |= {name: float(found[0][name][index]) for name in ("loss", *MEASURED)}
             yield row | {"examples": examples}
-        yield Checkpoint(states)
+        yield Checkpoint((states, begin))
     found = measure(states)
     lines = [
         {"method": method.name, "training pairs": size, "test pairs": test_pairs}

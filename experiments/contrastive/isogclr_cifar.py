@@ -24,6 +24,7 @@ from lnl_jax.comparison.catalogue import IMAGE_SETS, MODELS
 from lnl_jax.comparison.encoders import embed_views, features_of
 from lnl_jax.comparison.networks import initial_variables
 from lnl_jax.comparison.noisy_images import name_of_choice, read_images
+from lnl_jax.comparison.runs import steps_at_once
 from lnl_jax.comparison.temperatures import (
     by_class_figure,
     classes_table,
@@ -118,9 +119,10 @@ def isogclr_cifar(
         resume: where an interrupted run goes on.
 
     Yields:
-        A row per method and turn of epochs; a checkpoint per turn; at the end the tables `results`
-        and `classes`, the figures `temperature_by_class`, `temperature_histogram` and `neighbours`,
-        and the arrays `history`: iSogCLR's final temperatures and the labels, ``[N]``.
+        A row per method and turn of epochs; checkpoints, also within a turn; at the end the tables
+        `results` and `classes`, the figures `temperature_by_class`, `temperature_histogram` and
+        `neighbours`, and the arrays `history`: iSogCLR's final temperatures and the labels,
+        ``[N]``.
     """
     check_contrast(batch_size, (temperature,), temperatures)
     if lars.warmup_epochs >= epochs:
@@ -188,10 +190,8 @@ def isogclr_cifar(
         return row
 
     order = {"size": len(labels), "seeds": [seed], "epochs": epochs, "batch_size": batch_size}
-    every = max(epochs // TURNS, 1)
-    states, measured = yield from train_in_turns(
-        methods, runs, describe, **order, every=every, resume=resume
-    )
+    order |= {"every": max(epochs // TURNS, 1), "steps_at_once": steps_at_once(len(methods))}
+    states, measured = yield from train_in_turns(methods, runs, describe, **order, resume=resume)
     states = [jax.tree.map(lambda leaf: leaf[0, 0], state) for state in states]
     features = []
     for state in states:

@@ -140,12 +140,12 @@ def hello_imagenet(
     def passes(name, learn, options, before=0, *, resume):
         """A stage: passes over the folder; returns the variables that are kept."""
         common = {"epochs": options.epochs, "seed": seed}
-        start = functools.partial(images.folder_start, passed=len(resume.rows), **common)
-        start = start(learn, parts, reading, learning_rate=options.learning_rate)
-        found = resume.restore(start)
+        begin = {"learning_rate": options.learning_rate, "passed": len(resume.rows)} | common
+        found = resume.restore(images.folder_start(learn, parts, reading, **begin))
         run = images.train_on_folder(learn, found, parts, reading, **common)
         for row, found in run:
-            yield {"epoch": before + row.pop("epoch"), "method": name} | row
+            if row is not None:
+                yield {"epoch": before + row.pop("epoch"), "method": name} | row
             yield Checkpoint(found)
         return training.kept_variables(found)
 

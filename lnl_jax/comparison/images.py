@@ -36,7 +36,7 @@ from lnl_jax.comparison.outcome import (
     results_table,
 )
 from lnl_jax.comparison.protocol import Protocol, make_methods
-from lnl_jax.comparison.runs import make_trainer, stack_settings
+from lnl_jax.comparison.runs import make_trainer, stack_settings, steps_at_once
 from lnl_jax.comparison.search import search
 from lnl_jax.runner.arguments import check_network
 from lnl_jax.runner.devices import batch_mesh
@@ -86,9 +86,9 @@ def compare_on_images(
         **protocol: the fields of `Protocol`.
 
     Yields:
-        A note of the memory that it takes; a row per epoch and method and a checkpoint per epoch,
-        as `search`; at the end the tables ``protocol``, ``results`` and ``temperatures``, figures,
-        and the arrays ``history``.
+        A note of the memory that it takes; a row per epoch and method and checkpoints, also within
+        a long epoch, as `search`; at the end the tables ``protocol``, ``results`` and
+        ``temperatures``, figures, and the arrays ``history``.
 
     Raises:
         StudyError: for a network that cannot be built on such images, a setting that a loss
@@ -137,7 +137,9 @@ def compare_on_images(
         for method in methods
     ]
     plan = data.epoch_plans(size, protocol.batch_size, seeds)
-    outcome = yield from search(methods, all_runs, plan, epochs=protocol.epochs, resume=resume)
+    num_runs = count * sum(len(method.settings) for method in methods)
+    options = {"epochs": protocol.epochs, "steps_at_once": steps_at_once(num_runs)}
+    outcome = yield from search(methods, all_runs, plan, **options, resume=resume)
     scored = score_training_parts(outcome, network, data_sets, streamed=streamed)
     name = name_of_choice(model)
     source = f"{source}{', generated' * splits.generated}"

@@ -20,6 +20,9 @@ from lnl_jax.runner.outputs import Note
 from lnl_jax.train import Trainer
 
 PyTree = Any
+# Of long steps, such as those of networks of images: so many of all runs together lie between two
+# states that can be gone on from, but not fewer than these of each run.
+RUN_STEPS_AT_ONCE, LEAST_STEPS_AT_ONCE = 1000, 20
 # In place of the number of a step, by which a step's random numbers differ from all others'.
 BEFORE_ALL_STEPS = 2**32 - 1
 # The hyperparameters of a run, the learning rate among them.
@@ -129,7 +132,7 @@ def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:
 
     Args:
         all_runs: of all methods.
-        rows: of an epoch.
+        rows: of an epoch, or of the steps of it that are taken at once.
 
     Returns:
         Bytes: of the largest program with its data, and of the states of all runs; None where one
@@ -142,12 +145,24 @@ def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:
     return max(each) + sum(leaf.nbytes for leaf in states)
 
 
+def steps_at_once(num_runs: int) -> int:
+    """Into pieces of how many steps an epoch is cut, where steps are long: of `train.fit_together`.
+
+    Args:
+        num_runs: of all methods.
+
+    Returns:
+        The number for each run.
+    """
+    return max(RUN_STEPS_AT_ONCE // num_runs, LEAST_STEPS_AT_ONCE)
+
+
 def memory_note(all_runs: Sequence[train.Runs], rows: Mapping) -> Iterator[Note]:
     """Says before a training starts how much memory it takes; refuses one that is too large.
 
     Args:
         all_runs: of all methods.
-        rows: of an epoch.
+        rows: as of `memory_of`.
 
     Yields:
         A note, or nothing where one of the programs is not known.

@@ -24,6 +24,7 @@ def search(
     resume: Resume = Resume(),
     metrics: Sequence[str] = METRICS,
     choose: Callable[[np.ndarray], int] = best_setting,
+    steps_at_once: int | None = None,
 ) -> Generator[Row | Checkpoint | Note, None, Outcome]:
     """Trains all methods in lockstep, so that all curves grow together.
 
@@ -35,6 +36,8 @@ def search(
         resume: where an interrupted run goes on.
         metrics: names of what is measured; the first axis of the history.
         choose: the chosen setting, given ``[metrics, data sets, settings]``.
+        steps_at_once: after about so many steps there is a checkpoint within an epoch too, as of
+            `train.fit_together`; None makes one at its end alone.
 
     Yields:
         A note of the memory that it takes; a row per epoch and method, of the setting that is best
@@ -48,15 +51,23 @@ def search(
     """
     shapes = [runs.state.step.shape for runs in all_runs]
     empty = [np.full((len(metrics), epochs, *shape), np.nan, np.float32) for shape in shapes]
-    states, history = resume.restore(([runs.state for runs in all_runs], empty))
+    begin = train.SoFar(0, [train.no_sums("loss", shape=shape) for shape in shapes])
+    initial = [runs.state for runs in all_runs], empty, begin
+    states, history, so_far = resume.restore(initial)
     examples, finished = 0, 0
     if resume.rows:
         examples, finished = (resume.rows[-1][name] for name in ("examples", "epoch"))
     if finished < epochs:
-        yield from memory_note(all_runs, plan(finished))
+        _, rows = next(train.in_pieces(plan(finished), steps_at_once))
+        yield from memory_note(all_runs, rows)
+    options = {"finished": finished, "steps_at_once": steps_at_once, "so_far": so_far}
     for epoch, measured, trained in train.fit_together(
-        all_runs, states, plan, epochs=epochs, finished=finished
+        all_runs, states, plan, epochs=epochs, **options
     ):
+        states = trained
+        if isinstance(measured, train.SoFar):
+            yield Checkpoint((states, history, measured))
+            continue
         for method, values, found in zip(methods, history, measured, strict=True):
             values[:, epoch - 1] = [found[metric] for metric in metrics]
             examples += found["examples"]
@@ -69,8 +80,7 @@ def search(
                 if not _is_unknown(each, found["loss"])
             }
             yield row | {"examples": examples}
-        states = trained
-        yield Checkpoint((states, history))
+        yield Checkpoint((states, history, begin))
     return Outcome(methods, states, history, metrics, choose)
 
 

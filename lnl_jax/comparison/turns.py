@@ -30,6 +30,7 @@ def train_in_turns(
     batch_size: int,
     every: int,
     resume: Resume,
+    steps_at_once: int | None = None,
 ) -> Generator[Row | Checkpoint | Note, None, tuple[list[PyTree], list[dict[str, np.ndarray]]]]:
     """Trains each method for some epochs, a turn, then the next.
 
@@ -43,6 +44,8 @@ def train_in_turns(
         batch_size: examples per step.
         every: so many epochs are a turn.
         resume: where an interrupted run goes on.
+        steps_at_once: after about so many steps there is a checkpoint within a turn too, as of
+            `train.fit_together`; None makes one at its end alone.
 
     Yields:
         A note of the memory that it takes; a row per method and turn, and a checkpoint per turn.
@@ -60,20 +63,27 @@ def train_in_turns(
         plans = [of_epoch(number) for number in numbers]
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *plans)
 
-    states = resume.restore([run.state for run in runs])
+    shapes = [run.state.step.shape for run in runs]
+    begin = train.SoFar(0, [train.no_sums("loss", shape=shape) for shape in shapes])
+    states, so_far = resume.restore(([run.state for run in runs], begin))
     last = resume.rows[-1] if resume.rows else {"epoch": 0, "examples": 0}
     examples = last["examples"]
     finished = -(-last["epoch"] // every)
     if last["epoch"] < epochs:
-        yield from memory_note(runs, plan(finished))
+        _, rows = next(train.in_pieces(plan(finished), steps_at_once))
+        yield from memory_note(runs, rows)
+    options = {"finished": finished, "steps_at_once": steps_at_once, "so_far": so_far}
     for turn, reports, trained in train.fit_together(
-        runs, states, plan, epochs=-(-epochs // every), finished=finished
+        runs, states, plan, epochs=-(-epochs // every), **options
     ):
+        states = trained
+        if isinstance(reports, train.SoFar):
+            yield Checkpoint((states, reports))
+            continue
         for method, report in zip(methods, reports, strict=True):
             examples += report["examples"]
             row = {"epoch": min(turn * every, epochs), "method": method.name}
             row |= {"loss": float(report["loss"].mean())} | describe(method, report)
             yield row | {"examples": examples}
-        states = trained
-        yield Checkpoint(states)
+        yield Checkpoint((states, begin))
     return states, [run.measure(state) for run, state in zip(runs, states, strict=True)]

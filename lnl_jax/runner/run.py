@@ -54,7 +54,7 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
         with contextlib.nullcontext() if debug else _quiet():
             return _do(studies, options, words, format_help, argv)
     except KeyboardInterrupt:
-        text = "interrupted; the same command goes on after the last finished epoch"
+        text = "interrupted; the same command goes on from the last checkpoint"
         return _fail(text, INTERRUPTED)
     except (UsageError, StudyError, MissingExtra) as error:
         return _fail(f"error: {error}", 2, debug=debug)

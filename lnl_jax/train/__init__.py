@@ -23,6 +23,7 @@ from lnl_jax.train.loop import (
 )
 from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
 from lnl_jax.train.not_finite import NotFiniteError, skip_not_finite
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
@@ -40,6 +41,7 @@ __all__ = [
     "NotFiniteError",
     "OfUpdates",
     "Runs",
+    "SoFar",
     "Table",
     "TrainState",
     "Trainer",
@@ -60,12 +62,14 @@ __all__ = [
     "grow",
     "in_chunks",
     "in_lanes",
+    "in_pieces",
     "in_turn",
     "init_state",
     "latest_metadata",
     "local_mesh",
     "make_eval_step",
     "make_train_step",
+    "no_sums",
     "open_checkpoints",
     "page_in",
     "page_out",

@@ -26,6 +26,7 @@ from lnl_jax.train.lockstep_checks import (
     num_examples,
 )
 from lnl_jax.train.memory import program_bytes
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
 
 PyTree = Any
@@ -205,7 +206,9 @@ def fit_together(
     *,
     epochs: int,
     finished: int = 0,
-) -> Iterator[tuple[int, list[dict[str, Any]], list[PyTree]]]:
+    steps_at_once: int | None = None,
+    so_far: SoFar | None = None,
+) -> Iterator[tuple[int, list[dict[str, Any]] | SoFar, list[PyTree]]]:
     """Trains several sets of runs epoch by epoch, so that all their curves grow together.
 
     A run that diverges stays where it is, not finite: that is its result, and validation will not
@@ -217,11 +220,16 @@ def fit_together(
         plan: the rows of an epoch, numbered from 0.
         epochs: how many in all, at least 1.
         finished: after how many of them the states are, from 0.
+        steps_at_once: takes an epoch in pieces of about so many steps, as `in_pieces` has it, after
+            each of which a training can be gone on with; None takes it whole.
+        so_far: of the epoch after those that are finished, if the states are in the midst of it.
 
     Yields:
         The number of the epoch, from 1; for each set of runs what it measures, the mean `loss` of
         the epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw;
-        the states, which the next epoch consumes.
+        the states, which the next epoch consumes. After a piece that does not end its epoch the
+        `SoFar`, whose sums are a list with ``no_sums("loss", shape=...)`` for each set of runs, in
+        place of what is measured.
 
     Raises:
         ValueError: if a number is out of range, or there is not one state for each set of runs.
@@ -235,14 +243,28 @@ def fit_together(
     # The first epoch consumes a copy: the caller's states stay usable.
     states = [jax.tree.map(jnp.copy, state) for state in states]
     for epoch in range(finished, epochs):
-        rows, reports = plan(epoch), []
-        for index, runs in enumerate(all_runs):
-            states[index], metrics = runs.run_steps(states[index], rows)
-            losses, count = jax.device_get((metrics["loss"], metrics["count"]))
-            loss = (losses * count).sum(0) / count.sum(0)
-            report = {"loss": loss, "examples": int(count.sum())}
-            reports.append(runs.measure(states[index]) | report)
+        before, so_far = so_far or SoFar(0, [no_sums("loss")] * len(all_runs)), None
+        taken, sums = int(before.steps), list(before.sums)
+        for part, rows in in_pieces(plan(epoch), steps_at_once, taken):
+            if part.start > taken:
+                yield epoch + 1, SoFar(part.start, list(sums)), states
+            for index, runs in enumerate(all_runs):
+                states[index], metrics = runs.run_steps(states[index], rows)
+                losses, count = jax.device_get((metrics["loss"], metrics["count"]))
+                sums[index] = {
+                    "count": sums[index]["count"] + count.sum(0, dtype=np.float64),
+                    "loss": sums[index]["loss"] + (losses * count).sum(0, dtype=np.float64),
+                }
+        reports = [
+            runs.measure(state) | _of_epoch(total, losses.dtype)
+            for runs, state, total in zip(all_runs, states, sums, strict=True)
+        ]
         yield epoch + 1, reports, states
+
+
+def _of_epoch(sums: dict[str, np.ndarray], dtype: np.dtype) -> dict[str, Any]:
+    loss = (sums["loss"] / sums["count"]).astype(dtype)
+    return {"loss": loss, "examples": int(sums["count"].sum())}
 
 
 def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]:

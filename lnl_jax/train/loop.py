@@ -10,7 +10,9 @@ import numpy as np
 
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics import Average, merge
-from lnl_jax.train.not_finite import PARTS, NotFiniteError
+from lnl_jax.train.loop_checks import Place, check_finite, check_parts, check_steps
+from lnl_jax.train.not_finite import NotFiniteError
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 
 PyTree = Any
 Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
@@ -239,7 +241,9 @@ def fit(
     *,
     epochs: int,
     steps_per_epoch: int,
-) -> Iterator[tuple[dict[str, Any], PyTree]]:
+    steps_at_once: int | None = None,
+    so_far: SoFar | None = None,
+) -> Iterator[tuple[dict[str, Any] | SoFar, PyTree]]:
     """Trains, and yields after every epoch.
 
     It goes on from ``state.step``, so that a restored state continues where it was saved.
@@ -251,15 +255,20 @@ def fit(
             interrupted training sees what an uninterrupted one does.
         epochs: how many in all, those before a restore included; at least 1.
         steps_per_epoch: how many steps an epoch has, at least 1.
+        steps_at_once: takes an epoch in pieces of about so many steps, as `in_pieces` has it, after
+            each of which a training can be gone on with; None takes it whole. `batches` returns
+            arrays ``[steps, ...]`` then.
+        so_far: of the epoch that the state is in the midst of, which else begins anew.
 
     Yields:
         A row, ``{"epoch": from 1, "examples": seen so far, "loss": ..., other metrics}``, with the
         means over the epoch's examples (NumPy arrays with one entry per run, for a vmapped step),
         and the state. The state is consumed by the next epoch: save or copy what must outlive it.
+        After a piece that does not end its epoch the `SoFar` in place of a row.
 
     Raises:
-        ValueError: if a number is out of range, an epoch has another number of steps, or an index
-            is no row of the tables.
+        ValueError: if a number is out of range, an epoch has another number of steps, an index is
+            no row of the tables, or `so_far` is not of this state.
         NotFiniteError: as soon as an epoch had a loss, gradients or parameters that are not finite;
             names the step, what went first, and the run if there are several. Of steps that leave
             such batches out, where nothing is left of an epoch.
@@ -268,81 +277,54 @@ def fit(
     check_integer("steps_per_epoch", steps_per_epoch)
     # The first epoch consumes a copy: the caller's state stays usable.
     state = jax.tree.map(jnp.copy, state)
-    start = int(np.max(jax.device_get(state.step))) // steps_per_epoch
+    start, within = divmod(int(np.max(jax.device_get(state.step))), steps_per_epoch)
+    if so_far is not None and so_far.steps != within:
+        raise ValueError(
+            f"so_far must be of {within} steps of an epoch, those of the state, got {so_far.steps}."
+        )
     examples = None
     for epoch in range(start, epochs):
-        state, metrics = run_epoch(state, batches(epoch))
-        metrics = jax.device_get(dict(metrics))
-        _check_steps(metrics, steps_per_epoch, epoch)
-        # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
-        wrong = metrics.pop("not_finite", None)
-        skipped = metrics.pop("skipped", None)
-        if wrong is not None and skipped is None:
-            _check_parts(wrong, metrics, epoch * steps_per_epoch, epoch)
-        for name in ("loss", "gradient_norm"):
-            if name in metrics:
-                _check_finite(name, metrics[name], epoch * steps_per_epoch, epoch)
-        count = metrics.pop("count")
-        if skipped is not None and not count.sum(0).all():
+        before, so_far = so_far or SoFar(0, no_sums("skipped", "steps_skipped")), None
+        taken, sums = int(before.steps), before.sums
+        for part, rows in in_pieces(batches(epoch), steps_at_once, taken):
+            if part.start > taken:
+                yield SoFar(part.start, sums), state
+            state, metrics = run_epoch(state, rows)
+            metrics = jax.device_get(dict(metrics))
+            end = steps_per_epoch if part.stop is None else part.stop
+            check_steps(metrics, epoch, range(part.start, end), steps_per_epoch)
+            found = _sums(metrics, Place(epoch, part.start, epoch * steps_per_epoch + part.start))
+            # As arrays, also those of one number, as a checkpoint has them.
+            sums = sums | {name: np.asarray(sums.get(name, 0) + found[name]) for name in found}
+        count, skipped = sums["count"], sums["skipped"]
+        if "skipped" in found and not np.all(count):
             raise NotFiniteError(f"every batch of epoch {epoch + 1} was left out as not finite.")
-        weight = count / count.sum(0)
         # Every run and every epoch sees as many examples, also those of an earlier session.
-        seen = int((count if skipped is None else count + skipped).sum(0).max())
+        seen = int((count + skipped).max())
         examples = seen * (start + 1) if examples is None else examples + seen
         row = {"epoch": epoch + 1, "examples": examples}
-        if skipped is not None:
-            row["steps_skipped"] = (wrong > 0).sum(0)
-        yield row | {name: (values * weight).sum(0) for name, values in metrics.items()}, state
+        if "skipped" in found:
+            row["steps_skipped"] = sums["steps_skipped"].astype(int)
+        for name, values in metrics.items():
+            row[name] = (sums[name] / count).astype(np.result_type(values, np.float32))
+        yield row, state
 
 
-def _check_steps(metrics: dict, steps_per_epoch: int, epoch: int) -> None:
-    """Before the losses are looked at: a row that is not there makes them NaN."""
-    steps = len(metrics["count"])
-    if steps != steps_per_epoch:
-        raise ValueError(
-            f"batches({epoch}) has {steps} steps, not steps_per_epoch = {steps_per_epoch}."
-        )
-    outside = metrics.pop("outside_tables", None)
-    if outside is not None and outside.any():
-        step = int(np.argwhere(outside)[0][0])
-        raise ValueError(
-            f'batch["index"] holds {int(outside[step].max())} rows that the tables do not have, at '
-            f"batch {step + 1} of epoch {epoch + 1}: it must be from 0 to the number of rows less "
-            "1; make the tables as large as the training set, or number its examples from 0."
-        )
-
-
-def _check_parts(wrong: np.ndarray, metrics: dict, first_step: int, epoch: int) -> None:
-    """Raises where a step has something that is not finite; names the first one."""
-    bad = np.argwhere(wrong)
-    if not len(bad):
-        return
-    at = tuple(bad[0])
-    name = PARTS[wrong[at] - 1]
-    values = {"loss": metrics["loss"][at], "gradients": metrics["gradient_norm"][at]}
-    what = {"loss": "the loss is", "gradients": "the loss is finite, but the gradient_norm is"}
-    text = f"{what[name]} {values[name]}" if name in values else _PARAMETERS
-    raise NotFiniteError(_at_step(text, bad[0].tolist(), first_step, epoch))
-
-
-_PARAMETERS = "loss and gradients are finite, but the parameters after them are not"
-
-
-def _at_step(text: str, place: list[int], first_step: int, epoch: int) -> str:
-    step, *run = place
-    which = f", run {run}" if run else ""
-    return (
-        f"{text} at step {first_step + step} (epoch {epoch + 1}, batch {step + 1}{which}); lower "
-        "the learning rate, or look at that batch."
-    )
-
-
-def _check_finite(name: str, values: np.ndarray, first_step: int, epoch: int) -> None:
-    bad = np.argwhere(~np.isfinite(values))
-    if not len(bad):
-        return
-    text = f"the {name} is {values[tuple(bad[0])]}"
-    raise NotFiniteError(_at_step(text, bad[0].tolist(), first_step, epoch))
+def _sums(metrics: dict, place: Place) -> dict[str, np.ndarray]:
+    """Over the steps of a piece, which are finite; leaves in `metrics` those that have a mean."""
+    # A finite loss can have an infinite gradient, and ruin the parameters in the last step.
+    wrong = metrics.pop("not_finite", None)
+    skipped = metrics.pop("skipped", None)
+    if wrong is not None and skipped is None:
+        check_parts(wrong, metrics, place)
+    for name in ("loss", "gradient_norm"):
+        if name in metrics:
+            check_finite(name, metrics[name], place)
+    count = metrics.pop("count")
+    found = {"count": count} | {name: values * count for name, values in metrics.items()}
+    if skipped is not None:
+        found |= {"skipped": skipped, "steps_skipped": wrong > 0}
+    return {name: values.sum(0, dtype=np.float64) for name, values in found.items()}
 
 
 def evaluate(eval_step: Callable, state: PyTree, batches: Iterable[Mapping]) -> PyTree:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lnl_jax.distill import labels, training
+from tests.train.problems import raw
 
 PASSES, STEPS = 4, 3
 
@@ -14,9 +15,9 @@ def squared(constants, params, extra, rows, batch, key):
     return errors, ({"seen": extra["seen"] + 1}, rows, {})
 
 
-def batches(number):
-    rng = np.random.default_rng(number)
-    for _ in range(STEPS):
+def batches(number, steps):
+    for step in range(STEPS)[steps]:
+        rng = np.random.default_rng((number, step))
         x = rng.normal(size=(5, 2)).astype(np.float32)
         yield {"x": x, "y": x.sum(1), "mask": np.array([True] * 4 + [False])}
 
@@ -35,7 +36,8 @@ def start(learn, passed=0):
 def train(learn, begin):
     step = training.step_with(learn.loss, learn.constants)
     options = {"passes": PASSES, "steps_per_pass": STEPS, "keep": learn.keep}
-    found = list(training.train_in_passes(step, begin, batches, **options))
+    found = training.train_in_passes(step, begin, batches, **options)
+    found = [(row, each) for row, each in found if row is not None]
     copied = [jax.tree.map(np.asarray, each["kept"]) for _, each in found]
     return [row["loss"] for row, _ in found], copied, found[-1][1] if found else begin
 
@@ -57,6 +59,25 @@ def test_a_training_goes_on_where_it_stopped_with_what_it_had_kept():
             training.kept_variables(again), training.kept_variables(end), strict=True
         ):
             jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_training_goes_on_in_the_midst_of_a_pass(monkeypatch):
+    monkeypatch.setattr(training._passes, "STEPS_AT_ONCE", 1)
+    losses, _, end = train(learning(), start(learning()))
+    step = training.step_with(squared, learning().constants)
+    options = {"passes": PASSES, "steps_per_pass": STEPS, "keep": learning().keep}
+    begun = training.train_in_passes(step, start(learning()), batches, **options)
+    for number, (row, stopped) in enumerate(begun, 1):
+        # The form of what is kept depends on the passes that have ended alone.
+        form = start(learning(), number // STEPS)
+        assert jax.tree.structure(form) == jax.tree.structure(stopped)
+        assert (row is None) == (number % STEPS > 0)
+        if number == 5:
+            assert int(stopped["so_far"].steps) == 2
+            break
+    more, _, again = train(learning(), stopped)
+    np.testing.assert_array_equal(more, losses[1:])
+    jax.tree.map(np.testing.assert_array_equal, raw(again["state"]), raw(end["state"]))
 
 
 def test_without_a_wish_the_last_variables_are_kept():

@@ -1,5 +1,6 @@
 """Images of a folder in three parts, streamed: all that is in memory are their names."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +136,11 @@ def skipped_table(skipped: Sequence[str]) -> list[dict[str, str]]:
 
 
 def cropped_pass(
-    part: data.ImageFolder, reading: Reading, seed: int, number: int
+    part: data.ImageFolder,
+    reading: Reading,
+    seed: int,
+    number: int,
+    steps: slice = slice(None),  # noqa: B008
 ) -> Iterator[dict[str, np.ndarray]]:
     """A pass over random parts of all images in random order: a function of seed and number.
 
@@ -144,6 +149,7 @@ def cropped_pass(
         reading: how they are read.
         seed: of order and crops.
         number: of the pass.
+        steps: which of its batches; all by default.
 
     Yields:
         Batches with `image`, bytes ``[B, size, size, 3]``, `label`, `index` and `mask`.
@@ -155,6 +161,7 @@ def cropped_pass(
     }
     rng = np.random.default_rng((seed, number))
     plan = data.epoch_plan(len(part.files), reading.batch_size, rng)
+    plan = {name: values[steps] for name, values in plan.items()}
     yield from data.stream(rows, plan, num_threads=reading.num_threads)
 
 
@@ -234,7 +241,7 @@ def train_on_folder(
     *,
     epochs: int,
     seed: int,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
     """Trains a network on random parts of all training images, pass by pass.
 
     Args:
@@ -247,17 +254,21 @@ def train_on_folder(
 
     Yields:
         After each pass its row, ``{"epoch", "loss"}`` and at the end ``accuracy``, a fraction; and
-        all that it takes to go on, from which `training.kept_variables` takes the result.
+        all that it takes to go on, from which `training.kept_variables` takes the result. After
+        some steps within a long pass None in place of a row.
     """
     rows = train_in_passes(
         step_with(learn.loss, learn.constants),
         start,
-        lambda number: cropped_pass(parts.train, reading, seed, number),
+        functools.partial(cropped_pass, parts.train, reading, seed),
         passes=epochs,
         steps_per_pass=steps_per_pass(parts.train, reading),
         keep=learn.keep,
     )
     for row, found in rows:
+        if row is None:
+            yield None, found
+            continue
         line = {"epoch": row["epoch"], "loss": float(row["loss"])}
         if row["epoch"] == epochs:
             last = learn.network(found["state"].params, found["state"].extra)

@@ -1,16 +1,19 @@
-"""Trainings on data that are streamed, pass by pass, which go on where they were stopped."""
+"""Trainings on streamed data, pass by pass in pieces, which go on where they were stopped."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lnl_jax import train
 from lnl_jax.distill.training._steps import Loss, Step, initial_state
 
 PyTree = Any
+# After about so many steps a training can be gone on with.
+STEPS_AT_ONCE = 200
 
 
 class NetworkTraining(NamedTuple):
@@ -53,8 +56,8 @@ def resumable(
         passed: how many passes were made; for the form of what an interrupted training left.
 
     Returns:
-        A dict of the `state` and of the `kept` variables, dicts ``{"params", "extra"}`` by number
-        of passes, as text.
+        A dict of the `state`, of the `kept` variables, dicts ``{"params", "extra"}`` by number of
+        passes, as text, and of what is summed up `so_far` of the pass under way.
     """
     state = initial_state(
         training.params,
@@ -65,38 +68,55 @@ def resumable(
         seed=seed,
     )
     kept = {str(number): _variables(state) for number in training.keep or () if number <= passed}
-    return {"state": state, "kept": kept}
+    return {"state": state, "kept": kept, "so_far": _begin()}
+
+
+def _begin() -> train.SoFar:
+    return train.SoFar(0, train.no_sums("loss", "gradient_norm", "skipped", "steps_skipped"))
 
 
 def train_in_passes(
     step: Step,
     start: Mapping[str, Any],
-    batches: Callable[[int], Iterable[Mapping]],
+    batches: Callable[[int, slice], Iterable[Mapping]],
     *,
     passes: int,
     steps_per_pass: int,
     keep: Sequence[int] | None = None,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
     """Trains a network pass by pass, from where it was stopped.
 
     Args:
-        step: of `step_with`.
+        step: of `step_with`, on a loss without metrics of its own.
         start: of `resumable`.
-        batches: those of a pass, numbered from 0: a function of the number alone.
+        batches: some of those of a pass, numbered from 0: a function of both numbers alone.
         passes: how many in all.
         steps_per_pass: how many batches each has.
         keep: as of `NetworkTraining`.
 
     Yields:
-        After each pass a row, as `train.fit` has it, and what it takes to go on, as of `resumable`.
+        After each pass a row, as `train.fit` has it, and what it takes to go on, as of `resumable`;
+        after about `STEPS_AT_ONCE` steps within one None in place of a row.
     """
-    kept, run = dict(start["kept"]), train.dispatch_steps(step)
-    rows = train.fit(run, start["state"], batches, epochs=passes, steps_per_epoch=steps_per_pass)
-    for row, state in rows:
+    kept, run_batches = dict(start["kept"]), train.dispatch_steps(step)
+
+    def run(state, rows):
+        first, last = rows["step"][[0, -1]].tolist()
+        return run_batches(state, batches(int(rows["pass"][0]), slice(first, last + 1)))
+
+    def rows_of(number):
+        return {"pass": np.full(steps_per_pass, number), "step": np.arange(steps_per_pass)}
+
+    options = {"epochs": passes, "steps_per_epoch": steps_per_pass}
+    options |= {"steps_at_once": STEPS_AT_ONCE, "so_far": start["so_far"]}
+    for row, state in train.fit(run, start["state"], rows_of, **options):
+        if isinstance(row, train.SoFar):
+            yield None, {"state": state, "kept": dict(kept), "so_far": row}
+            continue
         if row["epoch"] in (keep or ()):
             # The next steps consume these.
             kept[str(row["epoch"])] = jax.tree.map(jnp.copy, _variables(state))
-        yield row, {"state": state, "kept": dict(kept)}
+        yield row, {"state": state, "kept": dict(kept), "so_far": _begin()}
 
 
 def kept_variables(found: Mapping[str, Any]) -> list[dict[str, PyTree]]:

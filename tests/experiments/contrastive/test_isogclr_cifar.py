@@ -8,7 +8,7 @@ import pytest
 
 from experiments.contrastive._shared import Lars
 from experiments.contrastive.isogclr_cifar import isogclr_cifar
-from lnl_jax import models
+from lnl_jax import comparison, models
 from lnl_jax.comparison.catalogue import shapes32
 from lnl_jax.comparison.encoders import embed_views, lars
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume
@@ -90,8 +90,12 @@ def test_settings_out_of_range_are_named(arguments, message):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about():
+def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about(monkeypatch):
+    # Three batches an epoch, and as many pieces.
+    monkeypatch.setattr(comparison.runs, "RUN_STEPS_AT_ONCE", 1)
+    monkeypatch.setattr(comparison.runs, "LEAST_STEPS_AT_ONCE", 1)
     rows, states, artifacts = call(epochs=2)
+    assert [int(so_far.steps) for _, so_far in states] == [1, 2, 0] * 2
     assert [row["method"] for row in rows] == ["simclr", "sogclr", "isogclr"] * 2
     assert [line["method"] for line in artifacts["results"]] == ["simclr", "sogclr", "isogclr"]
     assert [line["examples"] for line in artifacts["classes"]] == [16, 13, 11, 9, 7, 6, 5, 4, 3, 3]
@@ -100,9 +104,11 @@ def test_a_run_goes_on_where_it_stopped_and_reports_what_it_is_about():
     assert "generated" in artifacts["temperature_by_class"].axes[0].get_title()
     # Twice chance, after two epochs.
     assert all(line["probe accuracy %"] > 20 for line in artifacts["results"])
-    resume = Resume(rows[:3], lambda like: jax.tree.map(jnp.asarray, states[0]))
-    rest, _, again = call(epochs=2, resume=resume)
-    assert rest == rows[3:]
-    np.testing.assert_array_equal(
-        again["history"]["temperatures"], artifacts["history"]["temperatures"]
-    )
+    # At the end of an epoch, and in the midst of one.
+    for place, seen in ((2, 3), (3, 3), (1, 0)):
+        resume = Resume(rows[:seen], lambda like, place=place: states[place])
+        rest, _, again = call(epochs=2, resume=resume)
+        assert rest == rows[seen:]
+        np.testing.assert_array_equal(
+            again["history"]["temperatures"], artifacts["history"]["temperatures"]
+        )

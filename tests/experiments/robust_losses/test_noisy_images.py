@@ -8,7 +8,7 @@ import pytest
 
 from experiments.robust_losses.ldr_cifar import NOISES, ldr_cifar
 from experiments.robust_losses.ldr_cifarn import ldr_cifarn
-from lnl_jax import data
+from lnl_jax import comparison, data
 from lnl_jax.comparison import images as images_compared
 from lnl_jax.comparison import noisy_images
 from lnl_jax.comparison.catalogue import IMAGE_SETS, LOSSES, MODELS, is_generated
@@ -153,13 +153,19 @@ def test_adapted_temperatures_lie_between_their_bounds(one_loss):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss):
-    rows, state = [], None
+@pytest.mark.parametrize("steps", [20, 2])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(one_loss, steps, monkeypatch):
+    monkeypatch.setattr(comparison.runs, "RUN_STEPS_AT_ONCE", 1)
+    monkeypatch.setattr(comparison.runs, "LEAST_STEPS_AT_ONCE", steps)
+    rows, state, passed = [], None, 0
     for output in ldr_cifar(dataset=tiny, **TINY, loss=LOSSES["aldr_kl"]):
         if isinstance(output, Checkpoint):
-            state = on_the_host(output.state)
-            break
+            state, passed = on_the_host(output.state), passed + 1
+            # Five steps an epoch: after the first one, or two steps into it.
+            if passed == (1 if steps == 20 else 2):
+                break
         rows += [output] if isinstance(output, dict) else []
+    assert int(state[-1].steps) == (0 if steps == 20 else 2)
     resumed = Resume(rows, lambda fresh: state)
     later, artifacts = call(ldr_cifar, loss=LOSSES["aldr_kl"], resume=resumed)
     assert rows + later == one_loss[0]
