@@ -1,25 +1,30 @@
 """The same numbers tomorrow: of every room's functions, and of a few steps of the studies.
 
-    python -m tests.golden_curves [--write]
+    python -m tests.golden_curves [--write] [--studies NAME,NAME]
 
-compares them with `golden/rooms.npz` and `golden/curves.json`, or writes these. Functions are
+compares them with `golden/rooms.npz` and `golden/curves.json`, or writes these; with studies those
+alone. Functions are
 compared in float64 to 1e-11 and in float32 to 2e-5 (relative, or of the largest number of an
 answer); curves, which float32 and its sums carry through training, to 1%. The versions of JAX
 differ in the order of their sums, not in more.
 """
 
+import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests import small_sets
 from tests.properties.calls import CALLS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,8 +35,20 @@ OF_CURVES = 0.01
 OTHERWISE = {"label_models.fit_transition": 5e-3}
 # What is left of its objective where it ends, near 0: rounding.
 LEFT_OUT = ("label_models.fit_transition/2",)
-# Those that need no file and take seconds in tiny form.
-STUDIES = ("ldr_digits",)
+# What is made up for studies whose data are downloaded.
+ON_MADE_UP = {
+    "hello_cifar": "",
+    "isogclr_cifar": "--dataset cifar10",
+    "ldr_benchmark": "",
+    "ldr_cifar": "--dataset cifar10",
+    "ldr_cifarn": "",
+    "ldr_letter": "",
+}
+STUDIES_LEFT_OUT = {
+    "hello_imagenet": "a folder of JPEGs, which versions of Pillow decode otherwise",
+    "isogclr_cc3m": "a folder of JPEGs, which versions of Pillow decode otherwise",
+    "ldr_ranks": "trains nothing, reads the results of other studies",
+}
 # Times, and what follows from them.
 TIMED = ("seconds", "examples_per_s", "ms", "time", "cpu")
 
@@ -57,31 +74,34 @@ def _cast(leaf, dtype):
     return jnp.asarray(np.asarray(leaf), dtype) if is_floating else leaf
 
 
-def curves(say: Callable[[dict], object] = bool) -> dict[str, list[dict[str, float]]]:
-    """The rows of the studies in tiny form; `say` is told what there is after each."""
+def studies() -> list[str]:
+    """Those whose rows are compared: all but those that are left out."""
+    from experiments import EXPERIMENTS
+
+    return [name for name in EXPERIMENTS if name not in STUDIES_LEFT_OUT]
+
+
+def curves(names: Sequence[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
+    """The names of studies, and the rows of their tiny form: epochs, then tables."""
     from experiments import EXPERIMENTS, SWEEPS, is_generated
     from lnl_jax.runner import main
     from tests.test_commands import TINY
 
-    found = {}
-    for name in STUDIES:
-        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-            words = ["--results_dir", folder, "--compilation_cache", "none", "--exp", name]
-            before, sys.stdout = sys.stdout, nowhere
-            try:
-                code = main(
-                    EXPERIMENTS, SWEEPS, [*words, *TINY[name].split()], is_generated=is_generated
-                )
-            finally:
-                sys.stdout = before
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        made_up = Path(folder) / "made_up"
+        small_sets.write(made_up)
+        for name in names:
+            words = ["--results_dir", f"{folder}/{name}", "--exp", name, *TINY[name].split()]
+            if name in ON_MADE_UP:
+                words += ["--data_dir", str(made_up), *ON_MADE_UP[name].split()]
+            with contextlib.redirect_stdout(nowhere):
+                code = main(EXPERIMENTS, SWEEPS, words, is_generated=is_generated)
             assert code == 0, name
-            (file,) = Path(folder).rglob("metrics.jsonl")
+            (file,) = (Path(folder) / name).rglob("metrics.jsonl")
             rows = [json.loads(line) for line in file.read_text().splitlines()]
             summary = json.loads(file.with_name("summary.json").read_text())
             rows += [row for table in summary["tables"].values() for row in table]
-            found[name] = [_numbers(row) for row in rows]
-            say(found)
-    return found
+            yield name, [_numbers(row) for row in rows]
 
 
 def _numbers(row: dict) -> dict[str, float]:
@@ -131,22 +151,32 @@ def differences_of_curves(found: dict[str, list[dict[str, float]]]) -> list[str]
 
 def main() -> int:
     """Compares, or writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--studies", help="these alone, and no functions")
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = rooms("float64") | rooms("float32")
-    if "--write" in sys.argv:
-        np.savez_compressed(ROOMS, **found)
-        print(f"JAX {jax.__version__}: {len(found)} answers written", flush=True)
-        curves(lambda found: CURVES.write_text(json.dumps(found, indent=0) + "\n"))
-        return 0
-    lines = differences(found)
-    trained = curves()
-    lines += differences_of_curves(trained)
+    answers = {} if options.studies else rooms("float64") | rooms("float32")
+    lines = [] if options.write else differences(answers)
+    if options.write and answers:
+        np.savez_compressed(ROOMS, **answers)
+    trained, began = {}, time.process_time()
+    for name, rows in curves(options.studies.split(",") if options.studies else studies()):
+        trained[name] = rows
+        lines += [] if options.write else differences_of_curves({name: rows})
+        seconds, began = time.process_time() - began, time.process_time()
+        print(f"{name}: {len(rows)} rows, {seconds:.0f} s of processor time", flush=True)
+        if options.write:
+            kept = json.loads(CURVES.read_text()) if CURVES.exists() else {}
+            text = json.dumps(dict(sorted((kept | trained).items())), indent=0)
+            CURVES.write_text(text + "\n")
     for line in lines:
         print(line)
-    rows = sum(map(len, trained.values()))
+    count = sum(map(len, trained.values()))
     print(
-        f"JAX {jax.__version__}: {len(found)} answers of {len(CALLS)} functions and {rows} rows of "
-        f"{len(trained)} studies compared, {len(lines)} differ"
+        f"JAX {jax.__version__}: {len(answers)} answers of {len(CALLS)} functions and {count} rows "
+        f"of {len(trained)} studies {'written' if options.write else 'compared'}, {len(lines)} "
+        "differ"
     )
     return bool(lines)
 

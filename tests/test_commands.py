@@ -6,13 +6,12 @@ import shlex
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS, SWEEPS
-from lnl_jax.comparison.table_sets import OFFICIAL_TEST_ROWS
 from lnl_jax.runner import command_line
 from lnl_jax.runner.usage import as_text
+from tests import small_sets
 from tests.compiled import cache_folder
 from tests.documentation import ROOT, commands, files, pages
 
@@ -248,40 +247,10 @@ def test_the_records_of_the_results_name_arguments_that_there_are():
 def folder(tmp_path_factory):
     """Where commands run, with small data sets in DIR."""
     found = tmp_path_factory.mktemp("commands")
-    (found / "DIR").mkdir()
-    rng = np.random.default_rng(0)
-    # So many that each class has some that are held out.
-    for name, columns, classes, size in (("letter", 16, 26, 780), ("vowel", 10, 11, 300)):
-        labels = np.arange(size) % classes
-        x = np.float32(rng.integers(0, 16, (size, columns)) + labels[:, None] / classes)
-        # Fewer than there are test examples: as many would be read as a column of theirs.
-        official = {OFFICIAL_TEST_ROWS: np.arange(size - 50, size)} if name == "letter" else {}
-        save(found / "DIR" / f"{name}.npz", x, labels, size * 4 // 5, **official)
-    labels = np.arange(1500) % 10
-    images = rng.integers(0, 30, (1500, 32, 32, 3)) + 20 * labels[:, None, None, None]
-    worse = np.where(rng.random(1200) < 0.4, rng.integers(0, 10, 1200), labels[:1200])
-    save(found / "DIR/cifar10.npz", np.uint8(images), labels, 1200, y_train_worse=worse)
-    save(found / "DIR/data.npz", np.uint8(images), labels, 1200)
-    judged = {"idx_test": np.arange(300), "counts10h_test": 1 + np.eye(10, dtype=int)[labels[:300]]}
-    save(found / "DIR/cifar10_10k.npz", np.uint8(images), labels, 1200, **judged)
-    reviewed = {"id": [3, 4], "given": labels[1203:1205], "guess": [0, 0]}
-    reviewed |= {"votes": [[0, 5, 0, 0], [5, 0, 0, 0]]}
-    np.savez(
-        found / "DIR/label_errors.npz", **{f"cifar10_{k}": values for k, values in reviewed.items()}
-    )
-    given = [[row // 3, row % 3, (row // 3 + row % 5 // 4) % 2] for row in range(60)]
-    columns = np.float32(rng.normal(size=(1500, 20)) + labels[:, None])
-    save(found / "DIR/features.npz", columns, labels, 1200, y_train_worse=worse)
-    np.savez(found / "DIR/crowd_rte.npz", annotations=given, y=np.arange(20) % 2)
+    small_sets.write(found / "DIR")
     rows = [f"{row % 7},{row % 3 + row / 100},{'abc'[row % 3]}" for row in range(60)]
     (found / "labels.csv").write_text("\n".join(["x,y,label", *rows]))
     return found
-
-
-def save(file, x, labels, cut, **more):
-    """A data set cut into training and test part."""
-    parts = {"x_train": x[:cut], "y_train": labels[:cut]}
-    np.savez(file, **parts, x_test=x[cut:], y_test=labels[cut:], **more)
 
 
 def run(command, folder):
