@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from lnl_jax import data, train
 from lnl_jax.comparison.networks import Network
 from lnl_jax.data import augment
+from lnl_jax.train.sharding import rows_of_this_process, whole_batch
 
 PyTree = Any
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -105,7 +106,11 @@ def image_runs(
         training = dict(data_sets[index]["train"])
         training["position"] = np.arange(len(training["index"]), dtype=np.int32)
         training["image"] = _Rows(data_sets[index]["known"]["image"], training["index"])
-        return data.stream(training, rows)
+        if mesh is None or not mesh.is_multi_process:
+            return data.stream(training, rows)
+        # Each process reads its own share of each batch, and no other's images.
+        own = data.stream(training, rows_of_this_process(rows, mesh, axis=1))
+        return (whole_batch(batch, mesh) for batch in own)
 
     on_device = [
         {**each, "known": {k: v for k, v in each["known"].items() if k != "image"}, "test": {}}

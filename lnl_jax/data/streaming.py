@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from lnl_jax._extras import require
 from lnl_jax._host_arguments import check_integer, check_number
@@ -59,10 +61,11 @@ def fits_on_device(
         dataset: arrays or memory maps.
         fraction: of the free memory that the data set may take, more than 0 and at most 1; the
             rest is for parameters and activations.
-        device: None means the first one.
+        device: None means the first one of this process.
 
     Returns:
         True where it fits, and where a device does not say how much memory it has, as CPUs do not.
+        Of several processes, which all ask, each is told whether it fits in all of them.
 
     Raises:
         ValueError: if `fraction` is out of range.
@@ -73,8 +76,10 @@ def fits_on_device(
         True
     """
     check_number("fraction", fraction, above=0, at_most=1)
-    memory = (device or jax.devices()[0]).memory_stats() or {}
-    if "bytes_limit" not in memory:
-        return True
-    free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
-    return sum(values.nbytes for values in dataset.values()) <= fraction * free
+    memory, fits = (device or jax.local_devices()[0]).memory_stats() or {}, True
+    if "bytes_limit" in memory:
+        free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+        fits = sum(values.nbytes for values in dataset.values()) <= fraction * free
+    if jax.process_count() == 1:
+        return fits
+    return bool(multihost_utils.process_allgather(np.bool_(fits)).all())

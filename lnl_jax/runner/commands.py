@@ -70,6 +70,7 @@ def main(
         require("flax", "orbax", "matplotlib", "rich")
     except MissingExtra as error:
         return _refused(error)
+    from lnl_jax.runner import hosts
     from lnl_jax.runner.interrupts import end_process, readers_may_leave
     from lnl_jax.runner.run import Studies, carry_out
 
@@ -77,7 +78,8 @@ def main(
     with readers_may_leave():
         if argv is not None:
             return carry_out(studies, list(argv))
-        return end_process(carry_out(studies, sys.argv[1:]))
+        code = hosts.carried_out(lambda: carry_out(studies, sys.argv[1:]))
+        return hosts.end_process(end_process(code))
 
 
 def write_report(argv: Sequence[str] | None = None) -> int:

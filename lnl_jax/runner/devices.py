@@ -34,7 +34,7 @@ def batch_mesh(devices: int | None, batch_size: int) -> Generator[Note, None, Me
         >>> list(batch_mesh(1, 50))
         []
     """
-    there = jax.local_device_count()
+    there = jax.device_count()
     if devices is None:
         whole = batch_size % there == 0 and batch_size // there >= FEWEST
         devices = there if whole else 1

@@ -6,6 +6,7 @@ import math
 import typing
 from collections.abc import Callable, Sequence
 
+from lnl_jax.runner import hosts
 from lnl_jax.runner.saved_states import Every
 from lnl_jax.runner.usage import UsageError
 
@@ -76,6 +77,7 @@ def parse_frame(
         action="store_true",
         help="the same bits each time on a GPU too, where some sums are slower then",
     )
+    hosts.add_options(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
     parser.add_argument("--version", action="store_true", help="of this library and of JAX")
     parser.add_argument("-h", "--help", action="store_true", help="help, also for one experiment")

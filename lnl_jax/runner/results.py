@@ -163,22 +163,7 @@ class Results:
         say: Callable[[str], None] = print,
     ) -> None:
         """Writes all that a study yields, shows rows and notes, and answers where a stage asks."""
-        # A study that has no stages may be any iterator.
-        answer_to = getattr(outputs, "send", lambda answer: next(outputs))
-        answer = None
-        while True:
-            try:
-                output = answer_to(answer)
-            except StopIteration:
-                return
-            if isinstance(output, Note):
-                say(output.text)
-                answer = None
-                continue
-            answer = self.write(output)
-            if isinstance(answer, dict):
-                show(answer)
-                answer = None
+        write_each(outputs, self.write, show, say)
 
     def write(self, output: Output) -> Row | Kept | Resume | None:
         """Writes what a study yielded.
@@ -291,6 +276,31 @@ class Results:
         """Saves the newest state that was yielded and waits until it is on disk."""
         self._rows.close()
         self._states.close()
+
+
+def write_each(
+    outputs: Iterator[Output],
+    write: Callable[[Output], Row | Kept | Resume | None],
+    show: Callable[[Row], None],
+    say: Callable[[str], None],
+) -> None:
+    """Hands all that a study yields to `write`, and the answers to its stages back to it."""
+    # A study that has no stages may be any iterator.
+    answer_to = getattr(outputs, "send", lambda answer: next(outputs))
+    answer = None
+    while True:
+        try:
+            output = answer_to(answer)
+        except StopIteration:
+            return
+        if isinstance(output, Note):
+            say(output.text)
+            answer = None
+            continue
+        answer = write(output)
+        if isinstance(answer, dict):
+            show(answer)
+            answer = None
 
 
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:

@@ -21,7 +21,16 @@ from rich.padding import Padding
 import lnl_jax
 from lnl_jax._extras import MissingExtra
 from lnl_jax._signals import INTERRUPTED
-from lnl_jax.runner import command_line, frame, help_text, progress, results, run_folder, signatures
+from lnl_jax.runner import (
+    command_line,
+    frame,
+    help_text,
+    hosts,
+    progress,
+    run_folder,
+    shared_results,
+    signatures,
+)
 from lnl_jax.runner.arguments import StudyError, check_arguments, refused
 from lnl_jax.runner.command_line import Call
 from lnl_jax.runner.commands import Experiments, Sweeps
@@ -31,6 +40,7 @@ from lnl_jax.runner.files import write_file
 from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.profiling import traced
 from lnl_jax.runner.results import PAGE, Results
+from lnl_jax.runner.shared_results import SharedResults
 from lnl_jax.runner.usage import UsageError, look_up
 from lnl_jax.train import NotFiniteError, skip_not_finite
 
@@ -51,6 +61,7 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         options, words, format_help = frame.parse_frame(argv, studies.program)
+        hosts.check_options(options)
         with contextlib.nullcontext() if debug else _quiet():
             return _do(studies, options, words, format_help, argv)
     except KeyboardInterrupt:
@@ -61,6 +72,11 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
     except NotFiniteError as error:
         text = "the last state before it is kept, and with --on_nan skip the same command goes on"
         return _fail(f"error: {error} {text}", 1, debug=debug)
+    except jax.errors.JaxRuntimeError as error:
+        if not hosts.says_a_peer_is_gone(error):
+            raise
+        text = "another process is gone or does not answer; the same command goes on from the last"
+        return _fail(f"error: {text} checkpoint ({str(error)[:150]})", 1, debug=debug)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -92,8 +108,21 @@ def _do(
             print(help_text.describe(options.exp, experiment, studies.program))
             return 0
         call = _bound(experiment, frame.pairs(words))
-        _run(console, studies, options.exp, call, options, argv)
+        _run(_connected(console, options), studies, options.exp, call, options, argv)
     return 0
+
+
+def _connected(console: Console, options: Namespace) -> Console:
+    """Finds the other processes of a run; the first one alone speaks."""
+    if options.deterministic:
+        _order_of_sums_is_fixed()
+    hosts.connect(options)
+    if not hosts.is_first():
+        return Console(quiet=True)
+    if hosts.is_connected():
+        words = f"{jax.process_count()} processes, {jax.device_count()} devices"
+        console.print(f"{words}; this is process 0, which writes and speaks")
+    return console
 
 
 def _hint(studies: Studies, words: Sequence[str]) -> str:
@@ -135,6 +164,7 @@ def _sweep(
     name, points = look_up(studies.sweeps, options.sweep, "sweep")
     experiment = look_up(studies.experiments, name, "experiment")
     calls = [_bound(experiment, point | overrides) for point in points()]
+    console = _connected(console, options)
     varied = list(dict.fromkeys(key for call in calls for key in call.overrides))
     rows = []
     for i, call in enumerate(calls, 1):
@@ -143,10 +173,14 @@ def _sweep(
             summary = _run(console, studies, name, call, options, argv)
         # A folder that another process is writing, or data that one point lacks.
         except (UsageError, StudyError) as error:
+            if hosts.is_connected():  # another process may not have met it
+                raise
             _fail(f"error: {error}", 2, debug=options.debug)
         except OSError:
             raise
         except Exception:
+            if hosts.is_connected():
+                raise
             traceback.print_exc()
         else:
             rows.append({key: call.config.get(key) for key in varied} | (summary["last"] or {}))
@@ -165,8 +199,6 @@ def _run(
     argv: Sequence[str],
 ) -> dict[str, Any]:
     """Runs one experiment or finds it finished; returns its summary."""
-    if options.deterministic:
-        _order_of_sums_is_fixed()
     experiment = studies.experiments[name]
     if options.data_dir is not None and not signatures.takes(experiment, "data_dir"):
         raise UsageError(f"{name} reads no data from --data_dir")
@@ -179,7 +211,8 @@ def _run(
         config |= {"data": fingerprints(options.data_dir, call.config)}
     code = _folder_of(experiment)
     every = options.checkpoint_every
-    with results.open_results(path, config, force=options.force, code=code, every=every) as opened:
+    how = {"force": options.force, "code": code, "every": every}
+    with shared_results.open_shared_results(path, config, **how) as opened:
         finished = opened.summary is not None
         console.print(f"{path}" + ": finished earlier, --force runs it again" * finished)
         if finished and opened.rows_were_changed():
@@ -193,6 +226,8 @@ def _run(
             except StudyError:
                 opened.discard_if_empty()
                 raise
+        if not hosts.is_first():
+            return opened.summary
         # A full disk may have kept an earlier session from it.
         if not finished or not (path / PAGE).exists():
             _write_page(path)
@@ -239,7 +274,11 @@ def _where(path: pathlib.Path, seconds: float) -> list[str]:
 
 
 def _record(
-    console: Console, experiment: Callable, call: Call, options: Namespace, opened: Results
+    console: Console,
+    experiment: Callable,
+    call: Call,
+    options: Namespace,
+    opened: Results | SharedResults,
 ) -> None:
     """Calls the experiment and writes all that it yields."""
     say = functools.partial(console.print, soft_wrap=True)
@@ -251,9 +290,10 @@ def _record(
     name, epochs = experiment.__name__, call.arguments.get("epochs")
     finished = resume.rows[-1].get("epoch", 0) if resume.rows else 0
     single = epochs is not None and epochs - finished == 1
+    profiled = options.profile if hosts.is_first() else None
     with (
         progress.progress(console, name, epochs, resume.rows) as update,
-        traced(opened.path, options.profile, at_once=single, say=say) as look,
+        traced(opened.path, profiled, at_once=single, say=say) as look,
     ):
 
         def show(row: dict[str, Any]) -> None:
@@ -285,5 +325,5 @@ def _quiet() -> Iterator[None]:
 def _fail(message: str, code: int, *, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    print(" ".join(message.split()), file=sys.stderr)
+    print(hosts.name() + " ".join(message.split()), file=sys.stderr)
     return code

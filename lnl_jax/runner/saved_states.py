@@ -124,7 +124,7 @@ class SavedStates:
 
     def _open(self) -> Any:
         if self._manager is None:
-            self._manager = checkpoint.open_checkpoints(self._path)
+            self._manager = checkpoint.open_checkpoints(self._path, alone=True)
         return self._manager
 
     def _close_manager(self) -> None:

@@ -25,7 +25,7 @@ from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
 from lnl_jax.train.not_finite import NotFiniteError, skip_not_finite
 from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
-from lnl_jax.train.sharding import data_mesh, local_mesh, replicate, shard_batch
+from lnl_jax.train.sharding import data_mesh, local_mesh, on_this_process, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
 from lnl_jax.train.table_rows import (
     fingerprint,
@@ -70,6 +70,7 @@ __all__ = [
     "make_eval_step",
     "make_train_step",
     "no_sums",
+    "on_this_process",
     "open_checkpoints",
     "page_in",
     "page_out",

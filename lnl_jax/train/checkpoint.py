@@ -55,7 +55,9 @@ class Found(NamedTuple):
     damage: str
 
 
-def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 2) -> CheckpointManager:
+def open_checkpoints(
+    directory: str | pathlib.Path, *, keep: int = 2, alone: bool = False
+) -> CheckpointManager:
     """Opens a folder of checkpoints, creating it where needed.
 
     Leave it with `manager.close()`, which waits for the save in progress.
@@ -64,6 +66,8 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 2) -> Checkpo
       directory: the folder.
       keep: how many of the newest checkpoints stay on disk, at least 1; with 1, nothing is left
         when that one is damaged. The one with the largest score stays beside them.
+      alone: of several processes, the first one alone saves and restores, arrays that it has whole
+        (`on_this_process`); else all of them do, together.
 
     Returns:
       An Orbax `CheckpointManager`.
@@ -78,7 +82,15 @@ def open_checkpoints(directory: str | pathlib.Path, *, keep: int = 2) -> Checkpo
     import orbax.checkpoint as ocp
 
     path = pathlib.Path(directory).absolute()
+    of_one = {}
+    if alone and jax.process_count() > 1:
+        path.mkdir(parents=True, exist_ok=True)
+        of_one["create"] = False
+        of_one["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+        )
     options = ocp.CheckpointManagerOptions(
+        **of_one,
         preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
             [ocp.checkpoint_managers.LatestN(keep), _Best(path)]
         ),

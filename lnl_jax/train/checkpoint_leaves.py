@@ -80,10 +80,11 @@ def stored(leaves: dict[str, Any]) -> dict[str, Any]:
 def _plain(leaf: Any) -> Any:
     if isinstance(leaf, np.generic):
         return np.asarray(leaf)
+    if isinstance(leaf, jax.Array):
+        data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        return np.asarray(data) if _is_of_one_process(data) else data
     if not _is_key(leaf):
         return leaf
-    if isinstance(leaf, jax.Array):
-        return jax.random.key_data(leaf)
     # Of a description: the axis of the data is added, and is not split.
     data = jax.eval_shape(jax.random.key_data, leaf)
     return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding)
@@ -92,6 +93,11 @@ def _plain(leaf: Any) -> Any:
 def _is_key(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _is_of_one_process(leaf: jax.Array) -> bool:
+    """Whether an array is not of all processes: Orbax knows such ones as arrays of NumPy alone."""
+    return jax.process_count() > 1 and leaf.is_fully_addressable
 
 
 def _impl(leaf: Any) -> Any:
@@ -151,6 +157,8 @@ def in_the_form_of(leaf: Any, value: Any) -> Any:
     # mesh must stay free, or a resumed run would fail where a fresh one works.
     if isinstance(leaf, jax.Array) and not leaf.committed:
         return _uncommitted(value)
+    if isinstance(leaf, jax.Array) and isinstance(value, np.ndarray):
+        return jax.device_put(value, leaf.sharding)
     return value
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lnl_jax._host_arguments import check_integer
@@ -27,7 +26,7 @@ from lnl_jax.train.lockstep_checks import (
 )
 from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
-from lnl_jax.train.sharding import DATA_AXIS, check_mesh, data_mesh
+from lnl_jax.train.sharding import DATA_AXIS, check_mesh, first_local_mesh, on_this_process
 
 PyTree = Any
 # By itself XLA takes half the width of the vector units of newer CPUs, since older ones slow down
@@ -117,7 +116,7 @@ def in_lanes(
         >>> runs.measure(state)["w"].tolist()
         [[3.0, 30.0], [9.0, 90.0]]
     """
-    mesh = data_mesh(1) if mesh is None else mesh
+    mesh = first_local_mesh() if mesh is None else mesh
     check_mesh(mesh)
     count, _ = check_runs(settings, data_sets)
     if count % mesh.size:
@@ -250,7 +249,7 @@ def fit_together(
                 yield epoch + 1, SoFar(part.start, list(sums)), states
             for index, runs in enumerate(all_runs):
                 states[index], metrics = runs.run_steps(states[index], rows)
-                losses, count = jax.device_get((metrics["loss"], metrics["count"]))
+                losses, count = on_host((metrics["loss"], metrics["count"]))
                 sums[index] = {
                     "count": sums[index]["count"] + count.sum(0, dtype=np.float64),
                     "loss": sums[index]["loss"] + (losses * count).sum(0, dtype=np.float64),
@@ -275,6 +274,4 @@ def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]
 
 def on_host(measured: PyTree) -> PyTree:
     """What all devices measured, also those of other processes."""
-    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(measured)):
-        return jax.tree.map(np.asarray, measured)
-    return multihost_utils.process_allgather(measured, tiled=True)
+    return jax.device_get(on_this_process(measured))

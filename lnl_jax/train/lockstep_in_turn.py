@@ -15,7 +15,7 @@ from lnl_jax.train.lockstep import Runs, Trainer, gathered
 from lnl_jax.train.lockstep_checks import Rows, check_rows, leading_axis, num_examples
 from lnl_jax.train.loop import dispatch_steps, run_steps, steps_program
 from lnl_jax.train.memory import program_bytes
-from lnl_jax.train.sharding import replicate
+from lnl_jax.train.sharding import on_this_process, replicate
 
 PyTree = Any
 
@@ -41,6 +41,8 @@ def in_turn(
         measured: the data sets as `measure` sees them, where these hold arrays that stay on the
             host; it is not compiled as a whole then. None takes `data_sets`.
         mesh: over whose devices each batch is split, as of `data_parallel`; None takes one device.
+            One over the devices of several processes is given to all of them, with the same
+            arguments; between its steps each has all states.
 
     Returns:
         The `Runs`.
@@ -56,12 +58,15 @@ def in_turn(
     if batches is None:
         size = min(num_examples(each["train"], axis=0) for each in data_sets)
     data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
-    trained, take_step = data_sets, trainer.step
+    trained, take_step, shared = data_sets, trainer.step, lambda tree: tree
     if mesh is not None:
         trained = _on_all_devices(data_sets, mesh)
         take_step = data_parallel(trainer.step, mesh)
+        if mesh.is_multi_process:
+            shared = functools.partial(replicate, mesh=mesh)
     measure = jax.jit(trainer.measure) if measured is None else trainer.measure
-    seen = trained if measured is None else measured
+    # Measured is in each process for itself.
+    seen = on_this_process(trained) if measured is None else measured
     places = list(itertools.product(*map(range, shape)))
     # Sent to the device once, not with every epoch.
     on_device = {place: jax.device_put(np.int32(place)) for place in places}
@@ -74,7 +79,7 @@ def in_turn(
 
     make = run_steps if batches is None else dispatch_steps
     programs = {
-        (one, index): make(jax.tree_util.Partial(step, of_settings[index], trained[one]))
+        (one, index): make(jax.tree_util.Partial(step, shared(of_settings[index]), trained[one]))
         for one, index in places
     }
 
@@ -84,8 +89,9 @@ def in_turn(
         for one, index in places:
             own = {name: values[:, one] for name, values in rows.items()}
             own = own if batches is None else batches(one, own)
-            state, metrics = programs[one, index](_pick(states, on_device[one, index]), own)
-            states = _put(states, on_device[one, index], state)
+            state = shared(_pick(states, on_device[one, index]))
+            state, metrics = programs[one, index](state, own)
+            states = _put(states, on_device[one, index], on_this_process(state))
             history.append(metrics)
         metrics = jax.tree.map(lambda *values: np.stack(values, -1), *jax.device_get(history))
         return states, jax.tree.map(lambda values: values.reshape(-1, *shape), metrics)
@@ -107,9 +113,9 @@ def in_turn(
     def memory(rows: Rows) -> int | None:
         if batches is not None:
             return None
-        run = jax.tree_util.Partial(step, of_settings[0], trained[0])
+        run = jax.tree_util.Partial(step, shared(of_settings[0]), trained[0])
         own = {name: values[:, 0] for name, values in rows.items()}
-        program, arguments = steps_program(run, _pick(states, on_device[0, 0]), own)
+        program, arguments = steps_program(run, shared(_pick(states, on_device[0, 0])), own)
         return program_bytes(program, *arguments)
 
     return Runs(states, run_rows, measure_all, memory)

@@ -133,8 +133,8 @@ def _dispatch_all(
     """Metrics ``[steps, trainings]``; nothing waits for the device before the last batch."""
     argument, history = _as_argument(step), []
     for batch in _unstacked(batches):
-        # On its way once, not once for each training.
-        batch = jax.device_put(dict(batch))
+        # On its way once, not once for each training; one that is split over processes is there.
+        batch = {k: v if isinstance(v, jax.Array) else jax.device_put(v) for k, v in batch.items()}
         states, metrics = zip(*(_dispatch(argument, state, batch) for state in states), strict=True)
         history.append(metrics)
     if not history:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lnl_jax._host_arguments import check_integer
@@ -43,6 +44,11 @@ def local_mesh() -> Mesh:
         True
     """
     return _mesh(jax.local_devices())
+
+
+def first_local_mesh() -> Mesh:
+    """A mesh of the device on which this process computes by default."""
+    return _mesh(jax.local_devices()[:1])
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -104,9 +110,90 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 
     def put(leaf: Any) -> Any:
         if not jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-            return jax.device_put(leaf, everywhere)
+            return _copies(leaf, everywhere)
         # JAX puts no typed key on devices of other processes.
-        data = jax.device_put(jax.random.key_data(leaf), everywhere)
+        data = _copies(jax.random.key_data(leaf), everywhere)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
     return jax.tree.map(put, tree)
+
+
+def _copies(leaf: Any, everywhere: NamedSharding) -> jax.Array:
+    is_here = isinstance(leaf, jax.Array) and leaf.committed and leaf.is_fully_addressable
+    if everywhere.is_fully_addressable or not is_here:
+        return jax.device_put(leaf, everywhere)
+    # Nor one that is bound to a device of this process: of it, each process makes its own copies.
+    devices = [d for d in everywhere.mesh.devices.flat if d.process_index == jax.process_index()]
+    copies = [jax.device_put(leaf, device) for device in devices]
+    return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, copies)
+
+
+def on_this_process(tree: PyTree) -> PyTree:
+    """Every array whole in this process, so that it can be read, indexed and saved by it alone.
+
+    An array of devices of several processes is one only for all of them together: what is done with
+    it, all have to do. One that every device has is taken from a device here, without a copy; one
+    that is split is gathered, for which all processes must call this.
+
+    Args:
+        tree: a pytree of arrays, typed keys and whatever else.
+
+    Returns:
+        The same, with arrays of several processes as arrays of a device of this one.
+
+    Example:
+        >>> on_this_process({"x": jnp.ones(2)})["x"].tolist()
+        [1.0, 1.0]
+    """
+
+    def take(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = take(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        if leaf.is_fully_replicated:
+            return leaf.addressable_data(0)
+        return jnp.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(take, tree)
+
+
+def rows_of_this_process(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
+    """The share of this process of arrays that are to be split over a mesh.
+
+    Args:
+        tree: arrays with an axis of B, a multiple of the devices.
+        mesh: from `data_mesh`, with as many devices of each process, one after the other.
+        axis: which.
+
+    Returns:
+        Arrays with B / processes in its place; `whole_batch` puts them together.
+    """
+    places = [
+        place
+        for place, device in enumerate(mesh.devices.flat)
+        if device.process_index == jax.process_index()
+    ]
+
+    def take(values: np.ndarray) -> np.ndarray:
+        each = np.shape(values)[axis] // mesh.size
+        return np.take(values, range(places[0] * each, (places[-1] + 1) * each), axis)
+
+    return jax.tree.map(take, tree)
+
+
+def whole_batch(tree: PyTree, mesh: Mesh) -> PyTree:
+    """A batch over the devices of several processes, each of which has its own rows.
+
+    Args:
+        tree: arrays ``[B / processes, ...]`` on the host, as of `rows_of_this_process`.
+        mesh: the same.
+
+    Returns:
+        Arrays ``[B, ...]``, split over the devices of the mesh.
+    """
+    split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    return jax.tree.map(
+        lambda values: jax.make_array_from_process_local_data(split, np.asarray(values)), tree
+    )

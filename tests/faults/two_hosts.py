@@ -1,0 +1,169 @@
+"""Studies in two processes over loopback, as on two hosts, against one process: equal, and faults.
+
+python -m tests.faults.two_hosts [--parts equal,death,refused] [--studies NAME,...]
+
+Each process has two devices of the CPU, as the one that they are compared with has four; sums over
+them have another order, so that numbers are equal up to rounding.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.faults.sessions import Ended, Session, import_everything, the_run
+
+# Images in batches that are split, with tables and without, and trainings at once.
+STUDIES = {
+    "robust losses": "--exp ldr_cifar --dataset shapes32 --train_size 300 --model convnet "
+    "--model.width 4 --batch_size 128 --epochs 3 --folds 3 --first_folds 1 --loss ldr_kl "
+    "--learning_rates 0.1 --temperatures 1.0",
+    "streamed": "--exp ldr_cifar --dataset shapes32 --train_size 300 --model convnet "
+    "--model.width 4 --batch_size 128 --epochs 3 --folds 3 --first_folds 1 --loss ldr_kl "
+    "--learning_rates 0.1 --temperatures 1.0 --streamed true",
+    "contrastive": "--exp isogclr_cifar --dataset shapes32 --train_size 300 --model resnet8 "
+    "--model.width 4 --projector_width 16 --epochs 3 --lars.warmup_epochs 1 --batch_size 128 "
+    "--imbalance 0.5 --num_neighbours 5",
+    "lanes": "--exp ldr_digits --epochs 6 --seeds 4 --learning_rates 0.1 --temperatures 1.0 "
+    "--qs 0.7",
+}
+RELATIVE = 1e-4
+
+
+def with_devices(count: int) -> None:
+    """In a process that has not started JAX."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+class Pair:
+    """The two processes of a run, each with its own folder of output.
+
+    Args:
+        words: of the command line.
+        folder: for the results of both, which the first one writes, and their output.
+        options: further ones of `--distributed`.
+    """
+
+    def __init__(self, words: Sequence[str], folder: pathlib.Path, *options: str):
+        address = f"localhost:{free_port()}"
+        self.sessions = []
+        for index in range(2):
+            own = folder / f"process {index}"
+            own.mkdir(parents=True, exist_ok=True)
+            more = ["--distributed", "--coordinator", address, "--num_processes", "2"]
+            more += ["--process_id", str(index), *options, "--results_dir", str(own / "results")]
+            prepare = functools.partial(with_devices, 2)
+            self.sessions.append(Session([*words, *more], own, prepare))
+
+    def wait(self, seconds: float = 120) -> list[Ended]:
+        """How both ended."""
+        return [session.wait(seconds) for session in self.sessions]
+
+
+def alone(words: Sequence[str], folder: pathlib.Path, devices: int) -> Ended:
+    """One process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*words, "--results_dir", str(folder / "results")]
+    return Session(words, folder, functools.partial(with_devices, devices)).wait(120)
+
+
+def numbers_of(run: pathlib.Path) -> dict[str, np.ndarray]:
+    """All numbers that a run wrote."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found = {
+        f"row {place} {name}": np.float64(value)
+        for place, row in enumerate(rows)
+        for name, value in row.items()
+        if isinstance(value, float | int)
+    }
+    for file in run.glob("*.npz"):
+        with np.load(file) as arrays:
+            found |= {f"{file.stem} {name}": arrays[name].astype(float) for name in arrays}
+    tables = json.loads((run / "summary.json").read_text())["tables"]
+    for title, lines in tables.items():
+        for place, line in enumerate(lines):
+            found |= {
+                f"{title} {place} {name}": np.float64(value)
+                for name, value in line.items()
+                if isinstance(value, float | int)
+            }
+    return found
+
+
+def furthest(run: pathlib.Path, other: pathlib.Path) -> tuple[float, str]:
+    """The largest difference between the numbers of two runs, relative to the larger, and where."""
+    found, expected = numbers_of(run), numbers_of(other)
+    if found.keys() != expected.keys():
+        return float("inf"), f"only in one: {sorted(found.keys() ^ expected.keys())[:3]}"
+    worst = (0.0, "nowhere")
+    for name, values in found.items():
+        wanted = expected[name]
+        if values.shape != wanted.shape or (np.isnan(values) != np.isnan(wanted)).any():
+            return float("inf"), name
+        if values.size:
+            apart = np.nanmax(np.abs(values - wanted)) / max(np.nanmax(np.abs(wanted)), 1e-6)
+            worst = max(worst, (float(apart), name))
+    return worst
+
+
+def equal(study: str, folder: pathlib.Path) -> list[str]:
+    """Faults of a study in two processes against one."""
+    words = STUDIES[study].split()
+    before = time.perf_counter()
+    first, second = Pair(words, folder / "two").wait()
+    one = alone(words, folder / "one", 4)
+    wrong = [f"process {i}: {e.code}, {e.err}" for i, e in enumerate((first, second)) if e.code]
+    wrong += [f"alone: {one.code}, {one.err}"] if one.code else []
+    if wrong:
+        return wrong
+    nothing = not (folder / "two/process 1/results").exists()
+    run, other = (the_run(folder / path) for path in ("two/process 0/results", "one/results"))
+    apart, where = furthest(run, other)
+    print(
+        f"{study}: two processes against one, {apart:.1e} apart at most ({where}); "
+        f"{time.perf_counter() - before:.0f} s",
+        flush=True,
+    )
+    wrong = [] if apart <= RELATIVE else [f"{apart} apart at {where}"]
+    # Gloo, that connects CPUs, says so on standard output.
+    lines = [line for line in second.out.splitlines() if not line.startswith("[Gloo]")]
+    wrong += [] if nothing and not lines else ["the second process wrote"]
+    return wrong
+
+
+def main() -> int:
+    """Does what was asked for; the exit code is 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--studies", default=",".join(STUDIES))
+    parser.add_argument("--keep", type=pathlib.Path, help="a folder for what is written")
+    options = parser.parse_args()
+    import_everything()
+    wrong = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or pathlib.Path(temporary)
+        for study in filter(None, options.studies.split(",")):
+            wrong += [f"{study}: {each}" for each in equal(study, folder / study)]
+    print("\n".join(wrong))
+    print(f"{len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
