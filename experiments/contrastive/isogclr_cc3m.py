@@ -69,6 +69,7 @@ def isogclr_cc3m(
     temperatures: LearntTemperatures = LearntTemperatures(6.0, 0.03, 0.9, (0.005, 1.0), 5.0),
     precision: Precision = jnp.float32,
     reading: Reading = Reading(),
+    shard_tables: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -108,6 +109,7 @@ def isogclr_cc3m(
         temperatures: how iSogCLR learns them; rho is less than the logarithm of the batch size.
         precision: in which the network computes: bfloat16 is for accelerators.
         reading: of the folder.
+        shard_tables: whether the tables of temperatures are split over the devices, as batches are.
         data_dir: the folder.
         resume: where an interrupted run goes on.
 
@@ -160,6 +162,7 @@ def isogclr_cc3m(
         extra=variables.get("batch_stats", {}),
         tables={side: contrastive.isogclr_table(size, temperature) for side in SIDES},
     )
+    start = train.with_spare_rows(start) if shard_tables else start
     steps_of = {
         method.name: train.make_train_step(of_pairs(method, embed), tx) for method in methods
     }
@@ -170,13 +173,15 @@ def isogclr_cc3m(
         inner, found = steps_of[name](inner, batch)
         return {name: inner}, found
 
+    if (mesh := train.batch_mesh(batch_size)) is not None:
+        step = train.data_parallel(step, mesh, split_tables=shard_tables)
     encode = encode_pairs(model)
 
     def measure(states):
         inner = [state[method.name] for method, state in zip(methods, states, strict=True)]
         found = [
             recalls(*encode(one, test, batch_size, reading.num_threads))
-            | {"temperature": _mean_temperature(one)}
+            | {"temperature": _mean_temperature(one, size)}
             for one in inner
         ]
         return {name: np.array([each[name] for each in found]) for name in found[0]}
@@ -220,8 +225,10 @@ def isogclr_cc3m(
     yield from _artifacts(state, encode, *given)
 
 
-def _mean_temperature(state: PyTree) -> float:
-    return float(np.mean([np.mean(table.values.temperature) for table in state.tables.values()]))
+def _mean_temperature(state: PyTree, size: int) -> float:
+    """Of all pairs, without spare rows."""
+    found = [table.values.temperature[:size] for table in state.tables.values()]
+    return float(np.mean([np.mean(values) for values in found]))
 
 
 def _artifacts(
@@ -234,7 +241,8 @@ def _artifacts(
 ) -> Iterator[Artifact]:
     """What the temperatures of iSogCLR say."""
     tables = state.tables
-    image, caption = (np.asarray(tables[side].values.temperature) for side in SIDES)
+    size = len(training.pairs.caption)
+    image, caption = (np.asarray(tables[side].values.temperature)[:size] for side in SIDES)
     title = f"{len(image)} pairs, rho {rho:g}"
     yield Artifact("captions", captions_table(caption, training.pairs.caption, CAPTIONS))
     both = {"images": image, "captions": caption}

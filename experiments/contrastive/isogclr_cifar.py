@@ -46,7 +46,6 @@ from lnl_jax.runner.arguments import (
     check_network,
     study,
 )
-from lnl_jax.runner.devices import batch_mesh
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Resume
 
 PyTree = Any
@@ -74,7 +73,7 @@ def isogclr_cifar(
     temperatures: LearntTemperatures = LearntTemperatures(),
     num_neighbours: Count = 200,
     precision: Precision = jnp.float32,
-    devices: Count | None = None,
+    shard_tables: bool = False,
     data_dir: str | None = None,
     resume: Resume = Resume(),
 ) -> Iterator[dict[str, Any] | Artifact | Checkpoint]:
@@ -113,7 +112,7 @@ def isogclr_cifar(
         temperatures: how iSogCLR learns them.
         num_neighbours: that vote; at most as many as there are training images.
         precision: in which the network computes: bfloat16 is for accelerators.
-        devices: over how many each batch is split; none takes all where each gets 32 examples.
+        shard_tables: whether the tables of temperatures are split over the devices, as batches are.
         data_dir: a folder with DATASET.npz or a prepared TFDS set; none looks in the usual places
             and downloads.
         resume: where an interrupted run goes on.
@@ -171,13 +170,14 @@ def isogclr_cifar(
     def measure(state, data_set):
         return {"temperature": state.tables.values.temperature}
 
-    mesh = yield from batch_mesh(devices, batch_size)
+    mesh = train.batch_mesh(batch_size)
     runs = [
         train.in_turn(
             contrastive_trainer(of_views(method, embed), tx, tables, measure),
             np.float32(method.starts),
             [data_set],
             mesh=mesh,
+            split_tables=shard_tables,
         )
         for method in methods
     ]

@@ -124,7 +124,7 @@ def aldr_temperatures(
     width = sum(len(method.settings) for method in methods)
     found = np.full((len(MEASURED), len(noisy_folds), width), np.nan)
     plan = data.epoch_plans(size, batch_size, streams, keep=epochs)
-    devices = jax.local_device_count()
+    devices = train.mesh_at_hand().size
     chunk = devices * -(-min(len(noisy_folds), 4 * devices) // devices)
     for members, measured in train.in_chunks(
         trainer, settings, parts, plan, epochs=epochs, chunk=chunk

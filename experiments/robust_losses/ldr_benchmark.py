@@ -77,7 +77,7 @@ def ldr_benchmark(
     noisy validation labels; reported is top-1 to top-5 accuracy on clean test labels. ALDR-KL is
     the paper's Algorithm 1, with a temperature per training example that is part of a run;
     truncated GCE is its closed form, where the official code prunes examples every ten epochs. All
-    runs are one compiled program, on as many devices as JAX sees: on a CPU set
+    runs are one compiled program, on as many devices as JAX sees, or `--devices`: on a CPU set
     `JAX_NUM_CPU_DEVICES` to the number of cores.
 
         JAX_NUM_CPU_DEVICES=2 python experiments/run.py --exp ldr_benchmark --dataset vowel \
@@ -208,7 +208,7 @@ def _chunk_size(
 ) -> int:
     """How many data sets are trained on at once with all settings."""
     one = jax.tree.map(lambda values: values[0], (settings, parts))
-    devices, free = jax.local_device_count(), train.free_bytes()
+    devices, free = train.mesh_at_hand().size, train.free_bytes()
     limits = [at_once] if at_once else []
     if free is None:
         free, limits = memory * 2**30, [*limits, devices * max(1, RUNS_AT_ONCE // runs)]

@@ -136,7 +136,7 @@ def ldr_cifar(
     margin: NotNegative = 0.1,
     weight_decay: NotNegative | None = None,
     precision: Precision = jnp.float32,
-    devices: Count | None = None,
+    shard_tables: bool = False,
     streamed: bool | None = None,
     data_dir: str | None = None,
     resume: Resume = Resume(),
@@ -187,7 +187,7 @@ def ldr_cifar(
         margin: of ldr_kl and aldr_kl, unless it is set on the loss.
         weight_decay: added to the gradient, for all parameters.
         precision: in which the network computes: bfloat16 is for accelerators.
-        devices: over how many each batch is split; none takes all where each gets 32 examples.
+        shard_tables: whether what a loss keeps of each example is split over the devices too.
         streamed: whether the images stay in the memory of the host and batches of them are streamed
             to the device, with the same numbers; none streams images that take more than half of
             its free memory.
@@ -226,7 +226,7 @@ def ldr_cifar(
         seed=seed,
         streamed=streamed,
         dtype=precision,
-        devices=devices,
+        shard_tables=shard_tables,
         source=name_of_choice(dataset),
         title=what,
         resume=resume,

@@ -165,7 +165,7 @@ def noisy_training(
         settings, whole = stack_settings(noisy.method.settings), parts | {"params": params}
         if "image" in splits.train:
             each = [jax.tree.map(lambda array, at=at: array[at], whole) for at in range(seeds)]
-            runs = train.in_turn(trainer, settings, each)
+            runs = train.in_turn(trainer, settings, each, mesh=train.batch_mesh(batch_size))
         else:
             runs = train.in_lanes(trainer, settings, whole)
         all_runs.append(refreshed(noisy, runs, data_sets))

@@ -83,6 +83,7 @@ def image_runs(
     *,
     streamed: bool,
     mesh: Mesh | None = None,
+    shard_tables: bool = False,
 ) -> train.Runs:
     """The runs of a network that fills the machine alone, one after the other.
 
@@ -95,12 +96,14 @@ def image_runs(
             make the batches with their ``image``, and `measure`, which gets the images as they are,
             is not compiled whole.
         mesh: over whose devices each batch is split; None takes one device.
+        shard_tables: whether the rows of tables are split over them too.
 
     Returns:
         The `Runs`.
     """
+    devices = {"mesh": mesh, "split_tables": shard_tables}
     if not streamed:
-        return train.in_turn(trainer, settings, data_sets, mesh=mesh)
+        return train.in_turn(trainer, settings, data_sets, **devices)
 
     def batches(index, rows):
         training = dict(data_sets[index]["train"])
@@ -117,7 +120,7 @@ def image_runs(
         for each in data_sets
     ]
     return train.in_turn(
-        trainer, settings, on_device, batches=batches, measured=data_sets, mesh=mesh
+        trainer, settings, on_device, batches=batches, measured=data_sets, **devices
     )
 
 

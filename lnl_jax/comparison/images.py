@@ -39,7 +39,6 @@ from lnl_jax.comparison.protocol import Protocol, make_methods
 from lnl_jax.comparison.runs import make_trainer, stack_settings, steps_at_once
 from lnl_jax.comparison.search import search
 from lnl_jax.runner.arguments import check_network
-from lnl_jax.runner.devices import batch_mesh
 from lnl_jax.runner.outputs import Artifact, Checkpoint, Note, Resume, Row
 from lnl_jax.runner.usage import as_text
 
@@ -59,7 +58,7 @@ def compare_on_images(
     seed: int,
     streamed: bool | None,
     dtype: Any = None,
-    devices: int | None = None,
+    shard_tables: bool = False,
     source: str,
     title: str,
     resume: Resume,
@@ -79,7 +78,7 @@ def compare_on_images(
         streamed: whether the images stay on the host and batches of them are streamed to the device
             with grain; None streams those that take more than half of the device's free memory.
         dtype: in which the network computes, such as ``jnp.bfloat16``; None leaves it as it is.
-        devices: over how many each batch is split, see `runner.devices.batch_mesh`.
+        shard_tables: whether tables of the training examples are split over the devices as well.
         source: the name of the data set.
         title: of the curves.
         resume: where an interrupted run goes on.
@@ -93,9 +92,10 @@ def compare_on_images(
     Raises:
         StudyError: for a network that cannot be built on such images, a setting that a loss
             refuses, a batch or folds of more than there is.
+        DevicesError: for a batch that does not split over the devices of `train.over_devices`.
     """
     protocol = Protocol(**protocol)
-    mesh = yield from batch_mesh(devices, protocol.batch_size)
+    mesh = train.batch_mesh(protocol.batch_size)
     count = check_first_folds(first_folds, folds)
     splits = noisy_images.splits
     data_sets, shared = image_folds(noisy_images, folds, count, seed)
@@ -133,6 +133,7 @@ def compare_on_images(
             data_sets,
             streamed=streamed,
             mesh=mesh,
+            shard_tables=shard_tables,
         )
         for method in methods
     ]

@@ -142,7 +142,8 @@ def memory_of(all_runs: Sequence[train.Runs], rows: Mapping) -> int | None:
     if None in each:
         return None
     states = jax.tree.leaves([runs.state for runs in all_runs])
-    return max(each) + sum(leaf.nbytes for leaf in states)
+    # What of each array is on a device.
+    return max(each) + sum(leaf.addressable_shards[0].data.nbytes for leaf in states)
 
 
 def steps_at_once(num_runs: int) -> int:

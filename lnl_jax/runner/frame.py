@@ -71,6 +71,13 @@ def parse_frame(
         help="where a loss, gradients or parameters are not finite: stop, or leave out that batch "
         "(default: stop)",
     )
+    parser.add_argument(
+        "--devices",
+        metavar="N",
+        type=_count,
+        help="spread trainings over N devices: their batches, or the data sets of trainings at "
+        "once (default: all where each gets at least 32 examples of a step, else one)",
+    )
     parser.add_argument("--force", action="store_true", help="delete earlier results, start over")
     parser.add_argument(
         "--deterministic",
@@ -86,7 +93,7 @@ def parse_frame(
 
 
 def _count(text: str) -> int:
-    """A number of epochs; argparse makes a line of the error."""
+    """A number of epochs or devices; argparse makes a line of the error."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text}")
     return int(text)

@@ -36,6 +36,7 @@ from lnl_jax.runner.command_line import Call
 from lnl_jax.runner.commands import Experiments, Sweeps
 from lnl_jax.runner.compilation_cache import kept_programs
 from lnl_jax.runner.data_fingerprint import fingerprints
+from lnl_jax.runner.devices import over_devices
 from lnl_jax.runner.files import write_file
 from lnl_jax.runner.profiling import FOLDER as PROFILE
 from lnl_jax.runner.profiling import traced
@@ -300,7 +301,7 @@ def _record(
             update(row)
             look(row)
 
-        with skip_not_finite(options.on_nan == "skip"):
+        with skip_not_finite(options.on_nan == "skip"), over_devices(options.devices, say):
             opened.write_all(experiment(**call.arguments, **handed), show, say)
         opened.finish()
 

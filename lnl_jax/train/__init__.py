@@ -24,6 +24,13 @@ from lnl_jax.train.loop import (
 from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
 from lnl_jax.train.not_finite import NotFiniteError, skip_not_finite
 from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
+from lnl_jax.train.over_devices import (
+    DevicesError,
+    batch_mesh,
+    lanes_mesh,
+    mesh_at_hand,
+    over_devices,
+)
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, on_this_process, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step
@@ -34,10 +41,13 @@ from lnl_jax.train.table_rows import (
     page_out,
     remap,
     shard_tables,
+    with_spare_rows,
+    without_spare_rows,
 )
 from lnl_jax.train.tables import OfUpdates, Table, segment_last, segment_log_mean_exp, segment_mean
 
 __all__ = [
+    "DevicesError",
     "NotFiniteError",
     "OfUpdates",
     "Runs",
@@ -45,6 +55,7 @@ __all__ = [
     "Table",
     "TrainState",
     "Trainer",
+    "batch_mesh",
     "best_step",
     "chunk_size",
     "data_mesh",
@@ -65,13 +76,16 @@ __all__ = [
     "in_pieces",
     "in_turn",
     "init_state",
+    "lanes_mesh",
     "latest_metadata",
     "local_mesh",
     "make_eval_step",
     "make_train_step",
     "no_sums",
     "on_this_process",
+    "mesh_at_hand",
     "open_checkpoints",
+    "over_devices",
     "page_in",
     "page_out",
     "program_bytes",
@@ -91,4 +105,6 @@ __all__ = [
     "skip_not_finite",
     "sigmoid_ramp_up",
     "staircase_schedule",
+    "with_spare_rows",
+    "without_spare_rows",
 ]

@@ -14,7 +14,7 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.lockstep import Trainer, in_lanes
 from lnl_jax.train.lockstep_checks import Rows, check_runs, check_train
 from lnl_jax.train.memory import free_bytes, program_bytes
-from lnl_jax.train.sharding import local_mesh
+from lnl_jax.train.over_devices import mesh_at_hand
 
 PyTree = Any
 # A few steps of small networks take less time than the way to the device and back, and at the end
@@ -161,7 +161,7 @@ def in_chunks(
         plan: the rows of an epoch, numbered from 0, ``[steps, data sets, batch]``.
         epochs: passes over the data.
         chunk: data sets at once, from `chunk_size`.
-        mesh: as of `in_lanes`, but None takes all local devices.
+        mesh: as of `in_lanes`, but None takes all local devices, or those of `over_devices`.
         finished: how many data sets, the first ones, were trained on earlier.
         report: called each time a chunk comes back to the host, after one or more epochs, with how
             many these are so far and how many steps all runs of the chunk took since the last time.
@@ -172,7 +172,7 @@ def in_chunks(
     Raises:
         ValueError: if there is nothing to train, or the chunk does not split over the devices.
     """
-    mesh = local_mesh() if mesh is None else mesh
+    mesh = mesh_at_hand() if mesh is None else mesh
     check_integer("epochs", epochs)
     check_integer("finished", finished, at_least=0)
     check_integer("chunk", chunk)

@@ -25,8 +25,9 @@ from lnl_jax.train.lockstep_checks import (
     num_examples,
 )
 from lnl_jax.train.memory import program_bytes
+from lnl_jax.train.over_devices import lanes_mesh
 from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
-from lnl_jax.train.sharding import DATA_AXIS, check_mesh, first_local_mesh, on_this_process
+from lnl_jax.train.sharding import DATA_AXIS, check_mesh, on_this_process
 
 PyTree = Any
 # By itself XLA takes half the width of the vector units of newer CPUs, since older ones slow down
@@ -92,7 +93,8 @@ def in_lanes(
         data_sets: a dict of pytrees of arrays with a leading axis of data sets. Batches are taken
             from ``train``, whose arrays have the examples next; the functions see the whole.
         shared: what every data set holds besides, by name, without the axis: it is in memory once.
-        mesh: over whose devices the data sets are split, as many on each; None takes one device.
+        mesh: over whose devices the data sets are split, as many on each; None takes that of
+            `lanes_mesh`: within `over_devices` as many as divide them, else one.
             One over the devices of several processes is given to all of them, with the same
             arguments; each gets all that is measured.
 
@@ -116,9 +118,9 @@ def in_lanes(
         >>> runs.measure(state)["w"].tolist()
         [[3.0, 30.0], [9.0, 90.0]]
     """
-    mesh = first_local_mesh() if mesh is None else mesh
-    check_mesh(mesh)
     count, _ = check_runs(settings, data_sets)
+    mesh = lanes_mesh(count) if mesh is None else mesh
+    check_mesh(mesh)
     if count % mesh.size:
         raise ValueError(
             f"data_sets must be a multiple of the {mesh.size} devices of the mesh, got {count}."

@@ -8,14 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lnl_jax.train.data_parallel import data_parallel
 from lnl_jax.train.lockstep import Runs, Trainer, gathered
 from lnl_jax.train.lockstep_checks import Rows, check_rows, leading_axis, num_examples
 from lnl_jax.train.loop import dispatch_steps, run_steps, steps_program
 from lnl_jax.train.memory import program_bytes
-from lnl_jax.train.sharding import on_this_process, replicate
+from lnl_jax.train.sharding import DATA_AXIS, on_this_process, replicate
+from lnl_jax.train.table_rows import with_spare_rows, without_spare_rows
+from lnl_jax.train.tables import is_table
 
 PyTree = Any
 
@@ -28,6 +30,7 @@ def in_turn(
     batches: Callable[[int, Rows], Iterable[Mapping]] | None = None,
     measured: Sequence[Mapping[str, PyTree]] | None = None,
     mesh: Mesh | None = None,
+    split_tables: bool = False,
 ) -> Runs:
     """One run after the other, all by one program: for networks that fill the machine alone.
 
@@ -40,9 +43,11 @@ def in_turn(
             other, for what is streamed from the host; None gathers them from ``train``.
         measured: the data sets as `measure` sees them, where these hold arrays that stay on the
             host; it is not compiled as a whole then. None takes `data_sets`.
-        mesh: over whose devices each batch is split, as of `data_parallel`; None takes one device.
-            One over the devices of several processes is given to all of them, with the same
-            arguments; between its steps each has all states.
+        mesh: over whose devices each batch is split, as of `data_parallel`, such as that of
+            `batch_mesh`; None takes one device. One over the devices of several processes is given
+            to all of them, with the same arguments; between its steps each has all states.
+        split_tables: whether the rows of tables are split over them too. A state has a multiple of
+            256 rows then, those of no example at the end; `measure` sees none of these.
 
     Returns:
         The `Runs`.
@@ -61,10 +66,13 @@ def in_turn(
     trained, take_step, shared = data_sets, trainer.step, lambda tree: tree
     if mesh is not None:
         trained = _on_all_devices(data_sets, mesh)
-        take_step = data_parallel(trainer.step, mesh)
+        take_step = data_parallel(trainer.step, mesh, split_tables=split_tables)
         if mesh.is_multi_process:
             shared = functools.partial(replicate, mesh=mesh)
-    measure = jax.jit(trainer.measure) if measured is None else trainer.measure
+    begin, measure_one = trainer.start, trainer.measure
+    if split_tables:
+        begin, measure_one = _with_spare_rows(trainer)
+    measure = jax.jit(measure_one) if measured is None else measure_one
     # Measured is in each process for itself.
     seen = on_this_process(trained) if measured is None else measured
     places = list(itertools.product(*map(range, shape)))
@@ -106,9 +114,11 @@ def in_turn(
             *jax.device_get(found),
         )
 
-    start = jax.jit(jax.vmap(trainer.start, (0, None)))
+    start = jax.jit(jax.vmap(begin, (0, None)))
     states = [start(settings, each) for each in data_sets]
     states = jax.tree.map(lambda *each: jnp.stack(each), *states)
+    if mesh is not None and not mesh.is_multi_process:
+        states = _placed(states, mesh, split_tables)
 
     def memory(rows: Rows) -> int | None:
         if batches is not None:
@@ -119,6 +129,28 @@ def in_turn(
         return program_bytes(program, *arguments)
 
     return Runs(states, run_rows, measure_all, memory)
+
+
+def _with_spare_rows(trainer: Trainer) -> tuple[Callable, Callable]:
+    def begin(setting, data_set):
+        return with_spare_rows(trainer.start(setting, data_set))
+
+    def measure(setting, data_set, state):
+        form = jax.eval_shape(trainer.start, setting, data_set)
+        return trainer.measure(setting, data_set, without_spare_rows(state, form))
+
+    return begin, measure
+
+
+def _placed(states: PyTree, mesh: Mesh, split_tables: bool) -> PyTree:
+    """States of runs, ``[data sets, settings, ...]``, as a step leaves them."""
+
+    def place(node: Any) -> Any:
+        if not (split_tables and is_table(node)):
+            return replicate(node, mesh)
+        return jax.device_put(node, NamedSharding(mesh, PartitionSpec(None, None, DATA_AXIS)))
+
+    return jax.tree.map(place, states, is_leaf=is_table)
 
 
 def _on_all_devices(data_sets: Sequence[Mapping], mesh: Mesh) -> list[PyTree]:

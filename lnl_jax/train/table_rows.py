@@ -134,6 +134,52 @@ def grow(tables: PyTree, size: int, new: PyTree, *, fingerprint: str = "") -> Py
     return jax.tree.map(extended, tables, new, is_leaf=is_table)
 
 
+# As many rows for any number of devices that divides it, so that a checkpoint of split tables goes
+# on over another one.
+SHARES = 256
+
+
+def with_spare_rows(state: PyTree) -> PyTree:
+    """A state whose tables have a multiple of 256 rows, for `shard_tables` over that many devices.
+
+    Args:
+        state: a pytree with tables in it.
+
+    Returns:
+        The same one, each table with copies of its last row, which no example has, at its end.
+
+    Example:
+        >>> with_spare_rows(Table(jnp.arange(3.0))).values.shape
+        (256,)
+    """
+
+    def lengthen(values: Array) -> Array:
+        spare = jnp.broadcast_to(values[-1:], (-len(values) % SHARES, *values.shape[1:]))
+        return jnp.concatenate([values, spare])
+
+    def of_node(node: Any) -> Any:
+        if not is_table(node):
+            return node
+        return dataclasses.replace(node, values=jax.tree.map(lengthen, node.values))
+
+    return jax.tree.map(of_node, state, is_leaf=is_table)
+
+
+def without_spare_rows(state: PyTree, form: PyTree) -> PyTree:
+    """A state whose tables have the rows of examples alone.
+
+    Args:
+        state: of `with_spare_rows`.
+        form: the state before, or shapes of it.
+
+    Returns:
+        The state in that form.
+    """
+    return jax.tree.map(
+        lambda leaf, own: leaf if leaf.shape == own.shape else leaf[: len(own)], state, form
+    )
+
+
 def shard_tables(tables: PyTree, mesh: Mesh) -> PyTree:
     """Splits the rows over the devices: each holds N / devices of them.
 

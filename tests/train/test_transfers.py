@@ -42,8 +42,9 @@ def isogclr_loss(params, extra, rows, batch, key):
     return values, (extra, rows, {"temperature": rows.temperature})
 
 
-def encode(params, images, dtype=jnp.float32):
-    return images.astype(dtype) @ params["fc1"]["kernel"]
+def encode(params, images, dtype=None):
+    kernel = params["fc1"]["kernel"]
+    return images.astype(dtype or kernel.dtype) @ kernel
 
 
 def robust():
@@ -58,13 +59,13 @@ def isogclr():
     return train.make_train_step(isogclr_loss, tx), state
 
 
-def projector():
+def projector(steps=EPOCHS * STEPS, objective=follow_teachers):
     tower = {"fc1": {"kernel": jnp.sin(jnp.arange(1.0, FEATURES * 5 + 1)).reshape(FEATURES, 5)}}
     words = jnp.cos(jnp.arange(5.0 * CLASSES)).reshape(5, CLASSES)
     foundation = projectors.Foundation(tower, words, jnp.float32(10), encode, "fc1/kernel$")
     start = projectors.initial_projector(foundation, projectors.Adaptation(2, 2), 0)
-    inner = step_with(_loss(follow_teachers, encode), {"tower": tower, "words": words})
-    state = initial_state(start.adapter, learning_rate=0.01, steps=EPOCHS * STEPS)
+    inner = step_with(_loss(objective, encode), {"tower": tower, "words": words})
+    state = initial_state(start.adapter, learning_rate=0.01, steps=steps)
     targets = jnp.linspace(-1, 1, BATCH * CLASSES).reshape(BATCH, CLASSES)
 
     def step(inner, targets, state, batch):

@@ -64,6 +64,8 @@ def train_contrastive_foundation(
         tables=_table(len(part["label"])),
     )
     batches = contrastive_batches(part, seed, steps)
+    # The examples first, as in every batch.
+    batches["views"] = np.swapaxes(batches["views"], 1, 2)
     ((end,),) = train_in_turn(step_with(_loss(start.encode)), [state], batches, keep=[steps])
     captioned = shifted_batches(part, seed, CAPTIONED_BATCHES, num_classes=num_classes)
     words = mean_words(
@@ -150,7 +152,8 @@ def _table(size: int) -> train.Table:
 @functools.lru_cache(maxsize=4)
 def _loss(encode: Callable) -> Callable:
     def loss(constants, params, extra, rows, batch, key):
-        views = batch["views"].reshape(-1, *batch["views"].shape[2:])
+        views = jnp.swapaxes(batch["views"], 0, 1)
+        views = views.reshape(-1, *views.shape[2:])
         features = unit_rows(encode(params, views)).reshape(2, len(batch["index"]), -1)
         losses, rows, _ = contrastive.isogclr(
             features, features, rows, gamma=0.8, temperatures=TEMPERATURES

@@ -139,7 +139,7 @@ def project(
         form: of the factors of the tower.
 
     Returns:
-        ``[B, K]``, float32.
+        ``[B, K]``, float32 at least.
 
     References:
         "Heavy Labels Out! Dataset Distillation with Label Space Lightening" (HeLlO, ICCV 2025).
@@ -148,7 +148,8 @@ def project(
     """
     frozen = jax.lax.stop_gradient(params)
     merged = merge_lora(frozen, adapter["encoder"], form=form) if adapter["encoder"] else frozen
-    features = encode(merged, images).astype(jnp.float32)
+    features = encode(merged, images)
+    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
     weights = jax.lax.stop_gradient(words) + _head_change(adapter["head"])
     return adapter["scale"] * (unit_rows(features) @ weights) + adapter["offset"]
 

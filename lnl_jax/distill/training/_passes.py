@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from lnl_jax import train
+from lnl_jax.distill.training._devices import over_devices
 from lnl_jax.distill.training._steps import Loss, Step, initial_state
 
 PyTree = Any
@@ -86,6 +87,8 @@ def train_in_passes(
 ) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
     """Trains a network pass by pass, from where it was stopped.
 
+    Within `train.over_devices` the batches are split where they divide.
+
     Args:
         step: of `step_with`, on a loss without metrics of its own.
         start: of `resumable`.
@@ -98,11 +101,13 @@ def train_in_passes(
         After each pass a row, as `train.fit` has it, and what it takes to go on, as of `resumable`;
         after about `STEPS_AT_ONCE` steps within one None in place of a row.
     """
-    kept, run_batches = dict(start["kept"]), train.dispatch_steps(step)
+    kept = dict(start["kept"])
 
     def run(state, rows):
         first, last = rows["step"][[0, -1]].tolist()
-        return run_batches(state, batches(int(rows["pass"][0]), slice(first, last + 1)))
+        piece = batches(int(rows["pass"][0]), slice(first, last + 1))
+        split, piece = over_devices(step, piece)
+        return train.dispatch_steps(split)(state, piece)
 
     def rows_of(number):
         return {"pass": np.full(steps_per_pass, number), "step": np.arange(steps_per_pass)}

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from lnl_jax import train
+from lnl_jax.distill.training._devices import over_devices
 
 PyTree = Any
 # That of `train.make_train_step`, after what it needs besides: (constants, params, extra, rows,
@@ -117,6 +118,8 @@ def train_in_turn(
 ) -> list[list[train.TrainState]]:
     """Trains several networks on the same batches, at the same time.
 
+    Within `train.over_devices` the batches are split where they divide.
+
     Args:
         step: of `step_with`, for each of them.
         states: the first ones; they are not consumed.
@@ -127,11 +130,12 @@ def train_in_turn(
     Returns:
         For each number of steps the states of all networks.
     """
-    run, kept = train.dispatch_in_turn(step), []
+    kept = []
     states = jax.tree.map(jnp.copy, list(states))
     if isinstance(batches, Mapping):
         batches = in_steps(batches)
-    batches = iter(batches)
+    step, batches = over_devices(step, batches)
+    run = train.dispatch_in_turn(step)
     for begin, end in itertools.pairwise([0, *keep]):
         states, _ = run(states, itertools.islice(batches, end - begin))
         # The next steps consume these.

@@ -1,0 +1,162 @@
+"""Over how many devices trainings are spread: said once, where they are started, not in each.
+
+Where something is computed is no part of what is computed: a run goes on over another number of
+devices, up to the order of sums.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from lnl_jax._host_arguments import check_integer
+from lnl_jax.train.sharding import data_mesh, local_mesh
+
+# With fewer examples on each, devices wait for each other longer than they compute.
+FEWEST = 32
+
+
+class DevicesError(ValueError):
+    """Devices that are not there, or over which a batch does not split."""
+
+
+class _Spread(NamedTuple):
+    """What `over_devices` was given, and the lines that were said."""
+
+    count: int | None
+    say: Callable[[str], object]
+    said: set[str]
+
+    def tell(self, line: str) -> None:
+        """Says a line unless it was said."""
+        if line not in self.said:
+            self.said.add(line)
+            self.say(line)
+
+
+_SPREAD: contextvars.ContextVar[_Spread | None] = contextvars.ContextVar("spread", default=None)
+
+
+@contextlib.contextmanager
+def over_devices(
+    count: int | None = None, *, say: Callable[[str], object] = lambda line: None
+) -> Iterator[None]:
+    """Lets trainings that begin within it use several devices.
+
+    A single training splits its batches, `batch_mesh`; many trainings at once, `in_lanes` and
+    `in_chunks`, split their data sets, `lanes_mesh`. Without it each is on one device unless it is
+    given a mesh.
+
+    Args:
+        count: how many, the first of `jax.devices()`, over which every batch has to split; None
+            takes all where each gets at least 32 examples of a step, or else one.
+        say: is told what is split over how many, and what is not and why, each line once.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DevicesError: if there are fewer devices; within it, if a batch does not split.
+
+    Example:
+        >>> with over_devices(1):
+        ...     print(batch_mesh(50), lanes_mesh(5).size)
+        None 1
+    """
+    if count is not None and not 1 <= count <= _there():
+        raise DevicesError(f"devices must be from 1 to the {_there()} that are here, got {count}.")
+    token = _SPREAD.set(_Spread(count, say, set()))
+    try:
+        yield
+    finally:
+        _SPREAD.reset(token)
+
+
+def _there() -> int:
+    return jax.device_count()
+
+
+def batch_mesh(batch_size: int, *, or_one: bool = False) -> Mesh | None:
+    """The mesh over which a training splits batches of this size, for `data_parallel`.
+
+    Args:
+        batch_size: examples of a step.
+        or_one: whether a batch that does not split over a given number of devices stays on one, as
+            where a run has trainings with batches of several sizes.
+
+    Returns:
+        The mesh; None for one device, and outside `over_devices`.
+
+    Raises:
+        DevicesError: if the batch does not split over the number of devices that was given.
+
+    Example:
+        >>> batch_mesh(64) is None
+        True
+        >>> with over_devices(1, say=print):
+        ...     batch_mesh(64) is None
+        True
+    """
+    check_integer("batch_size", batch_size)
+    spread = _SPREAD.get()
+    if spread is None or (devices := spread.count or _there()) == 1:
+        return None
+    each, rest = divmod(batch_size, devices)
+    if rest and spread.count and not or_one:
+        raise DevicesError(
+            f"devices must divide the batch of {batch_size} examples (batch_size), got {devices}."
+        )
+    if rest or (each < FEWEST and not spread.count):
+        why = "which do not divide it" if rest else f"where each would get {each} examples"
+        spread.tell(f"batches of {batch_size} on one of {devices} devices, {why}")
+        return None
+    spread.tell(f"batches of {batch_size} over {devices} devices, {each} examples on each")
+    return data_mesh(devices)
+
+
+def lanes_mesh(lanes: int) -> Mesh:
+    """The mesh over which trainings at once split their data sets: the most devices that divide.
+
+    Args:
+        lanes: how many data sets.
+
+    Returns:
+        The mesh, of one device outside `over_devices`. Its devices do not wait for each other, so
+        that any number of examples is enough.
+
+    Example:
+        >>> lanes_mesh(5).size
+        1
+        >>> with over_devices():
+        ...     lanes_mesh(1).size
+        1
+    """
+    check_integer("lanes", lanes)
+    spread = _SPREAD.get()
+    if spread is None or (devices := spread.count or _there()) == 1:
+        return data_mesh(1)
+    size = max(size for size in range(1, devices + 1) if lanes % size == 0)
+    sets = "1 data set" if lanes == 1 else f"{lanes} data sets"
+    spread.tell(f"{sets} at once over {size} of {devices} devices, {lanes // size} on each")
+    return data_mesh(size)
+
+
+def mesh_at_hand() -> Mesh:
+    """The mesh of all devices that may be used: for chunks, which are made to split over them.
+
+    Returns:
+        The mesh of the number of devices that `over_devices` was given; else of all local ones.
+
+    Example:
+        >>> with over_devices(1):
+        ...     mesh_at_hand().size
+        1
+    """
+    spread = _SPREAD.get()
+    mesh = data_mesh(spread.count) if spread is not None and spread.count else local_mesh()
+    if spread is not None and mesh.size > 1:
+        spread.tell(f"data sets in chunks over {mesh.size} devices")
+    return mesh
