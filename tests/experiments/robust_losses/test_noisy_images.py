@@ -188,7 +188,7 @@ def test_a_streamed_step_is_given_its_images_and_keeps_none_on_the_device(monkey
     index = np.arange(30)[::3]
     handed = {}
 
-    def in_turn(trainer, settings, data_sets, *, batches, measured, mesh):
+    def in_turn(trainer, settings, data_sets, *, batches, measured, **devices):
         handed.update(data_sets=data_sets, batches=batches, measured=measured)
 
     monkeypatch.setattr(images_compared.train, "in_turn", in_turn)
@@ -211,7 +211,7 @@ def test_images_larger_than_half_of_the_free_memory_are_streamed(monkeypatch):
     class Reached(Exception):
         pass
 
-    def reached(*arguments, streamed, mesh):
+    def reached(*arguments, streamed, **devices):
         raise Reached(streamed)
 
     monkeypatch.setattr(images_compared, "image_runs", reached)
