@@ -163,9 +163,7 @@ def isogclr_cc3m(
         tables={side: contrastive.isogclr_table(size, temperature) for side in SIDES},
     )
     start = train.with_spare_rows(start) if shard_tables else start
-    steps_of = {
-        method.name: train.make_train_step(of_pairs(method, embed), tx) for method in methods
-    }
+    steps_of = {one.name: train.make_train_step(of_pairs(one, embed), tx) for one in methods}
 
     # Their programs differ, so each state carries the name of its method.
     def step(state, batch):
@@ -173,8 +171,7 @@ def isogclr_cc3m(
         inner, found = steps_of[name](inner, batch)
         return {name: inner}, found
 
-    if (mesh := train.batch_mesh(batch_size)) is not None:
-        step = train.data_parallel(step, mesh, split_tables=shard_tables)
+    mesh = train.batch_mesh(batch_size, local=True)
     encode = encode_pairs(model)
 
     def measure(states):
@@ -190,7 +187,7 @@ def isogclr_cc3m(
         return data.epoch_plan(size, batch_size, np.random.default_rng((seed, epoch)))
 
     # All methods take a step on a batch, which is decoded once.
-    run = train.dispatch_in_turn(step)
+    run = train.dispatch_in_turn(train.data_parallel(step, mesh, split_tables=shard_tables))
 
     def run_steps(states, rows):
         return run(states, data.stream(training.arrays, rows, num_threads=reading.num_threads))
@@ -227,22 +224,16 @@ def isogclr_cc3m(
 
 def _mean_temperature(state: PyTree, size: int) -> float:
     """Of all pairs, without spare rows."""
-    found = [table.values.temperature[:size] for table in state.tables.values()]
-    return float(np.mean([np.mean(values) for values in found]))
+    found = [np.mean(table.values.temperature[:size]) for table in state.tables.values()]
+    return float(np.mean(found))
 
 
 def _artifacts(
-    state: PyTree,
-    encode: Callable,
-    training: Pairs,
-    batch_size: int,
-    num_threads: int,
-    rho: float,
+    state: PyTree, encode: Callable, training: Pairs, batch_size: int, num_threads: int, rho: float
 ) -> Iterator[Artifact]:
     """What the temperatures of iSogCLR say."""
-    tables = state.tables
     size = len(training.pairs.caption)
-    image, caption = (np.asarray(tables[side].values.temperature)[:size] for side in SIDES)
+    image, caption = (np.asarray(state.tables[side].values.temperature)[:size] for side in SIDES)
     title = f"{len(image)} pairs, rho {rho:g}"
     yield Artifact("captions", captions_table(caption, training.pairs.caption, CAPTIONS))
     both = {"images": image, "captions": caption}

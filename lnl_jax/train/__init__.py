@@ -23,7 +23,6 @@ from lnl_jax.train.loop import (
 )
 from lnl_jax.train.memory import device_bytes, free_bytes, program_bytes
 from lnl_jax.train.not_finite import NotFiniteError, skip_not_finite
-from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 from lnl_jax.train.over_devices import (
     DevicesError,
     batch_mesh,
@@ -31,6 +30,7 @@ from lnl_jax.train.over_devices import (
     mesh_at_hand,
     over_devices,
 )
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums
 from lnl_jax.train.schedules import sigmoid_ramp_up, staircase_schedule
 from lnl_jax.train.sharding import data_mesh, local_mesh, on_this_process, replicate, shard_batch
 from lnl_jax.train.step import TrainState, init_state, make_eval_step, make_train_step

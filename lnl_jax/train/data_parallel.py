@@ -14,7 +14,7 @@ PyTree = Any
 
 
 def data_parallel(
-    step: Callable[..., tuple[PyTree, dict]], mesh: Mesh, *, split_tables: bool = False
+    step: Callable[..., tuple[PyTree, dict]], mesh: Mesh | None, *, split_tables: bool = False
 ) -> Callable[..., tuple[PyTree, dict]]:
     """Splits the batch of a step over the devices of a mesh; each holds a copy of the state.
 
@@ -27,7 +27,7 @@ def data_parallel(
     Args:
         step: ``(..., state, batch) -> (state, metrics)``, with a dict of ``[B, ...]`` arrays as
             its last argument.
-        mesh: from `data_mesh`.
+        mesh: from `data_mesh` or `batch_mesh`; None returns the step as it is, for one device.
         split_tables: whether the rows of the tables of a `TrainState` are split over the devices
             as well, each having its share of the examples, for tables that are larger than a
             device; else each has all.
@@ -50,6 +50,8 @@ def data_parallel(
         >>> float(state) == len(state.sharding.device_set) == len(jax.devices())
         True
     """
+    if mesh is None:
+        return step
     check_mesh(mesh)
 
     def on_all(*arguments: Any) -> tuple[PyTree, dict]:

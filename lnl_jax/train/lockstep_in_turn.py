@@ -63,12 +63,10 @@ def in_turn(
     if batches is None:
         size = min(num_examples(each["train"], axis=0) for each in data_sets)
     data_sets = [jax.tree.map(jnp.asarray, dict(each)) for each in data_sets]
-    trained, take_step, shared = data_sets, trainer.step, lambda tree: tree
-    if mesh is not None:
-        trained = _on_all_devices(data_sets, mesh)
-        take_step = data_parallel(trainer.step, mesh, split_tables=split_tables)
-        if mesh.is_multi_process:
-            shared = functools.partial(replicate, mesh=mesh)
+    trained = data_sets if mesh is None else _on_all_devices(data_sets, mesh)
+    take_step, shared = data_parallel(trainer.step, mesh, split_tables=split_tables), _as_it_is
+    if mesh is not None and mesh.is_multi_process:
+        shared = functools.partial(replicate, mesh=mesh)
     begin, measure_one = trainer.start, trainer.measure
     if split_tables:
         begin, measure_one = _with_spare_rows(trainer)
@@ -129,6 +127,10 @@ def in_turn(
         return program_bytes(program, *arguments)
 
     return Runs(states, run_rows, measure_all, memory)
+
+
+def _as_it_is(tree: PyTree) -> PyTree:
+    return tree
 
 
 def _with_spare_rows(trainer: Trainer) -> tuple[Callable, Callable]:

@@ -52,7 +52,8 @@ def over_devices(
 
     Args:
         count: how many, the first of `jax.devices()`, over which every batch has to split; None
-            takes all where each gets at least 32 examples of a step, or else one.
+            takes all where each gets at least 32 examples of a step, or else one. Of several
+            processes all devices, or one in each.
         say: is told what is split over how many, and what is not and why, each line once.
 
     Yields:
@@ -66,8 +67,14 @@ def over_devices(
         ...     print(batch_mesh(50), lanes_mesh(5).size)
         None 1
     """
-    if count is not None and not 1 <= count <= _there():
-        raise DevicesError(f"devices must be from 1 to the {_there()} that are here, got {count}.")
+    if count is not None:
+        there = jax.device_count()
+        if not 1 <= count <= there:
+            raise DevicesError(f"devices must be from 1 to the {there} that are here, got {count}.")
+        if jax.process_count() > 1 and count not in (1, there):
+            raise DevicesError(
+                f"devices must be the {there} of all processes, or 1 in each, got {count}."
+            )
     token = _SPREAD.set(_Spread(count, say, set()))
     try:
         yield
@@ -75,17 +82,14 @@ def over_devices(
         _SPREAD.reset(token)
 
 
-def _there() -> int:
-    return jax.device_count()
-
-
-def batch_mesh(batch_size: int, *, or_one: bool = False) -> Mesh | None:
+def batch_mesh(batch_size: int, *, or_one: bool = False, local: bool = False) -> Mesh | None:
     """The mesh over which a training splits batches of this size, for `data_parallel`.
 
     Args:
         batch_size: examples of a step.
         or_one: whether a batch that does not split over a given number of devices stays on one, as
             where a run has trainings with batches of several sizes.
+        local: whether each of several processes takes whole batches, over its own devices.
 
     Returns:
         The mesh; None for one device, and outside `over_devices`.
@@ -102,7 +106,8 @@ def batch_mesh(batch_size: int, *, or_one: bool = False) -> Mesh | None:
     """
     check_integer("batch_size", batch_size)
     spread = _SPREAD.get()
-    if spread is None or (devices := spread.count or _there()) == 1:
+    devices = _local_count(spread) if local else _count(spread)
+    if devices == 1:
         return None
     each, rest = divmod(batch_size, devices)
     if rest and spread.count and not or_one:
@@ -114,7 +119,7 @@ def batch_mesh(batch_size: int, *, or_one: bool = False) -> Mesh | None:
         spread.tell(f"batches of {batch_size} on one of {devices} devices, {why}")
         return None
     spread.tell(f"batches of {batch_size} over {devices} devices, {each} examples on each")
-    return data_mesh(devices)
+    return local_mesh(devices) if local else data_mesh(devices)
 
 
 def lanes_mesh(lanes: int) -> Mesh:
@@ -125,7 +130,7 @@ def lanes_mesh(lanes: int) -> Mesh:
 
     Returns:
         The mesh, of one device outside `over_devices`. Its devices do not wait for each other, so
-        that any number of examples is enough.
+        that any number of examples is enough. Each of several processes trains all.
 
     Example:
         >>> lanes_mesh(5).size
@@ -136,19 +141,19 @@ def lanes_mesh(lanes: int) -> Mesh:
     """
     check_integer("lanes", lanes)
     spread = _SPREAD.get()
-    if spread is None or (devices := spread.count or _there()) == 1:
-        return data_mesh(1)
+    if (devices := _local_count(spread)) == 1:
+        return local_mesh(1)
     size = max(size for size in range(1, devices + 1) if lanes % size == 0)
     sets = "1 data set" if lanes == 1 else f"{lanes} data sets"
     spread.tell(f"{sets} at once over {size} of {devices} devices, {lanes // size} on each")
-    return data_mesh(size)
+    return local_mesh(size)
 
 
 def mesh_at_hand() -> Mesh:
     """The mesh of all devices that may be used: for chunks, which are made to split over them.
 
     Returns:
-        The mesh of the number of devices that `over_devices` was given; else of all local ones.
+        The mesh of as many local devices as `over_devices` has it; else of all of them.
 
     Example:
         >>> with over_devices(1):
@@ -156,7 +161,19 @@ def mesh_at_hand() -> Mesh:
         1
     """
     spread = _SPREAD.get()
-    mesh = data_mesh(spread.count) if spread is not None and spread.count else local_mesh()
-    if spread is not None and mesh.size > 1:
-        spread.tell(f"data sets in chunks over {mesh.size} devices")
-    return mesh
+    if spread is None:
+        return local_mesh()
+    devices = _local_count(spread)
+    if devices > 1:
+        spread.tell(f"data sets in chunks over {devices} devices")
+    return local_mesh(devices)
+
+
+def _count(spread: _Spread | None) -> int:
+    if spread is None:
+        return 1
+    return spread.count or jax.device_count()
+
+
+def _local_count(spread: _Spread | None) -> int:
+    return min(_count(spread), jax.local_device_count())

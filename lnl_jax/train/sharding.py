@@ -33,8 +33,11 @@ def data_mesh(num_devices: int | None = None) -> Mesh:
     return _mesh(devices[:num_devices])
 
 
-def local_mesh() -> Mesh:
+def local_mesh(num_devices: int | None = None) -> Mesh:
     """A mesh of one axis, ``"data"``, of the devices of this process only.
+
+    Args:
+        num_devices: the first so many, on which it computes by default; None takes all of them.
 
     Returns:
         The mesh, its axis of type Auto. Without other processes it is that of `data_mesh`.
@@ -43,12 +46,7 @@ def local_mesh() -> Mesh:
         >>> local_mesh() == data_mesh()
         True
     """
-    return _mesh(jax.local_devices())
-
-
-def first_local_mesh() -> Mesh:
-    """A mesh of the device on which this process computes by default."""
-    return _mesh(jax.local_devices()[:1])
+    return _mesh(jax.local_devices()[:num_devices])
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:

@@ -1,5 +1,6 @@
 """Trainings on streamed data, pass by pass in pieces, which go on where they were stopped."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from lnl_jax import train
-from lnl_jax.distill.training._devices import over_devices
+from lnl_jax.distill.training._devices import mesh_for, on_mesh
 from lnl_jax.distill.training._steps import Loss, Step, initial_state
 
 PyTree = Any
@@ -101,13 +102,13 @@ def train_in_passes(
         After each pass a row, as `train.fit` has it, and what it takes to go on, as of `resumable`;
         after about `STEPS_AT_ONCE` steps within one None in place of a row.
     """
-    kept = dict(start["kept"])
+    # The constants are sent to the devices once.
+    kept, split = dict(start["kept"]), functools.cache(functools.partial(on_mesh, step))
 
     def run(state, rows):
         first, last = rows["step"][[0, -1]].tolist()
-        piece = batches(int(rows["pass"][0]), slice(first, last + 1))
-        split, piece = over_devices(step, piece)
-        return train.dispatch_steps(split)(state, piece)
+        mesh, piece = mesh_for(batches(int(rows["pass"][0]), slice(first, last + 1)))
+        return train.dispatch_steps(split(mesh))(state, piece)
 
     def rows_of(number):
         return {"pass": np.full(steps_per_pass, number), "step": np.arange(steps_per_pass)}

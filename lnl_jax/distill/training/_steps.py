@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from lnl_jax import train
-from lnl_jax.distill.training._devices import over_devices
+from lnl_jax.distill.training._devices import mesh_for, on_mesh
 
 PyTree = Any
 # That of `train.make_train_step`, after what it needs besides: (constants, params, extra, rows,
@@ -134,8 +134,8 @@ def train_in_turn(
     states = jax.tree.map(jnp.copy, list(states))
     if isinstance(batches, Mapping):
         batches = in_steps(batches)
-    step, batches = over_devices(step, batches)
-    run = train.dispatch_in_turn(step)
+    mesh, batches = mesh_for(batches)
+    run = train.dispatch_in_turn(on_mesh(step, mesh))
     for begin, end in itertools.pairwise([0, *keep]):
         states, _ = run(states, itertools.islice(batches, end - begin))
         # The next steps consume these.
