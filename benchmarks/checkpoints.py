@@ -1,4 +1,4 @@
-"""What checkpoints cost: python -m benchmarks.checkpoints.
+"""What checkpoints cost: python benchmarks/checkpoints.py.
 
 Of a state of so many megabytes: how long a training waits for a save, and what share of its time
 that is at one save a minute. Of a study: the time from the start of the process to the first row,

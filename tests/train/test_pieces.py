@@ -135,7 +135,7 @@ def averaging(rate):
     return train.in_lanes(trainer, np.float32([0.1, 0.3]) * rate, {"train": {"x": x}})
 
 
-def test_runs_in_lockstep_go_on_after_any_piece_as_if_never_stopped():
+def test_runs_in_lockstep_go_on_after_any_piece_as_if_never_stopped(tmp_path):
     all_runs = [averaging(1), averaging(0.5)]
     of_epoch = data.epoch_plans(EXAMPLES, BATCH, range(2))
 
@@ -144,18 +144,22 @@ def test_runs_in_lockstep_go_on_after_any_piece_as_if_never_stopped():
         return train.fit_together(all_runs, states, of_epoch, **options)
 
     initial = [runs.state for runs in all_runs]
+    begin = train.SoFar(0, [train.no_sums("loss", shape=(2, 2)) for _ in all_runs])
     whole = train.fit_together(all_runs, initial, of_epoch, epochs=EPOCHS)
     expected = [reports for _, reports, _ in whole]
-    found, kept = [], []
+    manager, found = train.open_checkpoints(tmp_path, keep=EPOCHS), []
     for epoch, reports, states in fit(initial):
         if isinstance(reports, train.SoFar):
-            kept.append((epoch, jax.tree.map(np.array, (reports, states))))
+            train.save(manager, epoch, (states, reports), {})
         else:
             found.append(reports)
     assert_close(found, expected)
-    assert [epoch for epoch, _ in kept] == [1, 2, 3]
-    for epoch, (so_far, states) in kept:
-        rest = fit(list(map(jnp.asarray, states)), finished=epoch - 1, so_far=so_far)
+    assert list(manager.all_steps()) == [1, 2, 3]
+    for epoch in manager.all_steps():
+        states, so_far = train.restore(manager, epoch, (initial, begin))
+        assert so_far.steps == HALF
+        rest = fit(states, finished=epoch - 1, so_far=so_far)
         ends = [reports for _, reports, _ in rest if not isinstance(reports, train.SoFar)]
         for one, other in zip(ends, found[epoch - 1 :], strict=True):
             assert_same(one, other)
+    manager.close()
