@@ -1,6 +1,6 @@
 """Studies in two processes over loopback, as on two hosts, against one process: equal, and faults.
 
-python -m tests.faults.two_hosts [--parts equal,death,refused] [--studies NAME,...]
+python -m tests.faults.two_hosts [--studies NAME,...] [--faults NAME,...]
 
 Each process has two devices of the CPU, as the one that they are compared with has four; sums over
 them have another order, so that numbers are equal up to rounding.
@@ -9,6 +9,7 @@ them have another order, so that numbers are equal up to rounding.
 import argparse
 import functools
 import json
+import os
 import pathlib
 import socket
 import sys
@@ -18,19 +19,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tests.faults.sessions import Ended, Session, import_everything, the_run
+# What is compared is small: compiling is most of its time.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# Images in batches that are split, with tables and without, and trainings at once.
+from tests.faults.sessions import Ended, Session, import_everything, the_run  # noqa: E402
+
+SMALL = "--dataset shapes32 --dataset.num_train 160 --dataset.num_test 40 "
+SMALL += "--batch_size 128 "
+LOSSES = "--epochs 2 --model convnet --model.width 2 --folds 5 --first_folds 1 --loss ldr_kl "
+LOSSES += "--learning_rates 0.1 --temperatures 1.0"
+# Images in batches that are split, from the memory of the devices and from the hosts', with tables
+# and without; and trainings at once.
 STUDIES = {
-    "robust losses": "--exp ldr_cifar --dataset shapes32 --train_size 300 --model convnet "
-    "--model.width 4 --batch_size 128 --epochs 3 --folds 3 --first_folds 1 --loss ldr_kl "
-    "--learning_rates 0.1 --temperatures 1.0",
-    "streamed": "--exp ldr_cifar --dataset shapes32 --train_size 300 --model convnet "
-    "--model.width 4 --batch_size 128 --epochs 3 --folds 3 --first_folds 1 --loss ldr_kl "
-    "--learning_rates 0.1 --temperatures 1.0 --streamed true",
-    "contrastive": "--exp isogclr_cifar --dataset shapes32 --train_size 300 --model resnet8 "
-    "--model.width 4 --projector_width 16 --epochs 3 --lars.warmup_epochs 1 --batch_size 128 "
-    "--imbalance 0.5 --num_neighbours 5",
+    "robust losses": f"--exp ldr_cifar {SMALL} {LOSSES}",
+    "streamed": f"--exp ldr_cifar {SMALL} {LOSSES} --streamed true",
+    "contrastive": f"--exp isogclr_cifar {SMALL} --model resnet8 --model.width 2 "
+    "--projector_width 8 --epochs 1 --lars.warmup_epochs 0 --imbalance 1 --num_neighbours 5",
     "lanes": "--exp ldr_digits --epochs 6 --seeds 4 --learning_rates 0.1 --temperatures 1.0 "
     "--qs 0.7",
 }
@@ -59,9 +63,16 @@ class Pair:
         words: of the command line.
         folder: for the results of both, which the first one writes, and their output.
         options: further ones of `--distributed`.
+        of_second: further words of the second one.
     """
 
-    def __init__(self, words: Sequence[str], folder: pathlib.Path, *options: str):
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: pathlib.Path,
+        *options: str,
+        of_second: Sequence[str] = (),
+    ):
         address = f"localhost:{free_port()}"
         self.sessions = []
         for index in range(2):
@@ -69,10 +80,11 @@ class Pair:
             own.mkdir(parents=True, exist_ok=True)
             more = ["--distributed", "--coordinator", address, "--num_processes", "2"]
             more += ["--process_id", str(index), *options, "--results_dir", str(own / "results")]
+            more += of_second if index else []
             prepare = functools.partial(with_devices, 2)
             self.sessions.append(Session([*words, *more], own, prepare))
 
-    def wait(self, seconds: float = 120) -> list[Ended]:
+    def wait(self, seconds: float = 600) -> list[Ended]:
         """How both ended."""
         return [session.wait(seconds) for session in self.sessions]
 
@@ -81,7 +93,7 @@ def alone(words: Sequence[str], folder: pathlib.Path, devices: int) -> Ended:
     """One process."""
     folder.mkdir(parents=True, exist_ok=True)
     words = [*words, "--results_dir", str(folder / "results")]
-    return Session(words, folder, functools.partial(with_devices, devices)).wait(120)
+    return Session(words, folder, functools.partial(with_devices, devices)).wait(600)
 
 
 def numbers_of(run: pathlib.Path) -> dict[str, np.ndarray]:
@@ -148,10 +160,88 @@ def equal(study: str, folder: pathlib.Path) -> list[str]:
     return wrong
 
 
+HEARTBEAT, LONG = 10, ["--epochs", "400", "--checkpoint_every", "0.2"]
+
+
+def dies(folder: pathlib.Path, who: int) -> list[str]:
+    """Faults of a run one of whose processes is killed; the run goes on after it.
+
+    After the second one by two processes again, after the first one by one alone.
+    """
+    words = STUDIES["lanes"].split()
+    words = words[: words.index("--epochs")] + words[words.index("--epochs") + 2 :] + LONG
+    pair = Pair(words, folder, "--heartbeat_timeout", str(HEARTBEAT))
+    results = folder / "process 0/results"
+    wait_for_rows(results, 40)
+    pair.sessions[who].send(signal.SIGKILL)
+    began = time.monotonic()
+    ended = pair.wait()[1 - who]
+    took = time.monotonic() - began
+    rows = len(rows_file(results).read_bytes().splitlines())
+    lines = [line for line in ended.err.splitlines() if "error" in line.lower()]
+    print(
+        f"process {who} killed after {rows} rows: the other one ended {took:.1f} s later, "
+        f"code {ended.code}: {lines[0][:200] if lines else 'nothing said'}",
+        flush=True,
+    )
+    wrong = (
+        [] if ended.code and lines and took < HEARTBEAT + 10 else ["it did not end as it should"]
+    )
+    wrong += ["it had finished"] if (the_run(results) / "summary.json").exists() else []
+    if who:
+        again = Pair(words, folder).wait()
+    else:
+        again = [alone(words, folder / "process 0", 4)]
+    wrong += [f"{ended.code}, {ended.err}" for ended in again if ended.code]
+    wrong += [] if "resuming after epoch" in again[0].out else ["it began at its start"]
+    whole = alone(words, folder / "whole", 1)
+    wrong += [whole.err] if whole.code else []
+    if not wrong:
+        apart, where = furthest(the_run(results), the_run(folder / "whole/results"))
+        print(f"resumed by {len(again)}: {apart:.1e} apart from one that went through", flush=True)
+        wrong += [] if apart <= RELATIVE else [f"{apart} apart at {where}"]
+    return wrong
+
+
+def rows_file(results: pathlib.Path) -> pathlib.Path:
+    """Of the only run there; a file that is not there yet."""
+    return next(iter(results.glob("*/*/metrics.jsonl")), results / "metrics.jsonl")
+
+
+def wait_for_rows(results: pathlib.Path, count: int, seconds: float = 300) -> None:
+    """Until a run has written so many."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        file = rows_file(results)
+        if file.exists() and len(file.read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"no {count} rows in {results}.")
+
+
+def told_otherwise(folder: pathlib.Path) -> list[str]:
+    """Faults where two processes are not given the same command."""
+    both = Pair(STUDIES["lanes"].split(), folder, of_second=["--noise_rate", "0.3"]).wait()
+    said = "process 1 has other arguments than process 0"
+    wrong = [f"{ended.code}, {ended.err}" for ended in both if ended.code != 2]
+    wrong += [ended.err for ended in both if said not in ended.err or "Traceback" in ended.err]
+    wrong += ["a folder was made"] if (folder / "process 0/results").exists() else []
+    print(f"told otherwise: {both[0].err.strip()}", flush=True)
+    return wrong
+
+
+FAULTS = {
+    "told otherwise": told_otherwise,
+    "second dies": functools.partial(dies, who=1),
+    "first dies": functools.partial(dies, who=0),
+}
+
+
 def main() -> int:
     """Does what was asked for; the exit code is 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", default=",".join(STUDIES))
+    parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for what is written")
     options = parser.parse_args()
     import_everything()
@@ -160,6 +250,8 @@ def main() -> int:
         folder = options.keep or pathlib.Path(temporary)
         for study in filter(None, options.studies.split(",")):
             wrong += [f"{study}: {each}" for each in equal(study, folder / study)]
+        for name in filter(None, options.faults.split(",")):
+            wrong += [f"{name}: {each}" for each in FAULTS[name](folder / name)]
     print("\n".join(wrong))
     print(f"{len(wrong)} wrong")
     return 1 if wrong else 0
