@@ -145,6 +145,7 @@ def isogclr_digits(
             contrastive_trainer(of_views(method, embed), tx, tables, measure),
             np.float32(method.starts),
             data_sets,
+            mesh=train.lanes_mesh(seeds, local=False),
         )
         for method in methods
     ]

@@ -81,7 +81,7 @@ def search(
             }
             yield row | {"examples": examples}
         yield Checkpoint((states, history, begin))
-    return Outcome(methods, states, history, metrics, choose)
+    return Outcome(methods, train.on_this_process(states), history, metrics, choose)
 
 
 def _is_unknown(values: np.ndarray, losses: np.ndarray) -> bool:
@@ -141,6 +141,7 @@ def search_in_lanes(
             make_trainer(method, schedule, measure, weight_decay=weight_decay),
             stack_settings(method.settings),
             parts,
+            mesh=train.lanes_mesh(len(data_sets), local=False),
         )
         for method in methods
     ]

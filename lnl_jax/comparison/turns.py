@@ -86,4 +86,5 @@ def train_in_turns(
             row |= {"loss": float(report["loss"].mean())} | describe(method, report)
             yield row | {"examples": examples}
         yield Checkpoint((states, begin))
-    return states, [run.measure(state) for run, state in zip(runs, states, strict=True)]
+    measured = [run.measure(state) for run, state in zip(runs, states, strict=True)]
+    return train.on_this_process(states), measured

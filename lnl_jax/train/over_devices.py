@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from lnl_jax._host_arguments import check_integer
-from lnl_jax.train.sharding import data_mesh, local_mesh
+from lnl_jax.train.sharding import data_mesh, even_mesh, local_mesh
 
 # With fewer examples on each, devices wait for each other longer than they compute.
 FEWEST = 32
@@ -122,15 +122,18 @@ def batch_mesh(batch_size: int, *, or_one: bool = False, local: bool = False) ->
     return local_mesh(devices) if local else data_mesh(devices)
 
 
-def lanes_mesh(lanes: int) -> Mesh:
+def lanes_mesh(lanes: int, *, local: bool = True) -> Mesh:
     """The mesh over which trainings at once split their data sets: the most devices that divide.
 
     Args:
         lanes: how many data sets.
+        local: whether each of several processes trains all of them; else they are split over as
+            many devices of each, where they divide, and no process has all states by itself,
+            `on_this_process`.
 
     Returns:
         The mesh, of one device outside `over_devices`. Its devices do not wait for each other, so
-        that any number of examples is enough. Each of several processes trains all.
+        that any number of examples is enough.
 
     Example:
         >>> lanes_mesh(5).size
@@ -141,12 +144,19 @@ def lanes_mesh(lanes: int) -> Mesh:
     """
     check_integer("lanes", lanes)
     spread = _SPREAD.get()
-    if (devices := _local_count(spread)) == 1:
+    devices = _local_count(spread)
+    if spread is None or (devices == 1 and (local or jax.process_count() == 1)):
         return local_mesh(1)
-    size = max(size for size in range(1, devices + 1) if lanes % size == 0)
     sets = "1 data set" if lanes == 1 else f"{lanes} data sets"
-    spread.tell(f"{sets} at once over {size} of {devices} devices, {lanes // size} on each")
-    return local_mesh(size)
+    of_all = 1 if local else jax.process_count()
+    if lanes % of_all:
+        of_all = 1
+    size = max(size for size in range(1, devices + 1) if lanes % (size * of_all) == 0)
+    spread.tell(
+        f"{sets} at once over {size * of_all} of {devices * of_all} devices, "
+        f"{lanes // (size * of_all)} on each"
+    )
+    return local_mesh(size) if of_all == 1 else even_mesh(size)
 
 
 def mesh_at_hand() -> Mesh:

@@ -1,5 +1,6 @@
 """Data parallelism under `jax.jit`: the step sees the whole batch, the arrays are split."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,17 @@ def local_mesh(num_devices: int | None = None) -> Mesh:
         True
     """
     return _mesh(jax.local_devices()[:num_devices])
+
+
+def even_mesh(num_devices: int) -> Mesh:
+    """A mesh of as many devices of each process, the first ones."""
+    rank: dict[int, int] = collections.Counter()
+    chosen = []
+    for device in jax.devices():
+        rank[device.process_index] += 1
+        if rank[device.process_index] <= num_devices:
+            chosen.append(device)
+    return _mesh(chosen)
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
