@@ -169,13 +169,19 @@ def equal(study: str, folder: pathlib.Path) -> list[str]:
 HEARTBEAT, LONG = 10, ["--epochs", "30", "--checkpoint_every", "0.2"]
 
 
+def shorter() -> list[str]:
+    """The command that is stopped."""
+    words = STUDIES["lanes"].split()
+    place = words.index("--epochs")
+    return words[:place] + words[place + 2 :] + LONG
+
+
 def dies(folder: pathlib.Path, who: int) -> list[str]:
     """Faults of a run one of whose processes is killed; the run goes on after it.
 
     After the second one by two processes again, after the first one by one alone.
     """
-    words = STUDIES["lanes"].split()
-    words = words[: words.index("--epochs")] + words[words.index("--epochs") + 2 :] + LONG
+    words = shorter()
     pair = Pair(words, folder, "--heartbeat_timeout", str(HEARTBEAT))
     results = folder / "process 0/results"
     wait_for_rows(results, 20)
@@ -209,6 +215,26 @@ def dies(folder: pathlib.Path, who: int) -> list[str]:
     return wrong
 
 
+def preempted(folder: pathlib.Path) -> list[str]:
+    """Faults where all processes are told to stop, as by a scheduler: the last state is kept."""
+    pair = Pair(shorter(), folder)
+    results = folder / "process 0/results"
+    wait_for_rows(results, 20)
+    for session in pair.sessions:
+        session.send(signal.SIGTERM)
+    began = time.monotonic()
+    both = pair.wait()
+    took, rows = time.monotonic() - began, len(rows_file(results).read_bytes().splitlines())
+    again = Pair(shorter(), folder).wait()
+    place = again[0].out.find("resuming after epoch ")
+    line = again[0].out[place:].partition("\n")[0]
+    codes = [ended.code for ended in both]
+    print(f"preempted after {rows} rows: codes {codes} after {took:.1f} s; {line}", flush=True)
+    wrong = [] if both[0].code == 130 and both[1].code else [f"{codes}: {both[0].err}"]
+    wrong += [] if place >= 0 else ["it began at its start"]
+    return wrong + [f"{ended.code}, {ended.err}" for ended in again if ended.code]
+
+
 def rows_file(results: pathlib.Path) -> pathlib.Path:
     """Of the only run there; a file that is not there yet."""
     return next(iter(results.glob("*/*/metrics.jsonl")), results / "metrics.jsonl")
@@ -239,6 +265,7 @@ def told_otherwise(folder: pathlib.Path) -> list[str]:
 FAULTS = {
     "told otherwise": told_otherwise,
     "second dies": functools.partial(dies, who=1),
+    "preempted": preempted,
     "first dies": functools.partial(dies, who=0),
 }
 
