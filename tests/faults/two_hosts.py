@@ -9,7 +9,6 @@ them have another order, so that numbers are equal up to rounding.
 import argparse
 import functools
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -20,10 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# What is compared is small: compiling is most of its time.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-from tests.faults.sessions import Ended, Session, import_everything, the_run  # noqa: E402
+from tests.faults.sessions import Ended, Session, import_everything, the_run
 
 SMALL = "--dataset shapes32 --dataset.num_train 160 --dataset.num_test 40 "
 SMALL += "--batch_size 128 "
@@ -45,9 +41,12 @@ RELATIVE = 1e-4
 COUNTED = {"tables in lanes": "results"}
 
 
-def with_devices(count: int) -> None:
+def with_devices(count: int, words: Sequence[str]) -> None:
     """In a process that has not started JAX."""
     import jax
+
+    # Of networks of images compiling is most of the time.
+    jax.config.update("jax_disable_most_optimizations", "shapes32" in words)
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", count)
@@ -85,7 +84,7 @@ class Pair:
             more = ["--distributed", "--coordinator", address, "--num_processes", "2"]
             more += ["--process_id", str(index), *options, "--results_dir", str(own / "results")]
             more += of_second if index else []
-            prepare = functools.partial(with_devices, 2)
+            prepare = functools.partial(with_devices, 2, words)
             self.sessions.append(Session([*words, *more], own, prepare))
 
     def wait(self, seconds: float = 600) -> list[Ended]:
@@ -97,7 +96,7 @@ def alone(words: Sequence[str], folder: pathlib.Path, devices: int) -> Ended:
     """One process."""
     folder.mkdir(parents=True, exist_ok=True)
     words = [*words, "--results_dir", str(folder / "results")]
-    return Session(words, folder, functools.partial(with_devices, devices)).wait(600)
+    return Session(words, folder, functools.partial(with_devices, devices, words)).wait(600)
 
 
 def numbers_of(run: pathlib.Path, without: str | None = None) -> dict[str, np.ndarray]:
