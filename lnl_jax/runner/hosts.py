@@ -165,7 +165,10 @@ def _initialize(options: Namespace, until: float, timeout: int) -> None:
             _end(2, f"error: --distributed: the other processes did not come in {timeout} s")
     if errors:
         words = " ".join(str(errors[0]).split())[:200]
-        raise UsageError(f"--distributed: the processes cannot find each other ({words})")
+        otherwise = (
+            "" if options.coordinator else "; give --coordinator HOST:PORT and what it needs"
+        )
+        raise UsageError(f"--distributed: no other process was found ({words}){otherwise}")
 
 
 def is_connected() -> bool:

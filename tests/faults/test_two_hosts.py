@@ -22,7 +22,7 @@ def sample(studies, faults):
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_does_and_the_first_alone_writes():
-    out = sample("robust losses,lanes", "told otherwise")
+    out = sample("robust losses,lanes", "told otherwise,nobody comes")
     assert out.count("two processes against one") == 2
 
 

@@ -165,7 +165,7 @@ def equal(study: str, folder: pathlib.Path) -> list[str]:
     return wrong
 
 
-HEARTBEAT, LONG = 10, ["--epochs", "30", "--checkpoint_every", "0.2"]
+HEARTBEAT, LONG = 10, ["--epochs", "40", "--loss", "ldr_kl", "--checkpoint_every", "0.2"]
 
 
 def shorter() -> list[str]:
@@ -183,7 +183,7 @@ def dies(folder: pathlib.Path, who: int) -> list[str]:
     words = shorter()
     pair = Pair(words, folder, "--heartbeat_timeout", str(HEARTBEAT))
     results = folder / "process 0/results"
-    wait_for_rows(results, 20)
+    wait_for_rows(pair, results, 6)
     pair.sessions[who].send(signal.SIGKILL)
     began = time.monotonic()
     ended = pair.wait()[1 - who]
@@ -218,7 +218,7 @@ def preempted(folder: pathlib.Path) -> list[str]:
     """Faults where all processes are told to stop, as by a scheduler: the last state is kept."""
     pair = Pair(shorter(), folder)
     results = folder / "process 0/results"
-    wait_for_rows(results, 20)
+    wait_for_rows(pair, results, 6)
     for session in pair.sessions:
         session.send(signal.SIGTERM)
     began = time.monotonic()
@@ -239,14 +239,16 @@ def rows_file(results: pathlib.Path) -> pathlib.Path:
     return next(iter(results.glob("*/*/metrics.jsonl")), results / "metrics.jsonl")
 
 
-def wait_for_rows(results: pathlib.Path, count: int, seconds: float = 300) -> None:
-    """Until a run has written so many."""
+def wait_for_rows(pair: Pair, results: pathlib.Path, count: int, seconds: float = 600) -> None:
+    """Until a run has written so many; ends it where it does not."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         file = rows_file(results)
         if file.exists() and len(file.read_bytes().splitlines()) >= count:
             return
         time.sleep(0.02)
+    for session in pair.sessions:
+        session.send(signal.SIGKILL)
     raise TimeoutError(f"no {count} rows in {results}.")
 
 
@@ -261,7 +263,23 @@ def told_otherwise(folder: pathlib.Path) -> list[str]:
     return wrong
 
 
+def nobody_comes(folder: pathlib.Path) -> list[str]:
+    """Faults where a first process waits for others in vain, or knows of none."""
+    wrong = []
+    address = f"--coordinator localhost:{free_port()} --num_processes 2 --process_id 0"
+    for words, said in (
+        (f"{address} --initialization_timeout 2", "the other processes did not come in 2 s"),
+        ("", "give --coordinator HOST:PORT"),
+    ):
+        ended = alone([*STUDIES["lanes"].split(), "--distributed", *words.split()], folder, 1)
+        if ended.code != 2 or said not in ended.err or ended.err.count("\n") != 1:
+            wrong.append(f"{ended.code}, {ended.err}")
+        print(f"nobody comes: {ended.err.strip()}", flush=True)
+    return wrong + (["a folder was made"] if (folder / "results").exists() else [])
+
+
 FAULTS = {
+    "nobody comes": nobody_comes,
     "told otherwise": told_otherwise,
     "second dies": functools.partial(dies, who=1),
     "preempted": preempted,
