@@ -14,7 +14,7 @@ import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from tests.faults import faults, kills, sessions  # noqa: E402
+from tests.faults import faults, kills, sessions, two_hosts  # noqa: E402
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--pillars", nargs="*", choices=sessions.STUDIES, default=None)
     parser.add_argument("--faults", nargs="*", choices=faults.FAULTS, default=None)
     parser.add_argument("--repeat", type=int, default=5, help="of faults with a random moment")
+    parser.add_argument("--hosts", type=int, default=1, help="0 leaves two processes out")
     parser.add_argument("--files", type=int, default=500, help="files that are changed and read")
     parser.add_argument("--commands", type=int, default=1000, help="command lines in one process")
     parser.add_argument("--processes", type=int, default=30, help="of command lines of their own")
@@ -47,6 +48,10 @@ def main() -> int:
             found = faults.FAULTS[name](pathlib.Path(folder), rng, options.repeat)
         wrong += [f"{name}: {text}" for text in found.wrong]
         print(f"{name}: {found.right} of {found.count} right", flush=True)
+    if options.hosts:
+        with tempfile.TemporaryDirectory() as folder:
+            both = list(two_hosts.STUDIES), list(two_hosts.FAULTS)
+            wrong += [f"two hosts: {x}" for x in two_hosts.two_hosts(*both, pathlib.Path(folder))]
     wrong += _bad_input(options)
     print(*wrong, sep="\n", end="\n" * bool(wrong))
     print(f"{len(wrong)} wrong, {time.perf_counter() - began:.0f} s")

@@ -16,7 +16,7 @@ def sample(*words):
     # Optimised as those who use it have it, and with one device.
     alone = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     # What goes wrong with input has tests of its own.
-    others = [f"--{name}=0" for name in ("files", "commands", "processes", "examples")]
+    others = [f"--{name}=0" for name in ("hosts", "files", "commands", "processes", "examples")]
     command = [sys.executable, "-m", "tests.faults.run_all", *others, *words]
     done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -287,21 +287,34 @@ FAULTS = {
 }
 
 
+def two_hosts(studies: Sequence[str], faults: Sequence[str], folder: pathlib.Path) -> list[str]:
+    """Everything that was wrong in these."""
+    import_everything()
+    wrong = []
+    for study in studies:
+        wrong += [f"{study}: {each}" for each in equal(study, folder / study)]
+    for name in faults:
+        wrong += [f"{name}: {each}" for each in FAULTS[name](folder / name)]
+    return wrong
+
+
+def names(text: str) -> list[str]:
+    """``"a,b"`` to words, of which there may be none."""
+    return [word for word in text.split(",") if word]
+
+
 def main() -> int:
     """Does what was asked for; the exit code is 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--studies", default=",".join(STUDIES))
-    parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--studies", type=names, default=list(STUDIES))
+    parser.add_argument("--faults", type=names, default=list(FAULTS))
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for what is written")
     options = parser.parse_args()
-    import_everything()
-    wrong = []
+    studies, faults = (
+        [*filter(None, text.split(","))] for text in (options.studies, options.faults)
+    )
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.keep or pathlib.Path(temporary)
-        for study in filter(None, options.studies.split(",")):
-            wrong += [f"{study}: {each}" for each in equal(study, folder / study)]
-        for name in filter(None, options.faults.split(",")):
-            wrong += [f"{name}: {each}" for each in FAULTS[name](folder / name)]
+        wrong = two_hosts(options.studies, options.faults, options.keep or pathlib.Path(temporary))
     print("\n".join(wrong))
     print(f"{len(wrong)} wrong")
     return 1 if wrong else 0
