@@ -1,6 +1,6 @@
 """A table of a million rows against one of a thousand, and memory over thousands of steps.
 
-python benchmarks/tables.py [--rows 1000 1000000] [--steps 3000] [--batch 256]
+python benchmarks/tables.py [--rows 1000 1000000] [--steps 3000] [--batch 128]
 
 The same compiled training step, but for the size of the table of `elr_step` or of `isogclr`: a
 network of three layers, SGD with momentum, rows gathered and scattered in place. The steps of both
@@ -51,7 +51,7 @@ METHODS = {"elr_step": elr, "isogclr": isogclr}
 def training(method, size: int, batch_size: int):
     """A function that takes the next step and waits for it."""
     rng = np.random.default_rng(0)
-    model = models.MLP(num_classes=CLASSES, hidden=(512, 512))
+    model = models.MLP(num_classes=CLASSES, hidden=(256, 256))
     loss, table = method(size)
     tx = optax.sgd(0.01, momentum=0.9)
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs=2, default=(1_000, 1_000_000))
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=128)
     options = parser.parse_args()
     print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, {jax.devices()[0]}")
     for name, method in METHODS.items():
