@@ -310,9 +310,6 @@ def main() -> int:
     parser.add_argument("--faults", type=names, default=list(FAULTS))
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for what is written")
     options = parser.parse_args()
-    studies, faults = (
-        [*filter(None, text.split(","))] for text in (options.studies, options.faults)
-    )
     with tempfile.TemporaryDirectory() as temporary:
         wrong = two_hosts(options.studies, options.faults, options.keep or pathlib.Path(temporary))
     print("\n".join(wrong))
