@@ -57,6 +57,10 @@ ELSEWHERE = {
     "--projector.steps 400 --students.count 2 --students.epochs 100 --rows "
     "hard,zero_shot_kl,probe_kl,projector_kl,stored_kl": "needs the weights of a tower, which no "
     "test has; a made-up one runs in test_hello_cifar.py",
+    "python experiments/run.py --exp hello_cifar --dataset cifar100 --data_dir DIR --tower "
+    "efficientnet-lite0.safetensors --per_class 1 --train_size 9000 --teacher_steps 900 "
+    "--projector.rank 8 --projector.steps 800 --students.count 2 --students.epochs 100 --rows "
+    "hard,zero_shot_kl,probe_kl,projector_kl,stored_kl": "as the line before",
     "python experiments/run.py --exp label_issues --dataset cifar10 --labels worse --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz": "needs the weights of a "
     "tower, which no test has; those of a made-up one in test_tower_features.py",
@@ -138,7 +142,14 @@ SPECIAL = {
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
 }
 # Options that no study takes.
-OF_THE_RUNNER = ("--exp", "--sweep", "--data_dir", "--compilation_cache", "--profile")
+OF_THE_RUNNER = (
+    "--exp",
+    "--sweep",
+    "--data_dir",
+    "--compilation_cache",
+    "--profile",
+    "--devices",
+)
 # What stands for the results of an earlier command.
 READ = {
     "FOLDER": "python experiments/run.py --exp ldr_benchmark --data_dir DIR",
