@@ -52,6 +52,7 @@ NO_NUMBERS |= {
     "ablation",
     "shuffle",
     "streamed",
+    "shard_tables",
     "reading.skip_unreadable",
     "folder.skip_unreadable",
     "data_dir",
