@@ -10,7 +10,7 @@ import pytest
 from experiments import EXPERIMENTS
 from experiments.contrastive._shared import Lars
 from experiments.distillation.hello_noisy import FOUNDATIONS
-from lnl_jax import models
+from lnl_jax import models, train
 from lnl_jax.comparison.catalogue import LOSSES, shapes32
 from lnl_jax.comparison.label_plan import Projector, Students
 from lnl_jax.comparison.table_sets import TABLE_SETS
@@ -61,7 +61,7 @@ def test_every_study_computes_in_float32_unless_it_is_asked_for_bfloat16(name):
 
 
 def until_a_checkpoint(name, given, **more):
-    """The numbers of the rows, and all floating arrays on devices of the first checkpoint."""
+    """The numbers of the rows, and all floating arrays of the states in the first checkpoint."""
     numbers = []
     for output in EXPERIMENTS[name](**given, **more):
         match output:
@@ -69,8 +69,9 @@ def until_a_checkpoint(name, given, **more):
                 break
             case dict():
                 numbers += [value for value in output.values() if isinstance(value, float)]
-    # The host adds up what an epoch measures in float64.
-    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
+    # What an epoch measures is added up in float64, on the host.
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, train.SoFar))
+    leaves = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
     return np.array(numbers), [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
