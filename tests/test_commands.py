@@ -139,6 +139,10 @@ SPECIAL = {
     "--learning_rates 0.1",
     "experiments/run.py --exp noisy_training --dataset letter": "--seeds 2 --epochs 1 "
     "--batch_size 32",
+    "projector_kl --architecture vit": "--foundation_steps 1 --teacher_steps 9 "
+    "--projector.steps 1 --students.epochs 4 --per_class 1 --architecture.width 8",
+    "projector_kl --architecture resnet18": "--foundation_steps 1 --teacher_steps 9 "
+    "--projector.steps 1 --students.epochs 4 --per_class 1 --architecture.width 4",
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
 }
 # Options that no study takes.
