@@ -61,6 +61,11 @@ ELSEWHERE = {
     "efficientnet-lite0.safetensors --per_class 1 --train_size 9000 --teacher_steps 900 "
     "--projector.rank 8 --projector.steps 800 --students.count 2 --students.epochs 100 --rows "
     "hard,zero_shot_kl,probe_kl,projector_kl,stored_kl": "as the line before",
+    "python experiments/run.py --exp hello_cifar --data_dir DIR --tower "
+    "efficientnet-lite0.safetensors --train_size 9000 --teacher_steps 900 --projector.rank 8 "
+    "--projector.steps 200 --students.count 2 --students.epochs 100 --per_class 10 --ablation "
+    "true --rows hard,stored_kl,projector_kl,projector_kl_updated,projector_kl_random,probe_kl,"
+    "zero_shot_kl": "as the line before",
     "python experiments/run.py --exp label_issues --dataset cifar10 --labels worse --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz": "needs the weights of a "
     "tower, which no test has; those of a made-up one in test_tower_features.py",
