@@ -66,6 +66,9 @@ ELSEWHERE = {
     "--projector.steps 200 --students.count 2 --students.epochs 100 --per_class 10 --ablation "
     "true --rows hard,stored_kl,projector_kl,projector_kl_updated,projector_kl_random,probe_kl,"
     "zero_shot_kl": "as the line before",
+    "python experiments/run.py --exp hello_digits --per_class 10 --students.count 2 --rows "
+    "hard,stored_kl,projector_kl --architecture resnet18 --architecture.width 16": "half a minute "
+    "of compiling; the line with --architecture vit runs, the network in test_convolutional.py",
     "python experiments/run.py --exp label_issues --dataset cifar10 --labels worse --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz": "needs the weights of a "
     "tower, which no test has; those of a made-up one in test_tower_features.py",
@@ -146,8 +149,6 @@ SPECIAL = {
     "--batch_size 32",
     "projector_kl --architecture vit": "--foundation_steps 1 --teacher_steps 9 "
     "--projector.steps 1 --students.epochs 4 --per_class 1 --architecture.width 8",
-    "projector_kl --architecture resnet18": "--foundation_steps 1 --teacher_steps 9 "
-    "--projector.steps 1 --students.epochs 4 --per_class 1 --architecture.width 4",
     "benchmarks/contrastive.py --steps": "--steps 1 --batch_sizes 2",
 }
 # Options that no study takes.
