@@ -85,3 +85,8 @@ def _length(steps: int, at_once: int) -> int:
     fewest = -(-steps // at_once)
     equal = (count for count in range(fewest, 2 * steps // at_once + 1) if steps % count == 0)
     return -(-steps // next(equal, fewest))
+
+
+def on_the_host(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """In float64, also where they were restored to a device, which rounds."""
+    return {name: np.asarray(value, np.float64) for name, value in sums.items()}
