@@ -26,7 +26,7 @@ from lnl_jax.train.lockstep_checks import (
 )
 from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.over_devices import lanes_mesh
-from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, on_the_host
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, in_float64
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, on_this_process
 
 PyTree = Any
@@ -245,7 +245,7 @@ def fit_together(
     states = [jax.tree.map(jnp.copy, state) for state in states]
     for epoch in range(finished, epochs):
         before, so_far = so_far or SoFar(0, [no_sums("loss")] * len(all_runs)), None
-        taken, sums = int(before.steps), [on_the_host(one) for one in before.sums]
+        taken, sums = int(before.steps), [in_float64(one) for one in before.sums]
         for part, rows in in_pieces(plan(epoch), steps_at_once, taken):
             if part.start > taken:
                 yield epoch + 1, SoFar(part.start, list(sums)), states

@@ -12,7 +12,7 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics import Average, merge
 from lnl_jax.train.loop_checks import Place, check_finite, check_parts, check_steps
 from lnl_jax.train.not_finite import NotFiniteError
-from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, on_the_host
+from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, in_float64
 
 PyTree = Any
 Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
@@ -285,7 +285,7 @@ def fit(
     examples = None
     for epoch in range(start, epochs):
         before, so_far = so_far or SoFar(0, no_sums("skipped", "steps_skipped")), None
-        taken, sums = int(before.steps), on_the_host(before.sums)
+        taken, sums = int(before.steps), in_float64(before.sums)
         for part, rows in in_pieces(batches(epoch), steps_at_once, taken):
             if part.start > taken:
                 yield SoFar(part.start, sums), state

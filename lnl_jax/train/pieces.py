@@ -87,6 +87,6 @@ def _length(steps: int, at_once: int) -> int:
     return -(-steps // next(equal, fewest))
 
 
-def on_the_host(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """In float64, also where they were restored to a device, which rounds."""
+def in_float64(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """On the host, also where they were restored to a device, which adds up in float32."""
     return {name: np.asarray(value, np.float64) for name, value in sums.items()}
