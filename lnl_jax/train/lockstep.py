@@ -26,7 +26,7 @@ from lnl_jax.train.lockstep_checks import (
 )
 from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.over_devices import lanes_mesh
-from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, in_float64
+from lnl_jax.train.pieces import SoFar, in_float64, in_pieces, no_sums
 from lnl_jax.train.sharding import DATA_AXIS, check_mesh, on_this_process
 
 PyTree = Any

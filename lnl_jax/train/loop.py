@@ -12,7 +12,7 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics import Average, merge
 from lnl_jax.train.loop_checks import Place, check_finite, check_parts, check_steps
 from lnl_jax.train.not_finite import NotFiniteError
-from lnl_jax.train.pieces import SoFar, in_pieces, no_sums, in_float64
+from lnl_jax.train.pieces import SoFar, in_float64, in_pieces, no_sums
 
 PyTree = Any
 Step = Callable[[PyTree, Mapping], tuple[PyTree, dict]]
