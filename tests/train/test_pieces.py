@@ -163,3 +163,15 @@ def test_runs_in_lockstep_go_on_after_any_piece_as_if_never_stopped(tmp_path):
         for one, other in zip(ends, found[epoch - 1 :], strict=True):
             assert_same(one, other)
     manager.close()
+
+
+def test_sums_that_were_restored_to_a_device_go_on_in_float64():
+    runs = averaging(1)
+    of_epoch = data.epoch_plans(EXAMPLES, BATCH, range(2))
+    begin = train.SoFar(0, [train.no_sums("loss", shape=(2, 2))])
+
+    def losses(so_far):
+        found = train.fit_together([runs], [runs.state], of_epoch, epochs=2, so_far=so_far)
+        return [report["loss"] for _, (report,), _ in found]
+
+    assert_same(losses(jax.tree.map(jnp.asarray, begin)), losses(begin))
