@@ -9,12 +9,13 @@ older one takes its place.
 from __future__ import annotations
 
 import gc
+import inspect
 import json as json_lib
 import math
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -302,19 +303,40 @@ def _read_state(
     import orbax.checkpoint as ocp
 
     hook = sys.unraisablehook
+    sys.unraisablehook = _without_leftovers(hook)
     try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
         restored = dict(manager.restore(step, args=args)["state"])
     except Exception as error:
         text = _in_a_line(error)
-        # What the failed restore left half-done would complain on its own when it is collected.
-        sys.unraisablehook = lambda unraisable: None
-        del error
-        gc.collect()
-        return {}, f"its arrays cannot be read ({text})"
-    finally:
+    else:
         sys.unraisablehook = hook
-    return restored, damage_of(restored, json["digests"])
+        return restored, damage_of(restored, json["digests"])
+    # The error held what the failed restore left half-done.
+    gc.collect()
+    return {}, f"its arrays cannot be read ({text})"
+
+
+class _WithoutLeftovers:
+    """A hook for what Python cannot raise, which passes over what a failed restore leaves.
+
+    Readers of Orbax that were half-way are dropped, and threads of TensorStore that end their reads
+    later, whenever that is, still call the event loop that was closed. So the hook stays in place.
+    """
+
+    def __init__(self, earlier: Callable[[Any], object]):
+        self._earlier = earlier
+
+    def __call__(self, unraisable: Any) -> None:
+        dropped, error = unraisable.object, unraisable.exc_value
+        of_orbax = inspect.iscoroutine(dropped) and "orbax" in dropped.cr_code.co_filename
+        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        if not (of_orbax or late):
+            self._earlier(unraisable)
+
+
+def _without_leftovers(hook: Callable[[Any], object]) -> _WithoutLeftovers:
+    return hook if isinstance(hook, _WithoutLeftovers) else _WithoutLeftovers(hook)
 
 
 def _in_a_line(error: Exception) -> str:

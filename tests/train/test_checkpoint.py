@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 import gc
 import shutil
@@ -5,8 +6,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -293,6 +296,32 @@ def test_where_no_checkpoint_is_whole_nothing_is_taken_for_a_fresh_start(tmp_pat
     manager.close()
 
 
+def test_what_a_failed_restore_leaves_half_done_is_not_told_and_all_else_is(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    saved_thrice(tmp_path)
+    damage_a_file("cut")(tmp_path / "3")
+    manager = checkpoint.open_checkpoints(tmp_path, keep=3)
+    with pytest.warns(UserWarning, match="is skipped"):
+        assert checkpoint.restore_latest(manager, noisy(0))[0] == 2
+    manager.close()
+    assert not told
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    def raise_where_nobody_catches(function, *args):
+        held = threading.Event()
+        reference = weakref.ref(held, lambda reference: function(*args))
+        del held
+        assert reference() is None
+
+    # A thread of TensorStore does this when it ends a read of the loop that was closed.
+    raise_where_nobody_catches(loop.call_soon_threadsafe, print)
+    assert not told
+    raise_where_nobody_catches(int, "x")
+    assert [type(error) for error in told] == [ValueError]
+
+
 def test_the_best_checkpoint_stays_beside_the_last_ones(tmp_path):
     scores = [0.2, 0.9, 0.5, float("nan"), 0.6, 0.7]
     for step, score in enumerate(scores, 1):
@@ -324,12 +353,7 @@ def test_a_digest_does_not_depend_on_where_an_array_is():
     assert "leaf y is not there" in digests.damage_of({"x": x}, {"y": parts})
 
 
-def test_whatever_byte_of_whatever_file_changes_nothing_wrong_is_restored(
-    tmp_path, rng, monkeypatch
-):
-    # Where one array of a checkpoint is damaged the readers of others are never started, which
-    # Python says when it drops them.
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+def test_whatever_byte_of_whatever_file_changes_nothing_wrong_is_restored(tmp_path, rng):
     saved_thrice(tmp_path / "whole")
     files = [file for file in sorted((tmp_path / "whole/3").rglob("*")) if file.is_file()]
     for file in files:
