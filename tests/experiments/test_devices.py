@@ -1,15 +1,20 @@
 """Studies over several devices give the numbers of one, whatever loop they are in."""
 
 import functools
+import io
 
 import numpy as np
 import pytest
 
 from experiments import EXPERIMENTS
+from experiments.contrastive._shared import Lars
+from experiments.distillation.hello_digits import hello_digits
 from experiments.robust_losses.ldr_cifar import ldr_cifar
 from lnl_jax import train
 from lnl_jax.comparison.catalogue import LOSSES
-from tests.experiments.contrastive import test_isogclr_cc3m
+from lnl_jax.comparison.label_plan import Projector, Students
+from tests.experiments.contrastive import test_isogclr_cc3m, test_isogclr_cifar
+from tests.experiments.replays import play
 from tests.experiments.robust_losses import test_noisy_images
 
 folder = test_isogclr_cc3m.folder
@@ -63,6 +68,45 @@ def test_pairs_with_their_tables_split(folder):
         one, other = (each["history"][side] for each in (artifacts, split))
         assert one.shape == other.shape
         np.testing.assert_allclose(other, one, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_views_with_their_table_split():
+    run = functools.partial(test_isogclr_cifar.call, epochs=1, lars=Lars(0.03, 0))
+    expected, _, artifacts, _ = over(1, run)
+    found, _, split, lines = over(4, functools.partial(run, shard_tables=True))
+    check_rows(found, expected)
+    assert lines == ["batches of 32 over 4 devices, 8 examples on each"]
+    one, other = (each["history"]["temperatures"] for each in (artifacts, split))
+    assert one.shape == other.shape
+    np.testing.assert_allclose(other, one, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_distillation_from_its_teacher_to_its_students():
+    small = {
+        "foundation_steps": 3,
+        "teacher_steps": 9,
+        "projector": Projector(steps=2),
+        "students": Students(count=1, epochs=4),
+        "per_class": (2,),
+        "rows": ("hard", "stored_kl", "projector_kl"),
+    }
+
+    def run():
+        return (play(hello_digits(**small)),)
+
+    one, _ = over(1, run)
+    other, lines = over(4, run)
+    assert other.computed == one.computed
+    assert len(lines) > 1
+    check_rows(other.rows, one.rows)
+    # Adam moves an entry whose gradient is rounding as far as any other.
+    adapter, same = (
+        np.load(io.BytesIO(each.artifacts["adapter.npy"])).astype(float) for each in (other, one)
+    )
+    assert np.linalg.norm(adapter - same) < 1e-3 * np.linalg.norm(same)
+    check_rows(other.artifacts["storage"], one.artifacts["storage"])
 
 
 @pytest.mark.slow
