@@ -23,7 +23,8 @@ from lnl_jax.data.image_text import DecodedImages, ImageText, image_text
 from lnl_jax.data.imagenet_names import imagenet_class_names
 from lnl_jax.data.labelled import Labelled, hold_out_test, labelled_folder
 from lnl_jax.data.labels import check_labels
-from lnl_jax.data.many_classes import aloi, kuzushiji49, news20, tiny_imagenet
+from lnl_jax.data.many_classes import aloi, kuzushiji49, tiny_imagenet
+from lnl_jax.data.newsgroups import news20
 from lnl_jax.data.npz import load_npz
 from lnl_jax.data.prepared_sets import prepared_set
 from lnl_jax.data.readable import readable

@@ -3,6 +3,7 @@
 import gzip
 import importlib.resources
 import importlib.util
+import os
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,11 +60,11 @@ def fetch(name: str, folder: Path) -> None:
 def find(name: str, folder: Path) -> Path | None:
     """The archive of a set in a folder, or what was unpacked from it, if it is there."""
     archive = ARCHIVES[name]
-    if archive.tar and (folder / archive.tar).is_file():
+    if archive.tar and os.path.lexists(folder / archive.tar):
         return folder / archive.tar
     for place in archive.places:
         for ending in ("", ".gz"):
-            if (folder / place / f"{archive.first}{ending}").is_file():
+            if os.path.lexists(folder / place / f"{archive.first}{ending}"):
                 return folder / place
     return None
 
@@ -74,12 +75,12 @@ def read(name: str, source: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if it is broken or not complete; names it.
     """
-    if source.is_file():
+    if source.name == ARCHIVES[name].tar:
         return read_tar(name, source)
 
     def content(part: str) -> bytes:
         path = source / part
-        if path.is_file():
+        if os.path.lexists(path):
             return read_bytes(path)
         return _unpacked(path.with_name(f"{part}.gz"))
 

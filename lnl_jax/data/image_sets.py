@@ -173,7 +173,7 @@ def _load(wanted: _ImageSet, data_dir: str | os.PathLike | None) -> Splits:
 def _find(wanted: _ImageSet, places: list[Path]) -> Splits | None:
     for place in places:
         for stem in (wanted.name, f"{wanted.name}_10k"):
-            if (place / f"{stem}.npz").is_file():
+            if os.path.lexists(place / f"{stem}.npz"):
                 splits = load_npz(place, stem, class_names=wanted.class_names)
                 return _of_size(splits, wanted.shape, place / f"{stem}.npz")
         if source := prepared.find_prepared(place, wanted.name):

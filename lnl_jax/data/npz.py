@@ -66,7 +66,8 @@ def read_arrays(
     """The path of ``DIR/NAME.npz``, and what is in it; `holds` says what should be."""
     folder = check_folder(data_dir)
     path = folder / f"{name}.npz"
-    if not path.is_file():
+    # What is there and is no file is refused by its reader.
+    if not os.path.lexists(path):
         others = ", ".join(sorted(file.name for file in folder.glob("*.npz"))) or "none"
         raise FileNotFoundError(
             f"{path} does not exist; the .npz files there: {others}. It holds {holds}."

@@ -142,7 +142,7 @@ def load_table(table: OpenMLTable, data_dir: str | os.PathLike | None) -> Splits
     a file may have a split of its own all the same.
     """
     folder = None if data_dir is None else check_folder(data_dir)
-    if folder is not None and (folder / f"{table.name}.npz").is_file():
+    if folder is not None and os.path.lexists(folder / f"{table.name}.npz"):
         source, arrays = read_arrays(folder, table.name, ", ".join(KEYS))
     else:
         source, arrays = f"OpenML data set {table.data_id}", _from_openml(table)

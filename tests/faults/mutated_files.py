@@ -271,6 +271,8 @@ BY_ENDING = {
     ".jpg": (pixels, program) * 2,
     ".tar": (escapes, flip, digits_grow) * 3,
     ".gz": (escapes, flip) * 2,
+    ".zip": (bomb, locked, escapes, flip, flip_head) * 2,
+    ".bz2": (bomb, flip) * 2,
     ".pth": (flip, flip_head) * 3,
     ".safetensors": (digits_grow, flip_head) * 3,
 }

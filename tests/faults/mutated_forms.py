@@ -1,5 +1,6 @@
 """Every kind of file that the library reads: how a small whole one is made, and what reads it."""
 
+import bz2
 import csv
 import functools
 import gzip
@@ -7,6 +8,7 @@ import io
 import json
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from tokenizers.models import BPE, Unigram, WordPiece
 
 from lnl_jax import data, models
 from lnl_jax.data import archives, prepared
+from lnl_jax.data.many_classes import K49_FILES
 from lnl_jax.data.preprocess import siglip_images
 from lnl_jax.distill.labels import read_labels, write_labels
 from lnl_jax.models.convert_efficientnet import convert
@@ -104,7 +107,7 @@ def votes(folder):
 def classes(folder):
     for at in range(6):
         path = folder / ("cat" if at < 3 else "dog") / f"{at}.jpg"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png((30, 20), at, ("jpeg", "png", "webp")[at % 3]))
 
 
@@ -367,6 +370,80 @@ def under(name, read, *arguments, **options):
     return lambda folder: read(folder / name, *arguments, **options)
 
 
+def words(folder):
+    counts = np.random.default_rng(0).poisson(1, (20, 5))
+    row, column = np.nonzero(counts)
+    rows = {
+        "data": np.float32(counts[row, column]),
+        "indices": np.int32(column),
+        "indptr": np.searchsorted(row, np.arange(21)).astype(np.int32),
+    }
+    parts = ("train", "test")
+    arrays = {f"x_{part}_{name}": values for part in parts for name, values in rows.items()}
+    np.savez(folder / "news20.npz", y_train=np.arange(20), y_test=np.arange(20), **arrays)
+
+
+def libsvm(folder):
+    text = "".join(f"{at % 20 + 1} {at % 3 + 1}:2 {at % 3 + 4}:1\n" for at in range(20))
+    (folder / "news20").write_text(text)
+    (folder / "news20.t.bz2").write_bytes(bz2.compress(text.encode()))
+
+
+def hiragana(folder):
+    for part in ("train", "test"):
+        np.savez(folder / f"k49-{part}-imgs.npz", np.zeros((49, 28, 28), np.uint8))
+        np.savez(folder / f"k49-{part}-labels.npz", np.arange(49))
+
+
+def tiny_names():
+    yield "wnids.txt", b"n02\nn01\n"
+    yield "val/val_annotations.txt", b"val_0.JPEG\tn01\t0\t0\t1\t1\n"
+    yield "val/images/val_0.JPEG", png((64, 64), form="jpeg")
+    for name in ("n01", "n02"):
+        yield f"train/{name}/images/{name}_0.JPEG", png((64, 64), form="jpeg")
+
+
+def tiny_folder(folder):
+    for name, content in tiny_names():
+        path = folder / "tiny-imagenet-200" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def tiny_zip(folder):
+    with zipfile.ZipFile(folder / "tiny-imagenet-200.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in tiny_names():
+            archive.writestr(f"tiny-imagenet-200/{name}", content)
+
+
+def glasses(folder):
+    x, y = np.random.default_rng(0).normal(size=(60, 9)), np.arange(60) % 6
+    np.savez(folder / "glass.npz", x_train=x, y_train=y)
+
+
+def noisy_and_clean(folder):
+    for part in ("train", "val"):
+        classes(folder / part)
+
+
+def read_parts(folder):
+    for part in data.train_and_val(folder):
+        data.readable(part, num_threads=1)
+        data.MiddleImages(part.files, 4)[np.arange(len(part.files))]
+
+
+def from_here(read, *names):
+    """A reader that would look elsewhere for what is not in its folder."""
+
+    def from_folder(folder):
+        for name in names:
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"{folder} holds no {name}.")
+        read(folder)
+
+    return from_folder
+
+
 FORMS = {
     "npz": Form(lambda f: splits(f, np.savez), lambda f: data.load_npz(f, "set")),
     "npz packed": Form(lambda f: splits(f, np.savez_compressed), lambda f: data.load_npz(f, "set")),
@@ -389,6 +466,18 @@ FORMS = {
     "cifar unpacked": Form(unpacked_cifar, functools.partial(read_set, "cifar100")),
     "mnist": Form(digits, functools.partial(read_set, "mnist")),
     "tfrecord": Form(records, functools.partial(read_set, "cifar10")),
+    "words": Form(words, from_here(data.news20, "news20.npz")),
+    "words of libsvm": Form(libsvm, from_here(data.news20, "news20", "news20.t.bz2")),
+    "kuzushiji49": Form(
+        hiragana, from_here(data.kuzushiji49, *(name for name, _ in K49_FILES.values()))
+    ),
+    "tiny imagenet unpacked": Form(tiny_folder, from_here(data.tiny_imagenet, "tiny-imagenet-200")),
+    "tiny imagenet": Form(tiny_zip, from_here(data.tiny_imagenet, "tiny-imagenet-200.zip")),
+    "table of numbers": Form(glasses, from_here(data.glass, "glass.npz")),
+    "order of images": Form(
+        lambda f: np.save(f / "order.npy", data.tfds_order()), under("order.npy", data.image_order)
+    ),
+    "folders of two parts": Form(noisy_and_clean, read_parts),
     "class names": Form(names, under("names.json", data.imagenet_class_names)),
     "words of classes": Form(of_class_names, read_class_names),
     "soft labels": Form(labels, under("labels.npz", read_labels, {"seed": 0})),
