@@ -16,11 +16,11 @@ from lnl_jax.comparison.feature_heads import (
     head_data,
     head_methods,
     linear_head,
-    neighbour_values,
     out_of_fold,
     principal_features,
     train_heads,
 )
+from lnl_jax.comparison.feature_neighbours import neighbour_values
 from lnl_jax.comparison.leaderboard import board_markdown, leaderboard
 from lnl_jax.comparison.named_noises import noisy_labels
 from lnl_jax.comparison.outcome import Outcome, results_table, without_unknown

@@ -9,13 +9,12 @@ older one takes its place.
 from __future__ import annotations
 
 import gc
-import inspect
 import json as json_lib
 import math
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -35,6 +34,7 @@ from lnl_jax.train.checkpoint_leaves import (
     without_elements,
 )
 from lnl_jax.train.digests import damage_of, digests, json_digest
+from lnl_jax.train.failed_restores import without_leftovers
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
@@ -303,7 +303,7 @@ def _read_state(
     import orbax.checkpoint as ocp
 
     hook = sys.unraisablehook
-    sys.unraisablehook = _without_leftovers(hook)
+    sys.unraisablehook = without_leftovers(hook)
     try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(targets))
         restored = dict(manager.restore(step, args=args)["state"])
@@ -315,28 +315,6 @@ def _read_state(
     # The error held what the failed restore left half-done.
     gc.collect()
     return {}, f"its arrays cannot be read ({text})"
-
-
-class _WithoutLeftovers:
-    """A hook for what Python cannot raise, which passes over what a failed restore leaves.
-
-    Readers of Orbax that were half-way are dropped, and threads of TensorStore that end their reads
-    later, whenever that is, still call the event loop that was closed. So the hook stays in place.
-    """
-
-    def __init__(self, earlier: Callable[[Any], object]):
-        self._earlier = earlier
-
-    def __call__(self, unraisable: Any) -> None:
-        dropped, error = unraisable.object, unraisable.exc_value
-        of_orbax = inspect.iscoroutine(dropped) and "orbax" in dropped.cr_code.co_filename
-        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-        if not (of_orbax or late):
-            self._earlier(unraisable)
-
-
-def _without_leftovers(hook: Callable[[Any], object]) -> _WithoutLeftovers:
-    return hook if isinstance(hook, _WithoutLeftovers) else _WithoutLeftovers(hook)
 
 
 def _in_a_line(error: Exception) -> str:

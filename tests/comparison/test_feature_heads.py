@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lnl_jax import evaluation
-from lnl_jax.comparison import feature_heads
+from lnl_jax.comparison import feature_heads, feature_neighbours
 from lnl_jax.comparison.leaderboard import board_markdown, leaderboard
 
 CLASSES = 3
@@ -61,7 +61,7 @@ def test_neighbours_vote_as_in_the_evaluation_of_features():
     x, clean, noisy = blobs()
     test = {"row": np.arange(90, 120), "label": clean[90:]}
     one = feature_heads.head_data(noisy, clean[:90], CLASSES, 0.2, 0)
-    method, values = feature_heads.neighbour_values(
+    method, values = feature_neighbours.neighbour_values(
         x, test, [one, one], CLASSES, counts=(5, 200), temperatures=(0.1,)
     )
     assert [setting["num_neighbours"] for setting in method.settings] == [5, 200]
