@@ -52,11 +52,6 @@ STUDIES_LEFT_OUT = {
     "label_budget": "a few steps on fifty rows leave networks at chance, where rounding decides",
     "ldr_ranks": "trains nothing, reads the results of other studies",
 }
-# Their rows are still to be written, with `--write --studies NAME,NAME`.
-NOT_WRITTEN = (
-    *("label_leakage", "ldr_benchmark", "ldr_cifarn", "memorization_digits", "noisy_training"),
-    "test_labels",
-)
 # Times, and what follows from them.
 TIMED = ("seconds", "examples_per_s", "ms", "time", "cpu")
 
@@ -86,7 +81,7 @@ def studies() -> list[str]:
     """Those whose rows are compared: all but those that are left out."""
     from experiments import EXPERIMENTS
 
-    return [name for name in EXPERIMENTS if name not in {*STUDIES_LEFT_OUT, *NOT_WRITTEN}]
+    return [name for name in EXPERIMENTS if name not in STUDIES_LEFT_OUT]
 
 
 def curves(names: Sequence[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:

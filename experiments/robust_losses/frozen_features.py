@@ -108,7 +108,8 @@ def frozen_features(
         noises: none, symmetric_NN, pairflip_NN or asymmetric_NN (CIFAR-10's classes that look
             alike) for NN percent, or other labels of the set, label_NAME, by which its own are
             taken for the true ones.
-        losses: what is compared; both kinds of cross-entropy always are.
+        losses: what is compared; both kinds of cross-entropy always are. Without a name, every loss
+            of the catalogue.
         width: principal axes; 0 keeps all columns.
         hidden: width of a hidden layer; 0 is a linear head.
         seeds: how many repetitions, at least 2.
@@ -130,6 +131,7 @@ def frozen_features(
         `leaderboard` (also as Markdown), `results` with a line per noise and loss, `detection` of
         false labels, and the arrays `history`, a value per metric, epoch, data set and setting.
     """
+    losses = losses or tuple(LOSSES)
     check_names("losses", losses, (*LOSSES, *MORE_HEADS))
     with refused():
         splits = dataset(data_dir)

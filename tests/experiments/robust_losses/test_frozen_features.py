@@ -1,12 +1,14 @@
 import csv
 import functools
 import io
+import sys
 
 import numpy as np
 import pytest
 
 from experiments.robust_losses.frozen_features import frozen_features
 from lnl_jax import data
+from lnl_jax.comparison import catalogue
 from lnl_jax.comparison.feature_heads import HEAD_METRICS
 from lnl_jax.comparison.methods import best_setting
 from lnl_jax.comparison.named_noises import noisy_labels
@@ -52,6 +54,20 @@ def found(tmp_path_factory):
 def cells_of(found):
     lines = csv.DictReader(io.StringIO(found["results.csv"].decode()))
     return {(line["noise"], line["loss"]): line for line in lines}
+
+
+def test_without_a_name_the_whole_catalogue_is_compared(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def head_methods(names, *arguments):
+        raise Asked(names)
+
+    study = sys.modules[frozen_features.__module__]
+    monkeypatch.setattr(study, "head_methods", head_methods)
+    with pytest.raises(Asked) as asked:
+        list(frozen_features(losses=(), seeds=2))
+    assert set(asked.value.args[0]) == {*catalogue.LOSSES}
 
 
 @pytest.mark.slow
