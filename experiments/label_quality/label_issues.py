@@ -213,10 +213,14 @@ def _check_classes(whole: data.Labelled, folds: int, seeds: int) -> None:
     least = max(folds, PARTS if seeds else 2)
     few = np.flatnonzero((counts < least) & (counts > 0))
     if few.size:
+        first = f"{whole.class_names[few[0]]} with {counts[few[0]]}"
+        ways = ["leave it out", "use fewer folds", "set seeds to 0", "judge a column of classes"]
+        possible = [True, folds > 2, bool(seeds), 2 * few.size > whole.num_classes]
+        ways = [way for way, is_one in zip(ways, possible, strict=True) if is_one]
         raise StudyError(
-            f"folds: the class {whole.class_names[few[0]]} has {counts[few[0]]} examples, "
-            f"{least} are needed for {folds} folds{f' and {PARTS} parts of seeds' * bool(seeds)}: "
-            "use fewer folds, leave the class out, or set seeds to 0."
+            f"folds: {least} examples of a class are needed for {folds} folds"
+            f"{f' and {PARTS} parts of seeds' * bool(seeds)}; {few.size} of {whole.num_classes} "
+            f"classes have fewer, the first is {first}: {', or '.join(ways)}."
         )
 
 

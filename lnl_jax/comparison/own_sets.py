@@ -90,6 +90,11 @@ def folder_pair(
     return data.Splits(*parts, len(names[0]), tuple(names[0]), given=True)
 
 
+def npz(data_dir: str | None, *, name: str = "data", num_classes: int | None = None) -> data.Splits:
+    """Images or features: NAME.npz in --data_dir; class_names there name the classes."""
+    return whole_sets.splits_of_npz(data_dir, name=name, num_classes=num_classes)
+
+
 def tfds(
     data_dir: str | None,
     *,
@@ -107,6 +112,6 @@ OWN_SETS: dict[str, Callable] = {
     "csv": csv,
     "folder": folder,
     "folder_pair": folder_pair,
-    "npz": whole_sets.splits_of_npz,
+    "npz": npz,
     "tfds": tfds,
 }

@@ -55,7 +55,10 @@ def splits_of_npz(
                 f"class_names of {name}.npz must name {splits.num_classes} classes, got "
                 f"{np.size(names)}."
             )
-        splits = splits._replace(class_names=tuple(map(str, names)))
+        names = tuple(map(str, names))
+        if twice := [one for one in names if names.count(one) > 1]:
+            raise StudyError(f"class_names of {name}.npz must differ, got {twice[0]} twice.")
+        splits = splits._replace(class_names=names)
     return splits._replace(given="clean_label" not in splits.train)
 
 

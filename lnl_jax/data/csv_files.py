@@ -50,8 +50,8 @@ def csv_table(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty, a column is missing (close ones are named), a row has other than
-            so many fields, a label is empty, a feature is no finite number, or an image cannot be
-            read; names the row and the column.
+            so many fields, a label is empty or nan, a column of features has no name, a feature is
+            no finite number, or an image cannot be read; names the row and the column.
 
     Example:
         >>> import tempfile
@@ -78,6 +78,12 @@ def csv_table(
     classes = sorted_classes({text for column in texts.values() for text in column})
     if len(classes) < 2:
         raise ValueError(f"{file} must have at least 2 classes, got {brief(classes[0])} alone.")
+    if clean_label is not None and not set(texts["label"]) & set(texts["clean_label"]):
+        raise ValueError(
+            f"clean_label: {file}: columns {label} and {clean_label} have no class in common, got "
+            f"{brief(texts['label'][0])} and {brief(texts['clean_label'][0])} in row 0; both name "
+            "the same classes."
+        )
     number = {name: at for at, name in enumerate(classes)}
     columns = {
         name: np.array([number[text] for text in column], np.int32)
@@ -154,12 +160,15 @@ def read_cells(
     names: Sequence[str],
     file: str | os.PathLike,
 ) -> list[str]:
-    """A column of text, none of it empty."""
+    """A column of text, none of it missing."""
     found = [row[column].strip() for row in rows]
-    if "" in found:
-        at = found.index("")
+    # As NumPy and pandas write a value that is missing.
+    empty = [at for at, text in enumerate(found) if text in ("", "nan", "NaN")]
+    if empty:
+        at = empty[0]
+        called = "empty" if found[at] == "" else found[at]
         raise ValueError(
-            f"{file}: column {names[column]} is empty in {found.count('')} of {len(rows)} rows, "
+            f"{file}: column {names[column]} is {called} in {len(empty)} of {len(rows)} rows, "
             f"the first is row {at} (line {lines[at]}); fill in or drop them."
         )
     return found
@@ -186,6 +195,12 @@ def read_numbers(
         raise ValueError(
             f"{file} has no columns of features beside {', '.join(names)}; give image, the column "
             "of the paths of images, or add features."
+        )
+    # What comes before it is a number of the row, as a rule, which tells classes in their order.
+    if nameless := [column for column in columns if not names[column]]:
+        raise ValueError(
+            f"{file}: column {nameless[0] + 1} has no name; give it one in the first line, or take "
+            "it out: an index that pandas wrote is left out by to_csv(..., index=False)."
         )
     values = np.empty((len(rows), len(columns)), np.float32)
     for at, (line, row) in enumerate(zip(lines, rows, strict=True)):

@@ -58,7 +58,8 @@ def splits_of(
         The `Splits`.
 
     Raises:
-        ValueError: if a key is missing, an array does not fit, or a class has no example; names it.
+        ValueError: if a key is missing, an array does not fit, a class has no example, or there is
+            one class alone; names it.
 
     Example:
         >>> x, y = np.zeros((2, 3)), np.array([0, 1])
@@ -80,6 +81,11 @@ def splits_of(
     else:
         hint = " The number of classes was taken from y_train; give num_classes if it is larger."
         num_classes = count_classes(arrays["y_train"], "y_train")
+    if num_classes < 2:
+        raise ValueError(
+            f"y_train must be of at least 2 classes, got {num_classes}; give num_classes where "
+            "others have no example."
+        )
     if class_names and len(class_names) != num_classes:
         raise ValueError(f"class_names must name {num_classes} classes, got {len(class_names)}.")
     parts = {part: _examples(arrays, part, num_classes, hint) for part in PARTS}

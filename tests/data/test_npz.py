@@ -112,6 +112,10 @@ NOT_FINITE[4, 1] = np.nan
             {"y_train_worse": np.array([0, 1, 2, -1, 1, 0])},
             r"y_train_worse must be .*in row 3: -1; -1 commonly marks",
         ),
+        (
+            {"y_train": np.zeros(N, int), "y_test": np.zeros(M, int)},
+            r"y_train must be of at least 2 classes, got 1; give num_classes",
+        ),
         ({"y_train_worse": np.zeros(N - 1, int)}, r"y_train_worse must .* 6 rows, got \(5,\)"),
         ({"y_train_soft": np.zeros(N)}, r"y_train_soft must be integers"),
         (

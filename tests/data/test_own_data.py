@@ -80,6 +80,21 @@ def test_a_part_is_held_out_with_labels_that_are_given(write):
         ("x,label\n1,a\n1e99,b\n", {}, r"row 1 \(line 3\), column x holds '1e99', no finite"),
         ("x,label\n1,a\n,b\n", {}, r"row 1 \(line 3\), column x holds '', no number"),
         ("x,label\n1,a\n2,\n", {}, r"column label is empty in 1 of 2 rows, the first is row 1"),
+        (
+            "x,label\n1,a\n2,nan\n3,\n",
+            {},
+            r"column label is nan in 2 of 3 rows, .* row 1",
+        ),
+        (
+            ",x,label\n0,1,a\n1,2,b\n",
+            {},
+            r"column 1 has no name; .* to_csv\(\.\.\., index=False",
+        ),
+        (
+            "x,label,right\n1,a,0.5\n2,b,2\n",
+            {"clean_label": "right"},
+            r"clean_label: .* label and right have no class in common, got a and 0\.5 in row",
+        ),
         ("x,x,label\n1,2,a\n", {}, r"several columns named 'x'"),
         ("label\na\nb\n", {}, r"no columns of features beside label"),
         ("x,label\n1,a\n2,a\n", {}, r"at least 2 classes, got a alone"),

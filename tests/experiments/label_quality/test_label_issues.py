@@ -94,13 +94,25 @@ def test_a_folder_of_images_becomes_a_grid_with_names(run, tmp_path):
     [
         (insects()[:1], "", "has no rows"),
         (insects(), "--dataset.label kinds", "did you mean kind"),
-        (insects()[:3], "--dataset.label kind", "the class ant has 1 examples, 5 are needed"),
+        (
+            insects()[:3],
+            "--dataset.label kind",
+            "5 examples of a class are needed for 5 folds and 5 parts of seeds; 2 of 2 classes "
+            "have fewer, the first is ant with 1: leave it out, or use fewer folds, or set seeds to 0, "
+            "or judge a column of classes.",
+        ),
+        (
+            [*insects(), [1, 2, "wasp"]],
+            "--dataset.label kind --seeds 0 --folds 2",
+            "2 examples of a class are needed for 2 folds; 1 of 3 classes have fewer, the first is "
+            "wasp with 1: leave it out.",
+        ),
         ([*insects(), [1, "x", "bee"]], "--dataset.label kind", "row 40 (line 42), column wings"),
         ([*insects(), [1, 2, 3, "bee"]], "--dataset.label kind", "row 40 (line 42) has 4 fields"),
         (insects(), "--dataset.label kind --num_neighbours 40", "num_neighbours must be less"),
         (insects(), "--dataset.label kind --labels worse", "labels must be one of none, got worse"),
     ],
-    ids=["empty", "no column", "few", "text", "ragged", "neighbours", "labels"],
+    ids=["empty", "no column", "few", "one alone", "text", "ragged", "neighbours", "labels"],
 )
 def test_what_is_wrong_is_one_line(run, tmp_path, rows, options, message):
     write(tmp_path / "insects.csv", rows)
