@@ -214,7 +214,12 @@ def _check_classes(whole: data.Labelled, folds: int, seeds: int) -> None:
     few = np.flatnonzero((counts < least) & (counts > 0))
     if few.size:
         first = f"{whole.class_names[few[0]]} with {counts[few[0]]}"
-        ways = ["leave it out", "use fewer folds", "set seeds to 0", "judge a column of classes"]
+        ways = [
+            "leave it out",
+            "use fewer folds",
+            "set seeds to 0",
+            "judge labels of fewer classes",
+        ]
         possible = [True, folds > 2, bool(seeds), 2 * few.size > whole.num_classes]
         ways = [way for way, is_one in zip(ways, possible, strict=True) if is_one]
         raise StudyError(

@@ -98,8 +98,8 @@ def test_a_folder_of_images_becomes_a_grid_with_names(run, tmp_path):
             insects()[:3],
             "--dataset.label kind",
             "5 examples of a class are needed for 5 folds and 5 parts of seeds; 2 of 2 classes "
-            "have fewer, the first is ant with 1: leave it out, or use fewer folds, or set seeds to 0, "
-            "or judge a column of classes.",
+            "have fewer, the first is ant with 1: leave it out, or use fewer folds, or set seeds "
+            "to 0, or judge labels of fewer classes.",
         ),
         (
             [*insects(), [1, 2, "wasp"]],
