@@ -140,11 +140,15 @@ def _array(arrays: dict, argument: str, name: str, path: Path) -> np.ndarray:
 def _classes(arrays: dict, name: str, path: Path, size: int, num_classes: int) -> np.ndarray:
     found = _array(arrays, "corrections", name, path)
     whole = found.shape == (size,) and found.dtype.kind in "iu"
-    if not whole or found.min() < -1 or found.max() >= num_classes:
+    bad = np.flatnonzero((found < -1) | (found >= num_classes)) if whole else ()
+    if not whole or len(bad):
+        got = f"{found[bad[0]]} in row {bad[0]}" if whole else f"{found.dtype} of {found.shape}"
         raise ValueError(
             f"corrections: {name} of {path} must hold a class from 0 to {num_classes - 1} for each "
-            f"of {size} test examples, or -1; got {found.dtype} of shape {found.shape}."
+            f"of {size} test examples, or -1; got {got}."
         )
+    if (found == -1).all():
+        raise ValueError(f"corrections: {name} of {path} is -1, no class, for every test example.")
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lnl_jax._host_arguments import check_generator, check_integer, read_class_numbers
 from lnl_jax.data.csv_files import (
     check_column,
+    check_true_classes,
     read_cells,
     read_numbers,
     read_rows,
@@ -79,8 +80,8 @@ def crowd_csv(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if a column is missing (close ones are named), a field is empty, an item has two
-            true classes or no features, or a feature is no finite number; names file, column and
-            line.
+            true classes or no features, no true class is a given one, or a feature is no finite
+            number; names file, column and line.
 
     Example:
         >>> import tempfile
@@ -103,6 +104,8 @@ def crowd_csv(
     items, item_number = np.unique(columns[0], return_inverse=True)
     annotators, annotator_number = np.unique(columns[1], return_inverse=True)
     true = None if truth is None else column("truth", truth)
+    if true is not None:
+        check_true_classes("truth", file, label, columns[2], true)
     classes = tuple(sorted_classes({*columns[2], *(true or ())}))
     number = {name: at for at, name in enumerate(classes)}
     labels = [number[name] for name in columns[2]]

@@ -50,8 +50,9 @@ def csv_table(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty, a column is missing (close ones are named), a row has other than
-            so many fields, a label is empty or nan, a column of features has no name, a feature is
-            no finite number, or an image cannot be read; names the row and the column.
+            so many fields, a label is empty or nan, no true class is a given one, a column of
+            features has no name, a feature is no finite number, or an image cannot be read; names
+            the row and the column.
 
     Example:
         >>> import tempfile
@@ -78,12 +79,8 @@ def csv_table(
     classes = sorted_classes({text for column in texts.values() for text in column})
     if len(classes) < 2:
         raise ValueError(f"{file} must have at least 2 classes, got {brief(classes[0])} alone.")
-    if clean_label is not None and not set(texts["label"]) & set(texts["clean_label"]):
-        raise ValueError(
-            f"clean_label: {file}: columns {label} and {clean_label} have no class in common, got "
-            f"{brief(texts['label'][0])} and {brief(texts['clean_label'][0])} in row 0; both name "
-            "the same classes."
-        )
+    if clean_label is not None:
+        check_true_classes("clean_label", file, label, texts["label"], texts["clean_label"])
     number = {name: at for at, name in enumerate(classes)}
     columns = {
         name: np.array([number[text] for text in column], np.int32)
@@ -180,6 +177,21 @@ def sorted_classes(names: set[str]) -> list[str]:
     whole = all(re.fullmatch("-?[0-9]{1,18}", name) for name in names)
     # By the name too, where numbers are written in two ways, as 1 and 01.
     return sorted(names, key=lambda name: (int(name), name)) if whole else sorted(names)
+
+
+def check_true_classes(
+    argument: str,
+    file: str | os.PathLike,
+    column: str,
+    given: Sequence[str],
+    true: Sequence[str],
+) -> None:
+    """Raises ValueError if none of the true classes is ever given: they are of something else."""
+    if not set(given) & set(true):
+        raise ValueError(
+            f"{argument}: {file}: no class of it is one of column {column}, got {brief(true[0])} "
+            f"and {brief(given[0])} in row 0; write both in the same way, or choose another column."
+        )
 
 
 def read_numbers(

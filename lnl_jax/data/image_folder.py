@@ -12,7 +12,8 @@ from lnl_jax._host_arguments import check_integer, check_number, check_seed
 from lnl_jax.data.decoding import Place, decode, middle, part
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".webp")
-LAYOUT = "it takes train/CLASS/*.JPEG and val/CLASS/*.JPEG (also .jpg, .png and .webp)"
+LAYOUT = "it takes CLASS/*.JPEG (also .jpg, .png and .webp)"
+PARTS = "it takes train/CLASS/*.JPEG and val/CLASS/*.JPEG (also .jpg, .png and .webp)"
 LISTED = 5
 
 
@@ -196,7 +197,9 @@ def image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
         found = [entry.path for entry in entries if _is_image(entry)]
         skipped += [f"{entry.path}: {_other(entry)}" for entry in entries if not _is_image(entry)]
         if not found:
-            raise ValueError(f"{folder / name} has no image: {LAYOUT}.")
+            inner = [entry.name for entry in entries if _is_folder(entry)]
+            itself = f"; if {inner[0]} is a class, give {folder / name}" if inner else ""
+            raise ValueError(f"{folder / name} has no image: {LAYOUT}{itself}.")
         files += found
         sizes.append(len(found))
     label = np.repeat(np.arange(len(classes), dtype=np.int32), sizes)
@@ -218,7 +221,10 @@ def train_and_val(folder: str | os.PathLike[str]) -> tuple[ImageFolder, ImageFol
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: {LAYOUT}.")
+        raise FileNotFoundError(f"there is no folder {folder}: {PARTS}.")
+    for name in ("train", "val"):
+        if not (folder / name).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder / name}: {PARTS}.")
     train, val = (image_folder(folder / name) for name in ("train", "val"))
     if train.classes != val.classes:
         alone = [

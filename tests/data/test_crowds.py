@@ -61,6 +61,10 @@ REFUSED = {
         {"lines": "item,annotator,label\n"},
         "labels.csv has no rows",
     ),
+    "truths in another way": (
+        {"lines": LINES.replace(",2\n", ",two\n").replace(",10\n", ",ten\n"), "truth": "truth"},
+        "truth: .*labels.csv: no class of it is one of column label, got two and 10 in row 0",
+    ),
     "two truths": (
         {"lines": LINES.replace("ann,2,2", "ann,2,10"), "truth": "truth"},
         r"truth must be the same in all rows of an item; row 0 \(line 2\) has another for b",

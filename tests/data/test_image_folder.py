@@ -111,8 +111,16 @@ def test_parts_depend_on_seed_and_position_alone(folder):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda at: at / "nowhere", FileNotFoundError, "there is no folder .*nowhere: it takes"),
-        (lambda at: at / "train", FileNotFoundError, "there is no folder .*train/train: it takes"),
+        (
+            lambda at: at / "nowhere",
+            FileNotFoundError,
+            "there is no folder .*nowhere: it takes train/CL",
+        ),
+        (
+            lambda at: at / "train",
+            FileNotFoundError,
+            "there is no folder .*train/train: it takes tra",
+        ),
         (lambda at: (at / "val/c").mkdir() or at, ValueError, "val/c has no image"),
         (
             lambda at: (at / "val/b").rename(at / "val/c") and at,
@@ -128,8 +136,13 @@ def test_a_folder_that_cannot_be_read_is_named(folder, change, error, message):
 
 def test_a_folder_without_classes_is_named(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="has 1 folders of classes, 2 are needed"):
+    with pytest.raises(ValueError, match="has 1 folders of classes, 2 are needed: it takes CLASS/"):
         image_folder(tmp_path)
+
+
+def test_a_folder_of_parts_is_not_taken_for_one_of_classes(folder):
+    with pytest.raises(ValueError, match=r"train has no image: it takes CLASS/.*if a is a class, "):
+        image_folder(folder)
 
 
 @pytest.mark.parametrize("num_threads", [0, 2])

@@ -93,7 +93,7 @@ def test_a_part_is_held_out_with_labels_that_are_given(write):
         (
             "x,label,right\n1,a,0.5\n2,b,2\n",
             {"clean_label": "right"},
-            r"clean_label: .* label and right have no class in common, got a and 0\.5 in row",
+            r"clean_label: .*: no class of it is one of column label, got 0\.5 and a in row 0",
         ),
         ("x,x,label\n1,2,a\n", {}, r"several columns named 'x'"),
         ("label\na\nb\n", {}, r"no columns of features beside label"),

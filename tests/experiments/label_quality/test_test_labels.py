@@ -22,6 +22,7 @@ def folder(tmp_path):
     counts = 4 * np.eye(3, dtype=int)[right] + 1
     arrays = {"x_train": x, "y_train": ROWS, "x_test": x, "y_test": given, "right": right}
     arrays |= {"idx_test": np.arange(100, 112), "counts": counts, "short": right[:5]}
+    arrays |= {"unknown": right * 0 - 1, "large": right + 1}
     np.savez(tmp_path / "own.npz", **arrays)
     np.savez(tmp_path / "votes.npz", **votes)
     other = votes | {"s_given": [*right[[1, 4, 7]], 0]}
@@ -78,6 +79,8 @@ REFUSED = {
     "no folder": ({"dataset": "own"}, "read from own.npz: give data_dir"),
     "no array": ({"corrections": "rihgt"}, "corrections: .* has no array rihgt; it has counts, "),
     "few classes": ({"corrections": "short"}, "a class from 0 to 2 for each of 12 test examples"),
+    "a class too many": ({"corrections": "large"}, "from 0 to 2 .*, or -1; got 3 in row 2"),
+    "nothing corrected": ({"corrections": "unknown"}, "is -1, no class, for every test example"),
     "no counts": ({"people": "right"}, r"people: right of .* shape \(12, 3\).*got the shape \(12,"),
     "no file of votes": ({"corrections": "vote/s"}, "vote.npz does not exist"),
     "votes of another set": ({"corrections": "other/s"}, "is of another set: test example 101"),
