@@ -16,8 +16,7 @@ extensions = [
 ]
 html_theme = "furo"
 templates_path = ["templates"]
-# Pages of results are read where their tables and figures lie.
-exclude_patterns = ["results", "templates"]
+exclude_patterns = ["templates"]
 # A name in backquotes is a link where there is such a function.
 default_role = "py:obj"
 autodoc_typehints = "none"
@@ -25,8 +24,9 @@ autodoc_member_order = "alphabetical"
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
 napoleon_use_ivar = True
-# Links of a page to files of the repository, not to pages.
-suppress_warnings = ["myst.xref_missing"]
+# Links of a page to files of the repository, not to pages; pages of results, to which their list
+# leads; and tables that studies wrote, in pages without a title.
+suppress_warnings = ["myst.xref_missing", "toc.not_included", "myst.header"]
 html_math_renderer = "mathml"
 
 
