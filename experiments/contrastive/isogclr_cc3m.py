@@ -171,7 +171,7 @@ def isogclr_cc3m(
         inner, found = steps_of[name](inner, batch)
         return {name: inner}, found
 
-    mesh = train.batch_mesh(batch_size, local=True)
+    mesh = train.batch_mesh(batch_size, local=True, split_tables=shard_tables)
     encode = encode_pairs(model)
 
     def measure(states):

@@ -170,7 +170,7 @@ def isogclr_cifar(
     def measure(state, data_set):
         return {"temperature": state.tables.values.temperature}
 
-    mesh = train.batch_mesh(batch_size)
+    mesh = train.batch_mesh(batch_size, split_tables=shard_tables)
     runs = [
         train.in_turn(
             contrastive_trainer(of_views(method, embed), tx, tables, measure),

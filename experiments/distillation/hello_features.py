@@ -224,7 +224,7 @@ def _students(network, splits, given, sources, per_class, epochs, seeds) -> np.n
     method = Method("soft cross-entropy", loss_fn, [{"learning_rate": 0.05}])
     schedule = train.staircase_schedule(-(-size // batch_size) * epochs)
     trainer = make_trainer(method, schedule, measure, weight_decay=5e-4)
-    mesh = train.batch_mesh(batch_size, or_one=True)
+    mesh = train.batch_mesh(batch_size, or_one=True, local=True)
     runs = train.in_turn(trainer, stack_settings(method.settings), data_sets, mesh=mesh)
     streams = [seed for _ in sources for seed in range(seeds)]
     measured = trained(runs, data.epoch_plans(size, batch_size, streams), epochs)

@@ -95,7 +95,7 @@ def compare_on_images(
         DevicesError: for a batch that does not split over the devices of `train.over_devices`.
     """
     protocol = Protocol(**protocol)
-    mesh = train.batch_mesh(protocol.batch_size)
+    mesh = train.batch_mesh(protocol.batch_size, split_tables=shard_tables)
     count = check_first_folds(first_folds, folds)
     splits = noisy_images.splits
     data_sets, shared = image_folds(noisy_images, folds, count, seed)

@@ -53,11 +53,15 @@ class Range:
         return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     def __str__(self) -> str:
+        return self.in_words()
+
+    def in_words(self, up_to: float = 1e9) -> str:
+        """The bounds, but those that nobody comes near."""
         if math.isfinite(self.at_least) and math.isfinite(self.at_most):
             return f"from {self.at_least:,} to {self.at_most:,}"
         bounds = {"at least": self.at_least, "above": self.above}
         bounds |= {"at most": self.at_most, "below": self.below}
-        return " and ".join(f"{word} {to:,}" for word, to in bounds.items() if abs(to) < 1e9)
+        return " and ".join(f"{word} {to:,}" for word, to in bounds.items() if abs(to) < up_to)
 
 
 # Upper bounds are for slips of the keys, which would end in the memory of the machine.
@@ -142,7 +146,10 @@ def check_number(name: str, value: Any, kind: type, allowed: Range) -> None:
     of_kind = numbers.Integral if kind is int else numbers.Real
     if not isinstance(value, of_kind) or isinstance(value, bool) or value not in allowed:
         what = "a whole number " * (kind is int and isinstance(value, float))
-        raise StudyError(f"{name} must be {what}{allowed}, got {value}.")
+        # A number beyond the bounds that are said is told the others.
+        far = isinstance(value, numbers.Real) and abs(value) >= 1e9
+        bounds = allowed.in_words(math.inf) if far else allowed
+        raise StudyError(f"{name} must be {what}{bounds}, got {value}.")
 
 
 def _range_of(annotation: Any) -> tuple[type, Range, bool] | None:

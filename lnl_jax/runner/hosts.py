@@ -198,7 +198,7 @@ def from_first(function: Callable[[], bytes]) -> bytes:
             reply = b"=" + function()
         except Exception as error:
             # Others would wait for what does not come.
-            _broadcast(f"!{error}".encode())
+            _broadcast(f"!{error}".encode(errors="backslashreplace"))
             raise
     reply = _broadcast(reply)
     if reply.startswith(b"!"):
@@ -227,6 +227,18 @@ def check_same(what: str, value: str) -> None:
     found = multihost_utils.process_allgather(digest)
     if different := [index for index, one in enumerate(found) if (one != found[0]).any()]:
         raise UsageError(f"process {different[0]} has {what} than process 0")
+
+
+def check_all_split_alike(options: Namespace) -> None:
+    """Raises UsageError in all processes where one would run other programs than the first.
+
+    They would wait for each other without an end, or add up what does not belong together.
+    """
+    if not are_several():
+        return
+    for option in ("devices", "on_nan", "deterministic"):
+        check_same(f"another --{option}", repr(getattr(options, option)))
+    check_same("another number of devices", str(jax.local_device_count()))
 
 
 def says_a_peer_is_gone(error: Exception) -> bool:

@@ -71,7 +71,9 @@ def carry_out(studies: Studies, argv: Sequence[str]) -> int:
     except (UsageError, StudyError, MissingExtra) as error:
         return _fail(f"error: {error}", 2, debug=debug)
     except NotFiniteError as error:
-        text = "the last state before it is kept, and with --on_nan skip the same command goes on"
+        text = "the last state before it is kept"
+        if options.on_nan == "stop":
+            text += ", and with --on_nan skip the same command goes on"
         return _fail(f"error: {error} {text}", 1, debug=debug)
     except jax.errors.JaxRuntimeError as error:
         if not hosts.says_a_peer_is_gone(error):
@@ -118,6 +120,7 @@ def _connected(console: Console, options: Namespace) -> Console:
     if options.deterministic:
         _order_of_sums_is_fixed()
     hosts.connect(options)
+    hosts.check_all_split_alike(options)
     if not hosts.is_first():
         return Console(quiet=True)
     if hosts.is_connected():

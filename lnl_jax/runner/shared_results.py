@@ -16,6 +16,7 @@ from lnl_jax.runner.files import from_json, to_json
 from lnl_jax.runner.interrupts import stoppable
 from lnl_jax.runner.outputs import Checkpoint, Kept, Output, Resume, Row, Stage
 from lnl_jax.runner.results import Results, open_results, write_each
+from lnl_jax.train.sharding import placed
 
 PyTree = Any
 
@@ -182,9 +183,7 @@ def _like(leaf: Any, values: np.ndarray) -> Any:
         return values
     data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
     # One that was free to go where others are stays free.
-    placed = jax.device_put(values, data.sharding) if data.committed else jnp.asarray(values)
+    there = placed(values, data.sharding) if data.committed else jnp.asarray(values)
     return (
-        jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf))
-        if _is_key(leaf)
-        else placed
+        jax.random.wrap_key_data(there, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else there
     )

@@ -14,7 +14,7 @@ from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.lockstep import Trainer, in_lanes
 from lnl_jax.train.lockstep_checks import Rows, check_runs, check_train
 from lnl_jax.train.memory import free_bytes, program_bytes
-from lnl_jax.train.over_devices import mesh_at_hand
+from lnl_jax.train.over_devices import devices_at_hand, mesh_at_hand
 
 PyTree = Any
 # A few steps of small networks take less time than the way to the device and back, and at the end
@@ -107,15 +107,16 @@ def data_sets_that_fit(
         batch_size: B.
 
     Returns:
-        How many data sets are trained on at once, over all local devices; None where the devices do
-        not tell their memory, as CPUs, on which runs at once are a matter of the cache.
+        How many data sets are trained on at once, over all local devices or those of
+        `over_devices`; None where the devices do not tell their memory, as CPUs, on which runs at
+        once are a matter of the cache.
 
     Raises:
         ValueError: if there is nothing to train, or not even one data set per device fits.
     """
     check_integer("batch_size", batch_size)
     count, _ = check_runs(settings, data_sets)
-    free = [free_bytes(device) for device in jax.local_devices()]
+    free = [free_bytes(device) for device in devices_at_hand()]
     if None in free:
         return None
     settings = jax.tree.map(_shape, settings)

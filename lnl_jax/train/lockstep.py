@@ -27,7 +27,7 @@ from lnl_jax.train.lockstep_checks import (
 from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.over_devices import lanes_mesh
 from lnl_jax.train.pieces import SoFar, in_float64, in_pieces, no_sums
-from lnl_jax.train.sharding import DATA_AXIS, check_mesh, on_this_process
+from lnl_jax.train.sharding import DATA_AXIS, check_mesh, on_this_process, placed
 
 PyTree = Any
 # By itself XLA takes half the width of the vector units of newer CPUs, since older ones slow down
@@ -127,17 +127,17 @@ def in_lanes(
         )
     start, run, measure = _programs(trainer, mesh)
     size = num_examples(data_sets["train"], axis=1)
-    settings = jax.device_put(settings, NamedSharding(mesh, PartitionSpec()))
-    data_sets = jax.device_put(data_sets, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-    shared = jax.device_put(dict(shared), NamedSharding(mesh, PartitionSpec()))
+    settings = placed(settings, NamedSharding(mesh, PartitionSpec()))
+    data_sets = placed(data_sets, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    shared = placed(dict(shared), NamedSharding(mesh, PartitionSpec()))
     of_rows = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
     initial = start(settings, data_sets, shared)
-    placed = jax.tree.map(lambda leaf: leaf.sharding, initial)
+    where = jax.tree.map(lambda leaf: leaf.sharding, initial)
 
     def arguments(states: PyTree, rows: Rows) -> tuple:
         # States that were restored or changed may lie otherwise: a program of their own to compile.
-        states = jax.device_put(states, placed)
+        states = jax.device_put(states, where)
         return settings, data_sets, shared, states, jax.device_put(dict(rows), of_rows)
 
     def run_rows(states: PyTree, rows: Rows) -> tuple[PyTree, dict]:
@@ -254,7 +254,7 @@ def fit_together(
                 losses, count = on_host((metrics["loss"], metrics["count"]))
                 sums[index] = {
                     "count": sums[index]["count"] + count.sum(0, dtype=np.float64),
-                    "loss": sums[index]["loss"] + (losses * count).sum(0, dtype=np.float64),
+                    "loss": sums[index]["loss"] + _weighted(losses, count),
                 }
         reports = [
             runs.measure(state) | _of_epoch(total, losses.dtype)
@@ -263,8 +263,19 @@ def fit_together(
         yield epoch + 1, reports, states
 
 
+# What NumPy warns of is no news: a run that diverged is infinite or NaN, as is the mean of one all
+# of whose batches were left out.
+_diverged = functools.partial(np.errstate, over="ignore", invalid="ignore")
+
+
+def _weighted(losses: np.ndarray, count: np.ndarray) -> np.ndarray:
+    with _diverged():
+        return (losses * count).sum(0, dtype=np.float64)
+
+
 def _of_epoch(sums: dict[str, np.ndarray], dtype: np.dtype) -> dict[str, Any]:
-    loss = (sums["loss"] / sums["count"]).astype(dtype)
+    with _diverged():
+        loss = (sums["loss"] / sums["count"]).astype(dtype)
     return {"loss": loss, "examples": int(sums["count"].sum())}
 
 

@@ -16,7 +16,7 @@ from lnl_jax.train.lockstep_checks import Rows, check_rows, leading_axis, num_ex
 from lnl_jax.train.loop import dispatch_steps, run_steps, steps_program
 from lnl_jax.train.memory import program_bytes
 from lnl_jax.train.sharding import DATA_AXIS, on_this_process, replicate
-from lnl_jax.train.table_rows import with_spare_rows, without_spare_rows
+from lnl_jax.train.table_rows import SHARES, with_spare_rows, without_spare_rows
 from lnl_jax.train.tables import is_table
 
 PyTree = Any
@@ -53,12 +53,18 @@ def in_turn(
         The `Runs`.
 
     Raises:
-        ValueError: if there is nothing to train, or settings have unlike leading axes; when called,
-            if a position is no training example.
+        ValueError: if there is nothing to train, settings have unlike leading axes, or tables are
+            split over a number of devices that does not divide 256; when called, if a position is
+            no training example.
     """
     shape = (len(data_sets), leading_axis("settings", settings))
     if not all(shape):
         raise ValueError("there must be at least one data set and one setting, got none.")
+    if split_tables and mesh is not None and SHARES % mesh.size:
+        raise ValueError(
+            f"mesh must have a number of devices that divides {SHARES} where tables are split, got "
+            f"{mesh.size}; take fewer, or do not split them."
+        )
     size = None
     if batches is None:
         size = min(num_examples(each["train"], axis=0) for each in data_sets)

@@ -10,7 +10,13 @@ import numpy as np
 
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.metrics import Average, merge
-from lnl_jax.train.loop_checks import Place, check_finite, check_parts, check_steps
+from lnl_jax.train.loop_checks import (
+    Place,
+    check_epoch,
+    check_finite,
+    check_parts,
+    check_steps,
+)
 from lnl_jax.train.not_finite import NotFiniteError
 from lnl_jax.train.pieces import SoFar, in_float64, in_pieces, no_sums
 
@@ -296,6 +302,7 @@ def fit(
             found = _sums(metrics, Place(epoch, part.start, epoch * steps_per_epoch + part.start))
             # As arrays, also those of one number, as a checkpoint has them.
             sums = sums | {name: np.asarray(sums.get(name, 0) + found[name]) for name in found}
+        check_epoch(end, epoch, steps_per_epoch)
         count, skipped = sums["count"], sums["skipped"]
         if "skipped" in found and not np.all(count):
             raise NotFiniteError(f"every batch of epoch {epoch + 1} was left out as not finite.")

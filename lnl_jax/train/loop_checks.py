@@ -25,10 +25,7 @@ def check_steps(metrics: dict, epoch: int, expected: range, steps_per_epoch: int
     """Before the losses are looked at: a row that is not there makes them NaN."""
     found = len(metrics["count"])
     if found != len(expected) or expected.stop > steps_per_epoch:
-        raise ValueError(
-            f"batches({epoch}) has {expected.start + found} steps, not steps_per_epoch = "
-            f"{steps_per_epoch}."
-        )
+        check_epoch(expected.start + found, epoch, steps_per_epoch)
     outside = metrics.pop("outside_tables", None)
     if outside is not None and outside.any():
         step = int(np.argwhere(outside)[0][0])
@@ -37,6 +34,14 @@ def check_steps(metrics: dict, epoch: int, expected: range, steps_per_epoch: int
             f"batch {expected.start + step + 1} of epoch {epoch + 1}: it must be from 0 to the "
             "number of rows less 1; make the tables as large as the training set, or number its "
             "examples from 0."
+        )
+
+
+def check_epoch(steps: int, epoch: int, steps_per_epoch: int) -> None:
+    """Raises where an epoch has another number of steps."""
+    if steps != steps_per_epoch:
+        raise ValueError(
+            f"batches({epoch}) has {steps} steps, not steps_per_epoch = {steps_per_epoch}."
         )
 
 

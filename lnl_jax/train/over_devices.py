@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from lnl_jax._host_arguments import check_integer
 from lnl_jax.train.sharding import data_mesh, even_mesh, local_mesh
+from lnl_jax.train.table_rows import SHARES
 
 # With fewer examples on each, devices wait for each other longer than they compute.
 FEWEST = 32
@@ -82,7 +83,9 @@ def over_devices(
         _SPREAD.reset(token)
 
 
-def batch_mesh(batch_size: int, *, or_one: bool = False, local: bool = False) -> Mesh | None:
+def batch_mesh(
+    batch_size: int, *, or_one: bool = False, local: bool = False, split_tables: bool = False
+) -> Mesh | None:
     """The mesh over which a training splits batches of this size, for `data_parallel`.
 
     Args:
@@ -90,12 +93,15 @@ def batch_mesh(batch_size: int, *, or_one: bool = False, local: bool = False) ->
         or_one: whether a batch that does not split over a given number of devices stays on one, as
             where a run has trainings with batches of several sizes.
         local: whether each of several processes takes whole batches, over its own devices.
+        split_tables: whether tables of `with_spare_rows` are split too, for which devices have to
+            divide 256.
 
     Returns:
         The mesh; None for one device, and outside `over_devices`.
 
     Raises:
-        DevicesError: if the batch does not split over the number of devices that was given.
+        DevicesError: if the batch, or tables, do not split over the number of devices that was
+            given.
 
     Example:
         >>> batch_mesh(64) is None
@@ -114,8 +120,14 @@ def batch_mesh(batch_size: int, *, or_one: bool = False, local: bool = False) ->
         raise DevicesError(
             f"devices must divide the batch of {batch_size} examples (batch_size), got {devices}."
         )
-    if rest or (each < FEWEST and not spread.count):
+    uneven = split_tables and SHARES % devices > 0
+    if uneven and spread.count and not or_one:
+        raise DevicesError(
+            f"devices must divide {SHARES} where tables are split by their rows, got {devices}."
+        )
+    if rest or uneven or (each < FEWEST and not spread.count):
         why = "which do not divide it" if rest else f"where each would get {each} examples"
+        why = f"which do not divide {SHARES}, as split tables need it" if uneven else why
         spread.tell(f"batches of {batch_size} on one of {devices} devices, {why}")
         return None
     spread.tell(f"batches of {batch_size} over {devices} devices, {each} examples on each")
@@ -177,6 +189,12 @@ def mesh_at_hand() -> Mesh:
     if devices > 1:
         spread.tell(f"data sets in chunks over {devices} devices")
     return local_mesh(devices)
+
+
+def devices_at_hand() -> list[jax.Device]:
+    """Those of `mesh_at_hand`; nothing is said of them."""
+    spread = _SPREAD.get()
+    return jax.local_devices()[: None if spread is None else _local_count(spread)]
 
 
 def _count(spread: _Spread | None) -> int:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from lnl_jax._host_arguments import check_integer
 
@@ -129,13 +129,39 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def _copies(leaf: Any, everywhere: NamedSharding) -> jax.Array:
-    is_here = isinstance(leaf, jax.Array) and leaf.committed and leaf.is_fully_addressable
-    if everywhere.is_fully_addressable or not is_here:
+    if everywhere.is_fully_addressable or not _is_here(leaf):
         return jax.device_put(leaf, everywhere)
-    # Nor one that is bound to a device of this process: of it, each process makes its own copies.
+    # Each process makes its own: JAX takes none that is bound to a device of this process, and of
+    # all others it sends the whole through the network, to refuse what has a NaN in it.
     devices = [d for d in everywhere.mesh.devices.flat if d.process_index == jax.process_index()]
     copies = [jax.device_put(leaf, device) for device in devices]
-    return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, copies)
+    return jax.make_array_from_single_device_arrays(copies[0].shape, everywhere, copies)
+
+
+def _is_here(leaf: Any) -> bool:
+    """Whether this process has all of it."""
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+
+
+def placed(tree: PyTree, sharding: Sharding) -> PyTree:
+    """Arrays that every process has whole, where a sharding has them: each process its own parts.
+
+    Args:
+        tree: a pytree of arrays, none of them typed keys, the same in each process.
+        sharding: of all of them.
+
+    Returns:
+        The same arrays. What is on devices of several processes already, `jax.device_put` moves.
+    """
+
+    def put(leaf: Any) -> jax.Array:
+        if sharding.is_fully_addressable or not _is_here(leaf):
+            return jax.device_put(leaf, sharding)
+        values = np.asarray(leaf)
+        values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
+        return jax.make_array_from_callback(values.shape, sharding, lambda part: values[part])
+
+    return jax.tree.map(put, tree)
 
 
 def on_this_process(tree: PyTree) -> PyTree:

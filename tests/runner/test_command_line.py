@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from lnl_jax.runner import command_line, frame, help_text, signatures
+from lnl_jax.runner.arguments import Positive, StudyError, check_arguments
 from lnl_jax.runner.usage import UsageError
 
 
@@ -307,3 +308,12 @@ def test_the_frame_leaves_the_words_of_the_experiment_alone():
     options, words, _ = frame.parse_frame(line.split())
     assert (options.exp, options.force, options.results_dir) == ("toy", True, "out")
     assert words == ["--noise_rate", "-1e-3", "--rates=-1,2", "--loss.margin", "3"]
+
+
+def test_a_number_beyond_a_bound_that_is_not_said_otherwise_is_told_it():
+    def study(*, rate: Positive = 1.0):
+        yield {"rate": rate}
+
+    for value, bounds in ((0.0, "above 0"), (1e30, r"above 0 and below 1e\+30")):
+        with pytest.raises(StudyError, match=f"^rate must be {bounds}, got "):
+            check_arguments(study, {"rate": value})

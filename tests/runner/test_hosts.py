@@ -11,6 +11,7 @@ import pytest
 
 from lnl_jax import runner, train
 from lnl_jax.runner import hosts, shared_results
+from lnl_jax.runner.usage import UsageError
 from lnl_jax.train.sharding import rows_of_this_process, whole_batch
 from tests.runner.toys import descent
 
@@ -107,3 +108,11 @@ def test_a_state_comes_back_from_its_bytes_as_it_was():
             assert found[name].sharding == leaf.sharding
             assert found[name].committed == leaf.committed
     assert shared_results._packed(found) == shared_results._packed(state)
+
+
+def test_what_has_failed_in_the_first_process_is_told_whatever_its_name(tmp_path):
+    def fail():
+        raise UsageError("another process is writing caf\udce9")
+
+    with pytest.raises(UsageError, match="another process"):
+        hosts.from_first(fail)

@@ -285,6 +285,18 @@ def test_a_loss_that_is_nan_stops_in_a_line_and_goes_on_without_that_batch(
     assert np.isfinite(after[2]["loss"])
 
 
+def test_where_nothing_is_left_to_go_on_with_that_is_not_advised_again(command, monkeypatch):
+    def hopeless():
+        raise train.NotFiniteError("every batch of epoch 1 was left out as not finite.")
+        yield
+
+    monkeypatch.setitem(EXPERIMENTS, "hopeless", hopeless)
+    for words, end in (("", "the same command goes on"), (" --on_nan skip", "before it is kept")):
+        code, _, err = command(f"--exp hopeless{words}")
+        assert code == 1
+        assert err.endswith(f"{end}\n")
+
+
 def test_a_results_folder_that_cannot_be_is_one_line(command, tmp_path):
     (tmp_path / "descent").write_text("a file")
     code, _, err = command("--exp descent")

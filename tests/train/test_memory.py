@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lnl_jax import train
 from lnl_jax.comparison.runs import memory_of
 from lnl_jax.runner.arguments import StudyError, check_memory
 from lnl_jax.train import Runs, chunks, data_sets_that_fit, in_lanes, in_turn
@@ -64,6 +65,12 @@ def test_as_many_data_sets_are_chosen_as_the_fullest_device_holds(monkeypatch):
     assert found % 2 == 0
     assert found * each[0] <= chunks.SHARE * 2 * 10 * each[0]
     assert found >= 12
+    with train.over_devices(1):
+        # Those that may be used, not all that are here.
+        assert data_sets_that_fit(TRAINER, settings, many, BATCH) == count
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[::-1])
+    with train.over_devices(1):
+        assert data_sets_that_fit(TRAINER, settings, many, BATCH) <= chunks.SHARE * 10
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(each[0] // 2, 0)])
     with pytest.raises(ValueError, match="memory must hold a data set per device"):
         data_sets_that_fit(TRAINER, settings, many, BATCH)

@@ -83,6 +83,27 @@ def test_a_batch_that_does_not_split_over_the_given_devices_is_refused():
         train.batch_mesh(50)
 
 
+def test_split_tables_need_devices_that_divide_their_shares():
+    text = "devices must divide 256 where tables are split by their rows, got 3"
+    lines = []
+    with train.over_devices(3, say=lines.append):
+        with pytest.raises(train.DevicesError, match=text):
+            train.batch_mesh(48, split_tables=True)
+        assert train.batch_mesh(48, split_tables=True, or_one=True) is None
+        assert lines == [
+            "batches of 48 on one of 3 devices, which do not divide 256, as split tables need it"
+        ]
+        assert train.batch_mesh(48).size == 3
+    with pytest.raises(ValueError, match="mesh must have a number of devices that divides 256"):
+        train.in_turn(
+            trainer_of("robust"),
+            np.zeros(1, np.float32),
+            [{"train": examples(0), "seed": np.int32(0)}],
+            mesh=train.data_mesh(3),
+            split_tables=True,
+        )
+
+
 def in_dtype(tree):
     """Floating leaves in the dtype of today."""
     dtype = jnp.float64 if jax.config.read("jax_enable_x64") else jnp.float32

@@ -175,3 +175,36 @@ def test_sums_that_were_restored_to_a_device_go_on_in_float64():
         return [report["loss"] for _, (report,), _ in found]
 
     assert_same(losses(jax.tree.map(jnp.asarray, begin)), losses(begin))
+
+
+def test_an_epoch_in_pieces_that_is_too_short_or_too_long_is_refused_as_a_whole_one_is(run_epoch):
+    def shorter(epoch):
+        return {name: values[:-1] for name, values in plan(epoch).items()}
+
+    for at_once in (None, HALF, 1):
+        for batches, steps in ((shorter, STEPS), (plan, STEPS - 1)):
+            found = train.fit(
+                run_epoch,
+                classifier_state(),
+                batches,
+                epochs=1,
+                steps_per_epoch=steps,
+                steps_at_once=at_once,
+            )
+            with pytest.raises(ValueError, match=rf"has \d steps, not steps_per_epoch = {steps}"):
+                list(found)
+
+
+def test_runs_that_diverge_or_have_nothing_left_of_an_epoch_say_so_in_numbers_alone():
+    """NumPy would warn of them, in a line that nobody can do anything about."""
+    losses = np.float32([[[3e38, 0, np.inf]]] * STEPS)
+    count = np.float32([[[2, 0, 0]]] * STEPS)
+    runs = train.Runs(
+        jnp.zeros((1, 3)),
+        lambda states, rows: (states, {"loss": losses, "count": count}),
+        lambda states: {},
+    )
+    of_epoch = data.epoch_plans(EXAMPLES, BATCH, range(1))
+    ((_, (report,), _),) = train.fit_together([runs], [runs.state], of_epoch, epochs=1)
+    assert report["loss"][0, 0] == np.inf
+    assert np.isnan(report["loss"][0, 1:]).all()
