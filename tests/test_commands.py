@@ -39,6 +39,12 @@ ELSEWHERE = {
     "python experiments/run.py --exp frozen_features --dataset cifar100 --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz --noises "
     "none,noisy,symmetric_40,symmetric_60": "as the line before",
+    "python experiments/run.py --exp frozen_features --dataset cifar10 --data_dir DIR "
+    "--tower efficientnet-lite0.safetensors --features features.npz --noises "
+    'worse,symmetric_60,asymmetric_40 --losses ""': "as the line before",
+    "python experiments/run.py --exp frozen_features --dataset cifar10 --data_dir DIR "
+    "--tower efficientnet-lite0.safetensors --features features.npz --noises "
+    "worse,symmetric_60,asymmetric_40 --width 0": "as the line before",
     "python experiments/run.py --exp isogclr_features --dataset cifar100 --data_dir DIR "
     "--tower efficientnet-lite0.safetensors --features features.npz --sentences MINILM "
     "--seeds 2 --temperatures 0.1,0.2 --rhos 0.3,0.6,1,1.5": "needs the weights of two towers, "
