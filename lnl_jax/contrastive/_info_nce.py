@@ -171,7 +171,8 @@ def info_nce(
     Args:
         queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
         keys: ``[M, d]``, or views ``[V, B, d]``.
-        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
+        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it. SimCLR
+            takes 0.1 to 0.5, CLIP starts at 0.07.
         positives: index of each anchor's positive among the keys, integers ``[B]`` or ``[V, B]``.
         where: boolean, the keys to include as negatives; broadcasts to ``[B, M]``, or ``[B]``, the
             examples to include, for keys in views.

@@ -80,7 +80,7 @@ def isogclr(
         keys: ``[M, d]``, or views ``[V, B, d]``.
         rows: ``(temperature, log_u, velocity)``, each ``[B]``; see `ContrastiveRows`.
         gamma: weight of this visit in the inner mean, in (0, 1], a scalar or one per example,
-            ``[B]``, such as `scent_gamma`.
+            ``[B]``, such as `scent_gamma`. The official code takes 0.8.
         temperatures: how they are learnt, :math:`\rho` included; see `Temperatures`.
         positives: as in `info_nce`.
         where: as in `info_nce`.

@@ -42,7 +42,8 @@ def sigmoid_contrastive(
     Args:
         queries: anchors, ``[B, d]``, or views, ``[V, B, d]``, normalised by the caller.
         keys: ``[M, d]``, or views ``[V, B, d]``.
-        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it.
+        temperature: above 0, a scalar or one per anchor, ``[B]``. Gradients flow to it. The paper
+            starts at 0.1.
         bias: b, a scalar; the paper starts at -10. Gradients flow to it.
         positives: as in `info_nce`.
         where: as in `info_nce`.

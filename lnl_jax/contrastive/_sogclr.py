@@ -60,7 +60,7 @@ def sogclr(
         log_u: :math:`\log u`, ``[B]``, after the last visit; ``-inf`` before the first.
         temperature: above 0, a scalar or one per example, ``[B]``.
         gamma: weight of this visit, in (0, 1], a scalar or one per example, ``[B]``, such as
-            `scent_gamma`.
+            `scent_gamma`. The official code takes 0.9.
         positives: as in `info_nce`.
         where: as in `info_nce`.
         query_index: as in `info_nce`.

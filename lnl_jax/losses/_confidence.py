@@ -45,7 +45,8 @@ def confidence_regularized_cross_entropy(
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
-        weight: :math:`\beta \ge 0`, a scalar or one per example, ``[...]``.
+        weight: :math:`\beta \ge 0`, a scalar or one per example, ``[...]``. The official code takes
+            0 at first, and 2 in the end.
         prior: :math:`\pi`, the distribution of the noisy labels, a whole array ``[K]``; None takes
             the uniform one. Of masked classes it is left out and the rest is not scaled up.
         axis: the axis of the classes.

@@ -49,7 +49,8 @@ def jensen_shannon(
         logits: scores :math:`f`, shape ``[..., K]``, with the classes along `axis`.
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
-        weight: :math:`0 < \pi < 1`, of the label, a scalar or one per example, ``[...]``.
+        weight: :math:`0 < \pi < 1`, of the label, a scalar or one per example, ``[...]``. Our
+            comparisons try 0.1, 0.5 and 0.9.
         axis: the axis of the classes.
         where: boolean, the classes to include; broadcasts to `logits`.
 
@@ -105,7 +106,8 @@ def generalized_jensen_shannon(
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
         weights: :math:`\pi`, shape ``[1 + V]``, above 0 with sum 1 (checked unless it is a JAX
-            array), the first that of the label; the same for all examples.
+            array), the first that of the label; the same for all examples. For two views our
+            comparisons try (0.1, 0.45, 0.45), (0.3, 0.35, 0.35) and (0.5, 0.25, 0.25).
         axis: the axis of the classes in a single view.
         where: boolean, the classes to include; broadcasts to a single view's logits.
 

@@ -239,7 +239,7 @@ def robust_log_loss(
         labels: classes, integers of shape ``[...]``, or distributions :math:`y` of shape
             ``[..., K]``.
         alpha: :math:`\alpha > 0`, a scalar or one per example, ``[...]``. The larger, the closer to
-            a multiple of the mean absolute error.
+            a multiple of the mean absolute error. Our comparisons try 0.1, 1 and 10.
         axis: the axis of the classes.
         where: boolean, the classes to include; broadcasts to `logits`. K counts these.
 

@@ -44,7 +44,7 @@ def group_dro_weights(
         losses: one per example, ``[B]``.
         groups: the group of each example, integers from 0 to G - 1, ``[B]``.
         rows: :math:`\log q`, up to a constant, ``[G]``.
-        step_size: :math:`\eta \ge 0`, a scalar.
+        step_size: :math:`\eta \ge 0`, a scalar. The official code takes 0.01.
         where: boolean, the examples to include, ``[B]``.
 
     Returns:
