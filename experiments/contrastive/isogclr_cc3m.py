@@ -28,7 +28,7 @@ from lnl_jax.comparison.captions import (
     resnet50,
     split_pairs,
 )
-from lnl_jax.comparison.runs import steps_at_once
+from lnl_jax.comparison.runs import skipped_of, steps_at_once
 from lnl_jax.comparison.temperatures import captions_table, histogram_figure, neighbours_figure
 from lnl_jax.runner.arguments import (
     Count,
@@ -207,7 +207,7 @@ def isogclr_cc3m(
             examples += size
             row = {"epoch": epoch, "method": method.name}
             row |= {name: float(found[0][name][index]) for name in ("loss", *MEASURED)}
-            yield row | {"examples": examples}
+            yield row | {"examples": examples} | skipped_of(found[0], index)
         yield Checkpoint((states, begin))
     found = measure(states)
     lines = [

@@ -14,7 +14,7 @@ from lnl_jax.comparison.leaderboard import board_markdown, leaderboard
 from lnl_jax.comparison.methods import BASELINE, METRICS, best_setting, measure, robust_loss
 from lnl_jax.comparison.networks import initial_variables, tabular
 from lnl_jax.comparison.outcome import without_unknown
-from lnl_jax.comparison.runs import Method, make_trainer, stack_settings
+from lnl_jax.comparison.runs import Method, make_trainer, skipped_of, stack_settings
 from lnl_jax.comparison.statistics import paired_gain, setting_text
 from lnl_jax.comparison.table_sets import TABLE_SETS, digits, plain_name
 from lnl_jax.data.splits import stack
@@ -125,7 +125,8 @@ def loss_leaderboard(
             final[index] = np.float32(values.reshape(final[index].shape))
             examples += measured["examples"]
             row = {"epoch": epoch, "method": methods[index].name}
-            yield row | _accuracies(final[index], noises) | {"examples": examples}
+            row |= _accuracies(final[index], noises) | {"examples": examples}
+            yield row | skipped_of(measured)
         yield Checkpoint(final)
     results = _results(methods, final, noises)
     board = leaderboard(results, noises)

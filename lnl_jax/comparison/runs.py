@@ -175,6 +175,20 @@ def memory_note(all_runs: Sequence[train.Runs], rows: Mapping) -> Iterator[Note]
         yield Note(check_memory(needed, train.device_bytes()))
 
 
+def skipped_of(found: Mapping[str, Any], run: Any = ...) -> dict[str, int]:
+    """What a row says of the examples that runs left out, as of `train.skip_not_finite`.
+
+    Args:
+        found: of a set of runs, as of `train.fit_together`.
+        run: one of them; all by default.
+
+    Returns:
+        Their number, ``examples_skipped``; nothing where there is none.
+    """
+    count = int(np.sum(found["examples_skipped"][run])) if "examples_skipped" in found else 0
+    return {"examples_skipped": count} if count else {}
+
+
 def stack_settings(settings: Sequence[Setting]) -> dict[str, np.ndarray]:
     """The settings as arrays with a leading axis.
 

@@ -10,7 +10,14 @@ import numpy as np
 from lnl_jax import data, train
 from lnl_jax.comparison.methods import METRICS, best_setting
 from lnl_jax.comparison.outcome import Outcome
-from lnl_jax.comparison.runs import Measure, Method, make_trainer, memory_note, stack_settings
+from lnl_jax.comparison.runs import (
+    Measure,
+    Method,
+    make_trainer,
+    memory_note,
+    skipped_of,
+    stack_settings,
+)
 from lnl_jax.data.splits import stack
 from lnl_jax.runner.outputs import Checkpoint, Note, Resume, Row
 
@@ -79,7 +86,7 @@ def search(
                 for name, mean, each in zip(metrics, means, now, strict=True)
                 if not _is_unknown(each, found["loss"])
             }
-            yield row | {"examples": examples}
+            yield row | {"examples": examples} | skipped_of(found)
         yield Checkpoint((states, history, begin))
     return Outcome(methods, train.on_this_process(states), history, metrics, choose)
 

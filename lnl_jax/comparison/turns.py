@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from lnl_jax import data, train
-from lnl_jax.comparison.runs import memory_note
+from lnl_jax.comparison.runs import memory_note, skipped_of
 from lnl_jax.runner.outputs import Checkpoint, Note, Resume, Row
 
 PyTree = Any
@@ -84,7 +84,7 @@ def train_in_turns(
             examples += report["examples"]
             row = {"epoch": min(turn * every, epochs), "method": method.name}
             row |= {"loss": float(report["loss"].mean())} | describe(method, report)
-            yield row | {"examples": examples}
+            yield row | {"examples": examples} | skipped_of(report)
         yield Checkpoint((states, begin))
     measured = [run.measure(state) for run, state in zip(runs, states, strict=True)]
     return train.on_this_process(states), measured

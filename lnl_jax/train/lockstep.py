@@ -227,10 +227,11 @@ def fit_together(
 
     Yields:
         The number of the epoch, from 1; for each set of runs what it measures, the mean `loss` of
-        the epoch, ``[data sets, settings]``, and the number of `examples` that all its runs saw;
-        the states, which the next epoch consumes. After a piece that does not end its epoch the
-        `SoFar`, whose sums are a list with ``no_sums("loss", shape=...)`` for each set of runs, in
-        place of what is measured.
+        the epoch, ``[data sets, settings]``, the number of `examples` that all its runs saw, and
+        within `skip_not_finite` of those that each left out, `examples_skipped`; the states, which
+        the next epoch consumes. After a piece that does not end its epoch the `SoFar`, whose sums
+        are a list with ``no_sums("loss", shape=...)`` for each set of runs, in place of what is
+        measured.
 
     Raises:
         ValueError: if a number is out of range, or there is not one state for each set of runs.
@@ -246,7 +247,8 @@ def fit_together(
     for epoch in range(finished, epochs):
         before, so_far = so_far or SoFar(0, [no_sums("loss")] * len(all_runs)), None
         taken, sums = int(before.steps), [in_float64(one) for one in before.sums]
-        for part, rows in in_pieces(plan(epoch), steps_at_once, taken):
+        whole = plan(epoch)
+        for part, rows in in_pieces(whole, steps_at_once, taken):
             if part.start > taken:
                 yield epoch + 1, SoFar(part.start, list(sums)), states
             for index, runs in enumerate(all_runs):
@@ -260,6 +262,9 @@ def fit_together(
             runs.measure(state) | _of_epoch(total, losses.dtype)
             for runs, state, total in zip(all_runs, states, sums, strict=True)
         ]
+        if "skipped" in metrics:
+            for report, total in zip(reports, sums, strict=True):
+                report["examples_skipped"] = _skipped(total["count"], whole["mask"])
         yield epoch + 1, reports, states
 
 
@@ -277,6 +282,13 @@ def _of_epoch(sums: dict[str, np.ndarray], dtype: np.dtype) -> dict[str, Any]:
     with _diverged():
         loss = (sums["loss"] / sums["count"]).astype(dtype)
     return {"loss": loss, "examples": int(sums["count"].sum())}
+
+
+def _skipped(count: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What each run would have seen of an epoch, less what it saw: in pieces taken earlier too."""
+    # Of each data set, or of what all runs share.
+    there = np.sum(mask, axis=(0, -1))
+    return (there.reshape(there.shape + (1,) * (count.ndim - there.ndim)) - count).astype(int)
 
 
 def gathered(train: Mapping[str, jax.Array], rows: Rows) -> dict[str, jax.Array]:

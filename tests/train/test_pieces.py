@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lnl_jax import data, train
+from lnl_jax.comparison.runs import skipped_of
 from tests.train.problems import (
     EXAMPLES,
     assert_close,
@@ -208,3 +209,29 @@ def test_runs_that_diverge_or_have_nothing_left_of_an_epoch_say_so_in_numbers_al
     ((_, (report,), _),) = train.fit_together([runs], [runs.state], of_epoch, epochs=1)
     assert report["loss"][0, 0] == np.inf
     assert np.isnan(report["loss"][0, 1:]).all()
+    assert "examples_skipped" not in report
+
+
+def test_what_runs_left_out_of_an_epoch_is_said_of_each_also_after_a_piece():
+    left_out = np.float32([[[0, 2], [6, 0]]] * STEPS)
+
+    def run_steps(states, rows):
+        count = rows["mask"].sum(-1)[..., None] - left_out[: len(rows["mask"])]
+        return states, {"loss": count, "count": count, "skipped": count}
+
+    runs = train.Runs(jnp.zeros((2, 2)), run_steps, lambda states: {})
+    of_epoch = data.epoch_plans(EXAMPLES, BATCH, range(2))
+    begin = train.SoFar(0, [train.no_sums("loss", shape=(2, 2))])
+    for at_once in (None, HALF):
+        options = {"epochs": 1, "steps_at_once": at_once}
+        (*pieces, (_, (report,), _)) = train.fit_together([runs], [runs.state], of_epoch, **options)
+        np.testing.assert_array_equal(report["examples_skipped"], left_out[0] * STEPS)
+        assert skipped_of(report) == {"examples_skipped": 8 * STEPS}
+        assert skipped_of(report, (0, 1)) == {"examples_skipped": 2 * STEPS}
+        assert skipped_of(report, (0, 0)) == skipped_of({}) == {}
+    (_, so_far, _) = pieces[0]
+    assert begin.sums[0].keys() == so_far.sums[0].keys()
+    ((_, (again,), _),) = train.fit_together(
+        [runs], [runs.state], of_epoch, epochs=1, so_far=so_far
+    )
+    np.testing.assert_array_equal(again["examples_skipped"], report["examples_skipped"])
