@@ -79,8 +79,9 @@ def pair(results, word, *of_second):
         port = found.getsockname()[1]
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="2")
     env.pop("XLA_FLAGS", None)
-    command = [sys.executable, "-m", "tests.train.stopped_within", word, *WORDS, "--distributed"]
-    command += ["--coordinator", f"localhost:{port}", "--num_processes", "2", "--results_dir"]
+    command = [sys.executable, "-m", "tests.train.stopped_within", word, *WORDS, "--devices", "4"]
+    command += ["--distributed", "--coordinator", f"localhost:{port}", "--num_processes", "2"]
+    command += ["--results_dir"]
     processes = [
         subprocess.Popen(
             [*command, str(results), "--process_id", str(index), *(of_second if index else ())],
