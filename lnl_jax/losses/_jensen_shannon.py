@@ -131,9 +131,13 @@ def generalized_jensen_shannon(
         Labels" (NeurIPS 2021), GJS.
     """
     logits = as_array("logits", logits)
-    if logits.ndim < 2 or not len(logits):
+    shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", float)
+    classes = not jnp.issubdtype(dtype, jnp.floating)
+    one_view = shape == logits.shape or (classes and shape == logits.shape[:-1])
+    if logits.ndim < 2 or not len(logits) or one_view:
         raise ValueError(
-            f"logits must have a leading axis of views, [V, ..., K]; got shape {logits.shape}."
+            f"logits must have a leading axis of views, [V, ..., K]; got shape {logits.shape}"
+            f"{', that of a single view: logits[None]' * one_view}."
         )
     views = [read_scores(view, labels, axis, where) for view in logits]
     label, *others = _read_weights(weights, views)

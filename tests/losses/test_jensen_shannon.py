@@ -181,7 +181,7 @@ def test_logits_without_an_axis_of_views_raise(scores):
     with pytest.raises(ValueError, match="leading axis of views.*got shape"):
         generalized_jensen_shannon(logits[None][:0], labels, weights=(0.5,))
     with pytest.raises(ValueError, match=r"labels must be integers of shape \(\)"):
-        generalized_jensen_shannon(logits, labels, weights=np.full(1 + EXAMPLES, 1 / 50))
+        generalized_jensen_shannon(logits, labels[:-1], weights=np.full(1 + EXAMPLES, 1 / 50))
 
 
 @SOFT
@@ -200,3 +200,15 @@ def test_the_class_axis_and_the_mask_are_those_of_a_single_view(float64, scores,
         views.swapaxes(1, 2), labels.T, weights=weights, where=where.T, axis=0
     )
     np.testing.assert_allclose(turned, found, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(4, int), jnp.full((4, 3), 1 / 3)], ids=["hard", "soft"]
+)
+def test_scores_of_a_single_view_are_told_from_views(labels):
+    logits, weights = jnp.zeros((4, 3)), (0.5, 0.5)
+    with pytest.raises(
+        ValueError, match=r"axis of views.*\(4, 3\), that of a single view: logits\[N"
+    ):
+        generalized_jensen_shannon(logits, labels, weights=weights)
+    assert generalized_jensen_shannon(logits[None], labels, weights=weights).shape == (4,)
