@@ -90,9 +90,19 @@ def read_annotations(
             "annotations must be of at least two classes, got one: there is nothing to decide; if "
             "others may come, give num_classes."
         )
-    label = host_classes(label, len(item), num_classes, "annotations' label")
+    label = host_classes(label, len(item), num_classes, "annotations[:, 2]")
     _refuse_duplicates(item, annotator)
     return Annotations(item, annotator, label, num_items, num_annotators, int(num_classes))
+
+
+def _repair(given: np.ndarray) -> str:
+    """What to do with a table of another form: a column for each annotator, or names."""
+    if given.ndim == 2 and given.shape[1] > 3 and given.dtype.kind in "iu":
+        return (
+            "Of a table of items by annotators, -1 for no label: item, annotator = "
+            "np.nonzero(table >= 0); np.stack([item, annotator, table[item, annotator]], -1)"
+        )
+    return "Names are numbered column by column: np.unique(names, return_inverse=True)[1]"
 
 
 def _columns(annotations: ArrayLike) -> np.ndarray:
@@ -100,16 +110,15 @@ def _columns(annotations: ArrayLike) -> np.ndarray:
     if triples.ndim != 2 or triples.shape[1] != 3 or triples.dtype.kind not in "iu":
         raise ValueError(
             f"annotations must be integers of shape [M, 3], the columns {', '.join(COLUMNS)}; got "
-            f"{triples.dtype} of shape {triples.shape}. Names are numbered column by column: "
-            "np.unique(names, return_inverse=True)[1]."
+            f"{triples.dtype} of shape {triples.shape}. {_repair(triples)}."
         )
     if not len(triples):
         raise ValueError("annotations must hold at least one label, got none.")
     columns = triples.T
     return np.stack(
         [
-            read_class_numbers(column, name=f"annotations' {name}")
-            for name, column in zip(COLUMNS, columns, strict=True)
+            read_class_numbers(column, name=f"annotations[:, {at}]")
+            for at, column in enumerate(columns)
         ]
     )
 

@@ -131,7 +131,7 @@ def read_features(features: np.ndarray, name: str = "features", *, at_least: int
     if features.ndim != 2 or features.dtype.kind not in "fiub" or 0 in features.shape:
         raise ValueError(
             f"{name} must be numbers of shape [N, D], got {features.dtype} of shape "
-            f"{features.shape}; flatten images, {name}.reshape(len({name}), -1)."
+            f"{features.shape}{_repair(name, features)}."
         )
     if len(features) < at_least:
         raise ValueError(f"{name} must be of at least {at_least} examples, got {len(features)}.")
@@ -141,7 +141,23 @@ def read_features(features: np.ndarray, name: str = "features", *, at_least: int
             f"{name} must be finite; {broken.size} of {len(features)} rows are not, the first is "
             f"row {broken[0]}."
         )
-    return features if features.dtype == np.float32 else features.astype(np.float64)
+    features = features if features.dtype == np.float32 else features.astype(np.float64)
+    with np.errstate(over="ignore"):
+        far = np.flatnonzero(~np.isfinite(4 * np.einsum("nd,nd->n", features, features)))
+    if far.size:
+        raise ValueError(
+            f"{name} must have squared distances within {features.dtype}; row {far[0]} is too "
+            f"large: divide {name} by their standard deviation."
+        )
+    return features
+
+
+def _repair(name: str, features: np.ndarray) -> str:
+    if features.dtype.kind not in "fiub":
+        return f"; turn text into numbers, {name}.astype(np.float32)"
+    if features.ndim == 1:
+        return f"; a single feature of each example is {name}[:, None]"
+    return f"; flatten images, {name}.reshape(len({name}), -1)"
 
 
 def _alike(queries: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

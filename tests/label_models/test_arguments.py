@@ -194,6 +194,18 @@ REFUSED = {
         lambda: label_models.nearest_neighbours(POINTS * np.array([1, np.nan, 1]), 1),
         "features must be finite; 4 of 4 rows are not, the first is row 0",
     ),
+    "a single feature": (
+        lambda: label_models.nearest_neighbours(np.ones(4), 1),
+        r"features must be numbers of shape \[N, D\].*of each example is features\[:, None\]",
+    ),
+    "features of text": (
+        lambda: label_models.nearest_neighbours(POINTS.astype(str), 1),
+        r"features must be numbers.*turn text into numbers, features\.astype\(np\.float32\)",
+    ),
+    "features whose squares overflow": (
+        lambda: label_models.nearest_neighbours(np.float32(POINTS * 1e30), 1),
+        r"features must have squared distances within float32; row \d is too large: divide",
+    ),
     "one example": (
         lambda: label_models.nearest_neighbours(POINTS[:1], 1),
         "features must be of at least 2 examples, got 1",
@@ -401,7 +413,11 @@ REFUSED = {
     ),
     "a negative item": (
         lambda: label_models.wawa(with_row(-1, 0, 0)),
-        "annotations' item must be at least 0; 1 of 5 are not, the first in row 4",
+        r"annotations\[:, 0\] must be .* 0; 1 of 5 are not, .*row 4.*keep = annotations\[:, 0\] !=",
+    ),
+    "a column for each annotator": (
+        lambda: label_models.majority_vote(np.zeros((5, 4), int)),
+        r"annotations must be .*got int64 of shape \(5, 4\)\. Of a table of .*np\.nonzero\(table",
     ),
     "an item without a label": (
         lambda: label_models.wawa(with_row(4, 0, 0)),
@@ -425,7 +441,7 @@ REFUSED = {
     ),
     "a label outside the classes": (
         lambda: label_models.normalized_votes(with_row(0, 2, 2), num_classes=2),
-        "annotations' label must be from 0 to 1; 1 of 5 are not, the first in row 4: 2",
+        r"annotations\[:, 2\] must be from 0 to 1; 1 of 5 are not, the first in row 4: 2",
     ),
     "a label given twice": (
         lambda: label_models.majority_vote(with_row(1, 0, 1)),
