@@ -6,6 +6,7 @@ runtime connects them, and ends those whose peer is gone.
 """
 
 import argparse
+import collections
 import contextlib
 import hashlib
 import os
@@ -236,9 +237,14 @@ def check_all_split_alike(options: Namespace) -> None:
     """
     if not are_several():
         return
+    # Known to each without a word of the others, which could not be sent.
+    found = collections.Counter(device.process_index for device in jax.devices())
+    each = [found[index] for index in range(jax.process_count())]
+    if len(set(each)) > 1:
+        raise UsageError(f"--distributed: all processes must have as many devices, got {each}")
     for option in ("devices", "on_nan", "deterministic"):
         check_same(f"another --{option}", repr(getattr(options, option)))
-    check_same("another number of devices", str(jax.local_device_count()))
+    check_same("another precision, JAX_ENABLE_X64,", str(jax.config.read("jax_enable_x64")))
 
 
 def says_a_peer_is_gone(error: Exception) -> bool:

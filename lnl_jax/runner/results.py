@@ -116,7 +116,7 @@ class Results:
         Args:
           resumable: whether the study itself can go on from a checkpoint. If not, it is run from
             its start, and only its stages are not.
-          say: is told what is damaged, a line each.
+          say: is told what is damaged, and that there is something to go on from but no row yet.
 
         Raises:
           UsageError: if rows are not as they were written, and no checkpoint is of those before.
@@ -128,6 +128,8 @@ class Results:
             self._rows.open(self._point["rows"])
         if resumable:
             self._rows.spare_the_rest()
+        if self._point.keys() > _START.keys() and not self._rows.earlier:
+            say("resuming before the first row, from what was kept")
         return Resume(self._rows.earlier, self._states.restore)
 
     def _last_point(self, say: Callable[[str], None]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Trainings pass by pass: interrupted as uninterrupted, with what was kept on the way."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 from lnl_jax.distill import labels, training
-from tests.train.problems import raw
+from lnl_jax.train import open_checkpoints, over_devices, restore_latest, save
+from tests.train.problems import assert_close, raw
 
 PASSES, STEPS = 4, 3
 
@@ -78,6 +81,27 @@ def test_a_training_goes_on_in_the_midst_of_a_pass(monkeypatch):
     more, _, again = train(learning(), stopped)
     np.testing.assert_array_equal(more, losses[1:])
     jax.tree.map(np.testing.assert_array_equal, raw(again["state"]), raw(end["state"]))
+
+
+@pytest.mark.parametrize("devices", [(5, 1), (1, 5)])
+def test_in_the_midst_of_a_pass_it_goes_on_over_other_devices(devices, monkeypatch, tmp_path):
+    monkeypatch.setattr(training._passes, "STEPS_AT_ONCE", 1)
+    losses, _, end = train(learning(), start(learning()))
+    step = training.step_with(squared, learning().constants)
+    options = {"passes": PASSES, "steps_per_pass": STEPS, "keep": learning().keep}
+    manager = open_checkpoints(tmp_path)
+    with over_devices(devices[0]):
+        begun = training.train_in_passes(step, start(learning()), batches, **options)
+        *_, (_, stopped) = itertools.islice(begun, 5)
+        assert len(stopped["state"].params["w"].devices()) == devices[0]
+        save(manager, 5, stopped, {})
+    with over_devices(devices[1]):
+        _, found, _ = restore_latest(manager, start(learning(), 1))
+        more, _, again = train(learning(), found)
+        assert len(again["state"].params["w"].devices()) == devices[1]
+    manager.close()
+    np.testing.assert_allclose(more, losses[1:], rtol=1e-5)
+    assert_close(again["state"], end["state"])
 
 
 def test_without_a_wish_the_last_variables_are_kept():

@@ -285,6 +285,27 @@ def test_a_loss_that_is_nan_stops_in_a_line_and_goes_on_without_that_batch(
     assert np.isfinite(after[2]["loss"])
 
 
+def test_a_run_without_a_row_says_that_it_goes_on(command, monkeypatch):
+    stops = [True, False]
+
+    def slow(*, resume: Resume = Resume()):
+        total = resume.restore(0)
+        if not total:
+            yield Checkpoint(7)
+        if stops.pop(0):
+            raise KeyboardInterrupt
+        yield {"epoch": 1, "total": total}
+
+    monkeypatch.setitem(EXPERIMENTS, "slow", slow)
+    code, out, _ = command("--exp slow")
+    assert code == 130
+    assert "resuming" not in out
+    code, out, _ = command("--exp slow")
+    assert code == 0
+    assert "resuming before the first row, from what was kept" in out
+    assert "total 7" in out
+
+
 def test_where_nothing_is_left_to_go_on_with_that_is_not_advised_again(command, monkeypatch):
     def hopeless():
         raise train.NotFiniteError("every batch of epoch 1 was left out as not finite.")

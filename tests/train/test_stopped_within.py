@@ -64,15 +64,17 @@ def test_what_is_left_out_and_what_is_padding_is_counted_once(whole):
 
 
 @pytest.mark.parametrize("numbers", [(4, 1), (1, 4)])
-def test_over_another_number_of_devices(numbers, whole, tmp_path):
+def test_over_another_number_of_devices(numbers, whole, tmp_path, capsys):
     before, after = numbers
     assert alone(tmp_path, before, stop=True) == 130
     assert rows(tmp_path) == []
+    assert "resuming" not in capsys.readouterr().out
     assert alone(tmp_path, after) == 0
+    assert "resuming before the first row" in capsys.readouterr().out
     check(tmp_path, whole)
 
 
-def pair(results, word, *of_second):
+def pair(results, word, *of_second, **environment):
     """The exit codes and errors of two processes of two devices each."""
     with socket.socket() as found:
         found.bind(("localhost", 0))
@@ -86,7 +88,7 @@ def pair(results, word, *of_second):
         subprocess.Popen(
             [*command, str(results), "--process_id", str(index), *(of_second if index else ())],
             cwd=ROOT,
-            env=env,
+            env=env | (environment if index else {}),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -116,9 +118,23 @@ def test_by_two_processes_after_one_alone(whole, tmp_path):
     check(tmp_path, whole)
 
 
-@pytest.mark.parametrize("words", [("--devices", "1"), ("--on_nan", "stop")])
-def test_processes_that_are_not_split_alike_end_at_once(words, tmp_path):
-    codes, errors = pair(tmp_path, "go on", *words)
+@pytest.mark.parametrize(
+    ("words", "environment", "what"),
+    [
+        (["--devices", "1"], {}, "another --devices"),
+        (["--on_nan", "stop"], {}, "another --on_nan"),
+        ([], {"JAX_ENABLE_X64": "1"}, "another precision, JAX_ENABLE_X64,"),
+    ],
+)
+def test_processes_that_are_not_split_alike_end_at_once(words, environment, what, tmp_path):
+    codes, errors = pair(tmp_path, "go on", *words, **environment)
     assert codes == [2, 2]
-    assert all(f"process 1 has another {words[0]} than process 0" in text for text in errors)
+    assert all(f"process 1 has {what} than process 0" in text for text in errors)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_of_unlike_devices_end_at_once(tmp_path):
+    codes, errors = pair(tmp_path, "go on", JAX_NUM_CPU_DEVICES="3")
+    assert codes == [2, 2]
+    assert all("all processes must have as many devices, got [2, 3]" in text for text in errors)
     assert not list(tmp_path.iterdir())
