@@ -85,9 +85,12 @@ def host_array(name: str, values: ArrayLike, dtype: DTypeLike = None) -> np.ndar
     """NumPy's array.
 
     Raises:
-        ValueError: for rows of unlike lengths, and for what is not of the dtype that is asked for.
+        ValueError: for rows of unlike lengths, and for what is not of the dtype that is asked for;
+            of complex numbers NumPy would drop the imaginary part.
     """
     try:
+        if dtype is not None and np.dtype(dtype).kind != "c" and np.iscomplexobj(values):
+            raise TypeError
         return np.asarray(values, dtype)
     except (TypeError, ValueError, OverflowError):
         text = " ".join(str(values).split())[:200]

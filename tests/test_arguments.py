@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lnl_jax._arguments import check_range, read_classes, read_labels, read_logits
-from lnl_jax._host_arguments import check_integer, read_class_numbers
+from lnl_jax._host_arguments import check_integer, host_array, read_class_numbers
 
 
 def test_a_traced_number_is_not_looked_at():
@@ -43,6 +43,13 @@ def test_the_same_labels_are_repaired_alike_on_the_host_and_by_the_losses(labels
             read()
         repairs.add(str(error.value).rpartition("; ")[2])
     assert len(repairs) == 1
+
+
+@pytest.mark.parametrize("values", [[1 + 2j, 2], np.array([1 + 2j, 2])])
+def test_no_imaginary_part_is_dropped_on_the_host(values):
+    with pytest.raises(ValueError, match=r"^x must be an array of numbers, got \[.*1.*2"):
+        host_array("x", values, np.float64)
+    assert host_array("x", values, np.complex128).dtype == np.complex128
 
 
 def test_there_is_one_check_of_integers():

@@ -118,8 +118,9 @@ def nn_pu(
     share_p = _shares(positive & included, scores.dtype)
     share_u = _shares(~positive & included, scores.dtype)
     negatives = (share_u - prior * share_p) * surrogate(-scores)
-    # Not a comparison: a bracket of NaN must stay one.
-    keep = jax.lax.stop_gradient(jnp.heaviside(negatives.sum(), 1.0))
+    bracket = jax.lax.stop_gradient(negatives.sum())
+    # A bracket of NaN stays one, which heaviside of older JAX makes a number.
+    keep = jnp.where(jnp.isnan(bracket), bracket, (bracket >= 0).astype(bracket.dtype))
     losses = count * (prior * share_p * surrogate(scores) + keep * negatives)
     return jnp.where(included, losses, 0).astype(logits.dtype)
 
