@@ -95,7 +95,11 @@ def pair(results, word, *of_second, **environment):
         )
         for index in range(2)
     ]
-    ended = [process.communicate(timeout=300)[1] for process in processes]
+    try:
+        ended = [process.communicate(timeout=600)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [process.returncode for process in processes], ended
 
 
