@@ -143,7 +143,7 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
     """Exit code, None where it began to compute; what was printed; what is wrong."""
     out = io.StringIO()
     watch.update(programs=0, start=time.perf_counter(), busy=time.process_time())
-    watch.update(hangs=False, loops=False, stopped=False)
+    watch.update(hangs=False, loops=False, stopped=False, over=False)
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -155,6 +155,7 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
         if "Traceback" in out.getvalue() and "--debug" not in " ".join(words):
             fault = f"a traceback: {out.getvalue()[-1500:]}"
     except Stopped:
+        watch["over"] = True
         loops = watch["loops"] and words[1] not in out.getvalue()
         code, fault = None, "nothing happens" * (watch["hangs"] or loops)
     except SystemExit as error:
@@ -162,6 +163,7 @@ def _carried_out(words: list[str], watch: dict) -> tuple[int | None, str, str]:
     except BaseException:
         code, fault = None, traceback.format_exc()[-1500:]
     finally:
+        watch["over"] = True
         signal.setitimer(signal.ITIMER_REAL, 0)
     return code, out.getvalue(), fault
 
@@ -176,6 +178,7 @@ def _watched():
         "hangs": False,
         "loops": False,
         "stopped": False,
+        "over": False,
     }
 
     def compiled(event, duration, **_):
@@ -184,6 +187,9 @@ def _watched():
     def look(*_):
         waited = time.perf_counter() - watch["start"]
         busy = time.process_time() - watch["busy"]
+        # What is stopped already, or has ended, is not stopped once more.
+        if watch["over"]:
+            return
         if watch["programs"] > 2 or waited > SECONDS or busy > BUSY:
             # A study may count for long before it compiles: it has its folder, and is busy.
             watch["hangs"] = not watch["programs"] and busy < BUSY / 5
