@@ -214,18 +214,13 @@ def _check_classes(whole: data.Labelled, folds: int, seeds: int) -> None:
     few = np.flatnonzero((counts < least) & (counts > 0))
     if few.size:
         first = f"{whole.class_names[few[0]]} with {counts[few[0]]}"
-        ways = [
-            "leave it out",
-            "use fewer folds",
-            "set seeds to 0",
-            "judge labels of fewer classes",
-        ]
-        possible = [True, folds > 2, bool(seeds), 2 * few.size > whole.num_classes]
-        ways = [way for way, is_one in zip(ways, possible, strict=True) if is_one]
+        ways = {"leave it out": True, "use fewer folds": folds > 2, "set seeds to 0": bool(seeds)}
+        ways["judge labels of fewer classes"] = 2 * few.size > whole.num_classes
+        possible = ", or ".join(way for way, is_one in ways.items() if is_one)
         raise StudyError(
             f"folds: {least} examples of a class are needed for {folds} folds"
             f"{f' and {PARTS} parts of seeds' * bool(seeds)}; {few.size} of {whole.num_classes} "
-            f"classes have fewer, the first is {first}: {', or '.join(ways)}."
+            f"classes have fewer, the first is {first}: {possible}."
         )
 
 
