@@ -92,7 +92,9 @@ def knn_scores(
     temperature = in_range("temperature", temperature, jnp.dtype(jnp.float32), above=0)
     count = min(num_neighbours, len(keys))
     similarities, positions = nearest(queries, keys, num_neighbours=count)
-    votes = jax.nn.softmax(similarities / temperature, axis=-1)
+    # The largest, which comes first, is taken off before the quotient is rounded: a compiler that
+    # multiplies and subtracts in one step is left with that rounding, whatever its size.
+    votes = jax.nn.softmax((similarities - similarities[:, :1]) / temperature, axis=-1)
     rows = jnp.arange(len(queries))[:, None]
     # Beyond the end it is dropped; a negative one would count from there.
     voted = labels[positions]

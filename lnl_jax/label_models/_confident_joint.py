@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnl_jax._host_arguments import host_array, host_classes
+from lnl_jax._host_arguments import host_array, read_class_numbers
 from lnl_jax.label_models._probabilities import own_entries, read_labelled, row_blocks
 
 # Probabilities that differ by less are equal.
@@ -307,6 +307,7 @@ def _read_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def _label_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    labels = read_class_numbers(labels, num_classes)
     if not len(labels):
         raise ValueError("labels must hold at least one label, got none.")
-    return np.bincount(host_classes(labels, len(labels), num_classes), minlength=num_classes)
+    return np.bincount(labels, minlength=num_classes)

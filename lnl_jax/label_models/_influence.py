@@ -184,7 +184,7 @@ def softmax_removal_effects(
     gradients = (features[:, :, None] * errors[:, None]).reshape(len(features), -1)
     of_tests = (test_features[:, :, None] * test_errors[:, None]).reshape(len(test_features), -1)
     hessian = _hessian(features, weights, penalty)
-    return gradients @ np.linalg.solve(hessian, of_tests.T) / len(features)
+    return gradients @ _solve(hessian, of_tests.T) / len(features)
 
 
 def _fit_softmax(features: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
@@ -204,7 +204,7 @@ def _fit_softmax(features: np.ndarray, targets: np.ndarray, penalty: float) -> n
         if np.abs(slope).max() < SLOPE:
             break
         hessian = _hessian(features, weights, penalty)
-        step = np.linalg.solve(hessian, slope.ravel()).reshape(weights.shape)
+        step = _solve(hessian, slope.ravel()).reshape(weights.shape)
         for _ in range(HALVINGS):
             new = objective(weights - step)
             if new <= value:
@@ -212,6 +212,16 @@ def _fit_softmax(features: np.ndarray, targets: np.ndarray, penalty: float) -> n
             step /= 2
         weights, value = weights - step, new
     return weights
+
+
+def _solve(hessian: np.ndarray, right: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.solve(hessian, right)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "features are so large that the penalty is lost beside their squares: divide them by "
+            "their standard deviation, or give a larger penalty."
+        ) from error
 
 
 def _hessian(features: np.ndarray, weights: np.ndarray, penalty: float) -> np.ndarray:

@@ -213,12 +213,13 @@ def read_scores(scores: np.ndarray, name: str = "scores") -> np.ndarray:
     """Float64, ``[..., L]``.
 
     Raises:
-        ValueError: unless they are numbers, with one at least on the last axis.
+        ValueError: unless they are finite numbers, with one at least on the last axis.
     """
-    scores = host_array("scores", scores, np.float64)
-    if not scores.ndim or not scores.shape[-1] or np.isnan(scores).any():
+    scores = host_array(name, scores, np.float64)
+    if not scores.ndim or not scores.shape[-1] or not np.isfinite(scores).all():
         raise ValueError(
-            f"{name} must be numbers, at least one on the last axis; got the shape {scores.shape} "
-            f"with {np.isnan(scores).sum()} NaN."
+            f"{name} must be finite numbers, at least one on the last axis; got the shape "
+            f"{scores.shape} with {np.isnan(scores).sum()} NaN and {np.isinf(scores).sum()} "
+            "infinite."
         )
     return scores

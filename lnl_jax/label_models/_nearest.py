@@ -44,15 +44,22 @@ def euclidean_distance(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
         ``[Q, N]``, of their dtype.
 
     Raises:
-        ValueError: if they are not rows of as many features.
+        ValueError: if they are not rows of as many features, not floating, not finite or so large
+            that squares are not.
 
     Example:
         >>> euclidean_distance(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]])).tolist()
         [[5.0]]
     """
     queries, keys = _alike(queries, keys)
-    scale = (queries**2).sum(-1)[:, None] + (keys**2).sum(-1)
-    squares = scale - 2 * (queries @ keys.T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = (queries**2).sum(-1)[:, None] + (keys**2).sum(-1)
+        squares = scale - 2 * (queries @ keys.T)
+    if not np.isfinite(squares).all():
+        raise ValueError(
+            "queries and keys must be finite, and so must the squares of their distances; divide "
+            "both by the standard deviation."
+        )
     _take_differences(squares, queries, keys, scale)
     return np.sqrt(squares)
 
@@ -68,7 +75,8 @@ def cosine_distance(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
         From 0 to 2, ``[Q, N]``, of their dtype.
 
     Raises:
-        ValueError: if they are not rows of as many features.
+        ValueError: if they are not rows of as many features, not floating, not finite or so large
+            that their lengths are not.
 
     Example:
         >>> cosine_distance(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 3.0]])).tolist()
@@ -127,7 +135,7 @@ def read_features(features: np.ndarray, name: str = "features", *, at_least: int
     Raises:
         ValueError: unless they are finite numbers of `at_least` examples.
     """
-    features = host_array("features", features)
+    features = host_array(name, features)
     if features.ndim != 2 or features.dtype.kind not in "fiub" or 0 in features.shape:
         raise ValueError(
             f"{name} must be numbers of shape [N, D], got {features.dtype} of shape "
@@ -169,6 +177,12 @@ def _alike(queries: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarra
             f"queries and keys must be rows of as many features, [Q, D] and [N, D]; got shapes "
             f"{shapes[0]} and {shapes[1]}."
         )
+    for name, rows in (("queries", queries), ("keys", keys)):
+        if rows.dtype.kind != "f":
+            raise ValueError(
+                f"{name} must be floating, got {rows.dtype}; {name}.astype(np.float32) makes "
+                "numbers of it."
+            )
     return queries, keys
 
 
@@ -197,7 +211,13 @@ def _without_itself(distances: np.ndarray, positions: np.ndarray, rows: np.ndarr
 
 
 def _unit_rows(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise ValueError(
+            "queries and keys must be finite, and so must their lengths; divide both by the "
+            "standard deviation."
+        )
     return rows / np.where(norms > 0, norms, 1)
 
 

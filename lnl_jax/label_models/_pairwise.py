@@ -183,8 +183,8 @@ def accept_or_review(probabilities: ArrayLike, threshold: float) -> Choice:
         `Choice`.
 
     Raises:
-        ValueError: if there are fewer than two candidates, a probability is negative or NaN, or the
-            threshold is out of range.
+        ValueError: if there are fewer than two candidates, a probability is negative, infinite or
+            NaN, or the threshold is out of range.
 
     Example:
         >>> accept_or_review(np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25]]), 0.6).accepted.tolist()
@@ -196,10 +196,10 @@ def accept_or_review(probabilities: ArrayLike, threshold: float) -> Choice:
     """
     check_number("threshold", threshold, at_least=0.5, at_most=1)
     values = host_array("probabilities", probabilities, np.float64)
-    if values.ndim < 1 or values.shape[-1] < 2 or not (values >= 0).all():
+    if values.ndim < 1 or values.shape[-1] < 2 or not ((values >= 0) & (values < np.inf)).all():
         raise ValueError(
             "probabilities must have the shape [..., C] of at least two candidates and not be "
-            f"negative or NaN; got the shape {values.shape}."
+            f"negative, infinite or NaN; got the shape {values.shape}."
         )
     second, first = np.moveaxis(np.sort(values, -1)[..., -2:], -1, 0)
     total = first + second

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lnl_jax._host_arguments import check_integer, check_number, host_array, host_classes
+from lnl_jax._host_arguments import check_integer, check_number, host_array, read_class_numbers
 from lnl_jax.label_models._bag_messages import bag_messages
 from lnl_jax.label_models._nearest import nearest_neighbours, read_features
 
@@ -119,6 +119,7 @@ def bag_marginals(
     """
     bags, counts, pairs, similarities = _read_graph(bags, counts, edges)
     _check_numbers(bag_weight, similarity_weight, steps, damping)
+    bag_weight, similarity_weight = float(bag_weight), float(similarity_weight)
     unary = -bag_weight * (1 - 2 * counts[bags])
     of_edges = similarity_weight * similarities
     for end in pairs.T:
@@ -183,6 +184,7 @@ def bag_count_marginals(
     """
     bags, counts, pairs, similarities = _read_graph(bags, counts, edges)
     _check_numbers(bag_weight, similarity_weight, steps, damping)
+    bag_weight, similarity_weight = float(bag_weight), float(similarity_weight)
 
     pairs, penalties = _merged(pairs, similarity_weight * similarities)
     half = len(pairs)
@@ -255,7 +257,7 @@ def _read_graph(
     bags: ArrayLike, counts: ArrayLike, edges: SimilarityEdges | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     counts = _read_counts(counts)
-    bags = host_classes(bags, np.size(bags), len(counts), "bags")
+    bags = read_class_numbers(bags, len(counts), "bags")
     _check_bags(bags, counts)
     return bags, counts, *_read_edges(edges, len(bags))
 

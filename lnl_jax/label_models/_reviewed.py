@@ -75,11 +75,10 @@ def reviewed_labels(
             f"votes must have the shape [{len(given)}, 4], how many said {', '.join(ANSWERS)} of "
             f"each label; got {votes.shape}."
         )
-    if votes.dtype.kind not in "iu" or (votes < 0).any():
-        raise ValueError(
-            f"votes must be counts, integers from 0 on; got {votes.dtype}, the least "
-            f"{votes.min(initial=0)}."
-        )
+    if votes.dtype.kind not in "iu":
+        raise ValueError(f"votes must be counts, integers from 0 on; got {votes.dtype}.")
+    if (votes < 0).any():
+        raise ValueError(f"votes must be counts, integers from 0 on; the least is {votes.min()}.")
     wrong = votes[:, 0] < least
     labels = np.where(wrong, np.where(votes[:, 1] >= least, guessed, -1), given)
     return ReviewedLabels(labels.astype(np.int32), wrong)

@@ -197,6 +197,8 @@ def out_of_bag_values(scores: ArrayLike, in_subset: ArrayLike) -> np.ndarray:
             "scores and in_subset must have one shape [B, N], in_subset boolean; got "
             f"{scores.shape} and {in_subset.dtype} of shape {in_subset.shape}."
         )
+    if scores.dtype.kind not in "fiub":
+        raise ValueError(f"scores must be boolean or numbers, got {scores.dtype}.")
     scores = np.where(in_subset, 0.0, scores.astype(np.float64))
     if np.isnan(scores).any():
         raise ValueError(

@@ -88,6 +88,18 @@ def test_neighbours_vote_as_in_scikit_learn(digits, temperature):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_votes_of_the_largest_similarities_do_not_depend_on_who_compiles_them(rng):
+    # A quotient of 1e31 has a rounding of 1e24, which must not come between equal numbers.
+    keys, labels = np.float32(rng.normal(size=(6, 3))), np.arange(6) % 4
+    queries = np.float32([[-1e30, 0, -1], [-18, -1e30, -1e4], [-1e30, -3, -1e4], [1e30, 1e30, 1]])
+    given = {"num_classes": 4, "num_neighbours": 3}
+    found = knn_scores(queries, keys, labels, 0.1, **given)
+    nearest = np.argmax(np.float64(queries) @ np.float64(keys).T, -1)
+    np.testing.assert_array_equal(found, np.eye(4)[labels[nearest]])
+    fixed = jax.jit(lambda x: evaluation.knn_scores(x, keys, labels, temperature=0.1, **given))
+    np.testing.assert_array_equal(fixed(queries), found)
+
+
 def test_more_neighbours_than_keys_are_all_the_keys(vectors):
     queries, keys = vectors
     labels = np.arange(20) % 2

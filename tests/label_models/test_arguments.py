@@ -176,7 +176,7 @@ REFUSED = {
     ),
     "scores that are NaN": (
         lambda: label_models.soft_minimum(np.array([np.nan]), temperature=1.0),
-        "scores must be numbers.*1 NaN",
+        "scores must be finite numbers.*1 NaN",
     ),
     "no temperature": (
         lambda: label_models.soft_minimum(np.ones(2), temperature=0.0),

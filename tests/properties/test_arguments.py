@@ -35,3 +35,16 @@ def test_a_wrong_argument_gives_an_answer_or_a_value_error_that_names_one(room):
         hold(place)
 
     run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", ["label_models", "noise"])
+def test_every_wrong_argument_of_a_room_that_compiles_nothing(room):
+    faults = []
+    for place in PLACES:
+        if place[0].startswith(f"{room}."):
+            try:
+                hold(place)
+            except AssertionError as error:
+                faults.append(str(error))
+    assert not faults
