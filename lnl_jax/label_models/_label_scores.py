@@ -161,7 +161,7 @@ def soft_minimum(scores: np.ndarray, *, temperature: float) -> np.ndarray:
         ``[...]``.
 
     Raises:
-        ValueError: if there are no scores, or T is out of range.
+        ValueError: if there are no scores, one is not finite, or T is out of range.
 
     Example:
         >>> soft_minimum(np.array([0.9, 0.1, 0.8]), temperature=0.1).round(4).item()
@@ -191,7 +191,7 @@ def moving_minimum(scores: np.ndarray, *, decay: float = 0.8) -> np.ndarray:
         :math:`m_L`, ``[...]``.
 
     Raises:
-        ValueError: if there are no scores, or the decay is out of range.
+        ValueError: if there are no scores, one is not finite, or the decay is out of range.
 
     Example:
         >>> moving_minimum(np.array([0.1, 0.2, 0.3]), decay=0.5).round(4).item()
